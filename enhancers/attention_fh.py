@@ -1,0 +1,85 @@
+"""The local enhancement network of Attention-FH (Cao et al., CVPR 2017, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facehall_env.enhancers.base import ENHANCERS, PATCH_SIZE, Enhancer, compute_dtype
+
+KERNELS = (3, 7, 7, 7, 7, 7, 3, 5)
+CHANNELS = (16, 32, 64, 64, 64, 32, 16, 3)
+CONTEXT_HIDDEN = 256
+CONTEXT_LEARNING_RATE = 0.01
+"""Learning rate of the context branch beside that of the convolutions: its fan-in is 49,152."""
+
+
+@ENHANCERS.register("attention_fh")
+class AttentionFH(Enhancer):
+    """Eight convolutions on the patch and a context map from the whole face.
+
+    Two fully-connected layers (256 hidden units) turn the current face into a map of the patch's
+    size with three channels; it is stacked on the patch, and eight convolutions with kernels
+    3, 7, 7, 7, 7, 7, 3, 5 and 16, 32, 64, 64, 64, 32, 16, 3 channels predict a residual. The last
+    layer of either branch starts at zero, so that the untrained network is the identity.
+
+    Args:
+        scale: Factor that it is trained for; the network itself is the same for all.
+        patch_size: Height and width of the patch; the paper's is 60x45.
+        image_size: Height and width of the face that the context branch reads.
+    """
+
+    name = "attention_fh"
+
+    def __init__(
+        self,
+        scale: int = 4,
+        patch_size: tuple[int, int] = PATCH_SIZE,
+        image_size: tuple[int, int] = (128, 128),
+    ) -> None:
+        super().__init__(scale, patch_size, image_size=tuple(image_size))
+        height, width = self.patch_size
+        self.context = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(3 * image_size[0] * image_size[1], CONTEXT_HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Linear(CONTEXT_HIDDEN, 3 * height * width),
+            nn.Unflatten(1, (3, height, width)),
+        )
+        layers: list[nn.Module] = []
+        inputs = 6
+        for kernel, outputs in zip(KERNELS, CHANNELS, strict=True):
+            layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(True)]
+            inputs = outputs
+        self.convolutions = nn.Sequential(*layers[:-1])
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.convolutions:
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # every layer has a bias
+        for last in (self.convolutions[-1], self.context[3]):
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
+        """Patch plus predicted residual; see :meth:`Enhancer.forward`. Location is not used."""
+        dtype = compute_dtype(self)
+        # Centred around zero: mid-grey, which stands for "outside", is then exactly nothing.
+        context = self.context(image.to(dtype) - 0.5)
+        stacked = torch.cat((patch.to(dtype) - 0.5, context), dim=1)
+        residual: Tensor = self.convolutions(stacked)
+        return patch + residual.to(patch.dtype)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """The convolutions, and the context branch at a hundredth of their learning rate."""
+        return [
+            {"params": list(self.convolutions.parameters()), "lr": learning_rate},
+            {
+                "params": list(self.context.parameters()),
+                "lr": learning_rate * CONTEXT_LEARNING_RATE,
+            },
+        ]

@@ -1,0 +1,125 @@
+"""What an enhancer is: a network that sharpens one patch of a face at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facehall_env import patches
+from facehall_env.errors import ConfigurationError
+from facehall_env.registry import Registry
+
+PATCH_SIZE = (60, 45)
+"""Height and width of the attended patch in the Attention-FH paper, section 3."""
+
+
+class Enhancer(nn.Module, ABC):
+    """Base of all enhancers.
+
+    An enhancer sees the current content of the attended patch, the whole current face and where
+    the patch is, and returns the patch's new content. It knows nothing of episodes, rewards or
+    agents, and it does not clamp: the environment does.
+
+    Args:
+        scale: Factor between the low and the high resolution that it is made for.
+        patch_size: Height and width of its patches in pixels.
+        config: Keywords that build the same enhancer again; stored beside its weights.
+    """
+
+    name = "enhancer"
+
+    def __init__(
+        self, scale: int, patch_size: tuple[int, int] = PATCH_SIZE, **config: Any
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.patch_size = (int(patch_size[0]), int(patch_size[1]))
+        self.config: dict[str, Any] = {"patch_size": self.patch_size, **config}
+        self.provenance: dict[str, Any] = {}
+
+    @abstractmethod
+    def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
+        """Sharpens one patch per face.
+
+        Args:
+            patch: (N, 3, h, w) current content, in [0, 1], mid-grey outside the image.
+            image: (N, 3, H, W) the whole current face, in [0, 1].
+            location: (N, 2) int64, (y, x) of the patch's centre in pixels.
+
+        Returns:
+            (N, 3, h, w), not clamped.
+        """
+
+    def whole_face(self) -> nn.Module:
+        """A network from a whole up-sampled face (N, 3, H, W) to a restored one, if it has one.
+
+        Raises:
+            ConfigurationError: If this enhancer works on patches only.
+        """
+        raise ConfigurationError(
+            f"The enhancer {self.name!r} works on patches of {self.patch_size} only: a one-shot "
+            "run needs a network that restores whole faces, 'compact' for example."
+        )
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Parameters for an optimiser, with learning rates of their own where that is needed."""
+        return [{"params": list(self.parameters()), "lr": learning_rate}]
+
+
+class OneShot(Enhancer):
+    """A whole-face network as an enhancer: restores once, then hands out pieces.
+
+    The environment calls :meth:`restore` at the start of an episode and pastes patches of the
+    result, so that a step costs next to nothing.
+
+    Args:
+        network: Maps up-sampled faces (N, 3, H, W) to restored ones of the same size.
+        scale: Factor that the network is made for.
+        patch_size: Height and width of the pieces.
+
+    >>> bicubic = OneShot(nn.Identity(), scale=4, patch_size=(2, 2))
+    >>> face = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4) / 16
+    >>> bicubic(face[..., :2, :2], face, torch.tensor([[1, 1]]))[0, 0] * 16
+    tensor([[ 5.,  6.],
+            [ 9., 10.]])
+    """
+
+    name = "one_shot"
+
+    def __init__(
+        self, network: nn.Module, scale: int, patch_size: tuple[int, int] = PATCH_SIZE
+    ) -> None:
+        super().__init__(scale, patch_size)
+        self.network = network
+
+    def restore(self, initial: Tensor) -> Tensor:
+        """The whole restored face: (N, 3, H, W) to the same, not clamped."""
+        restored: Tensor = self.network(initial)
+        return restored
+
+    def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
+        """Restores ``image`` and cuts the patch out; see :meth:`Enhancer.forward`."""
+        return self.cut(self.restore(image), location)
+
+    def cut(self, restored: Tensor, location: Tensor) -> Tensor:
+        """The piece of an already restored face around ``location``."""
+        half = location.new_tensor([(side - 1) // 2 for side in self.patch_size])
+        return patches.crop(restored, location - half, self.patch_size)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of values in a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def compute_dtype(module: nn.Module) -> torch.dtype:
+    """The type of a module's weights, in which its input has to arrive."""
+    return next(module.parameters()).dtype
+
+
+ENHANCERS: Registry[Enhancer] = Registry("enhancer", "facehall_env.enhancers")
+EnhancerFactory = Callable[..., Enhancer]

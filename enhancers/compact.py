@@ -1,0 +1,153 @@
+"""``compact``: a patch enhancer that works on the grid of the low resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from facehall_env import patches
+from facehall_env.enhancers.base import ENHANCERS, PATCH_SIZE, Enhancer, compute_dtype
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        # Deep residual stacks without normalisation start near the identity.
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, width, h, w) to the same."""
+        hidden = functional.relu(self.first(features), inplace=True)
+        return features + self.second(hidden)
+
+
+class GridNetwork(nn.Module):
+    """Residual network over cells of ``scale`` x ``scale`` pixels.
+
+    Every cell of the current face, one pixel of the low resolution, becomes one feature vector of
+    all its pixels (space-to-depth); residual blocks exchange information between cells; a last
+    convolution predicts the residual of all pixels of a cell (pixel shuffle). A layer so costs
+    1/scale^2 of one at full resolution. Two planes tell each cell where on the face it is, a third
+    whether it lies in the image at all, and a small encoder of the whole face scales and shifts
+    the features, since a patch alone does not show pose and light.
+
+    Args:
+        scale: Side of a cell in pixels.
+        width: Channels of the residual blocks.
+        blocks: Number of residual blocks.
+    """
+
+    def __init__(self, scale: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.head = nn.Conv2d(3 * scale**2 + 3, width, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.tail = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
+        self.context = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(32 * 4 * 4, 2 * width),
+        )
+        for last in (self.tail, self.context[-1]):
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """A whole face (N, 3, H, W) in [0, 1], H and W multiples of ``scale``, restored."""
+        return self.restore_window(image, image, image.new_zeros(len(image), 2, dtype=torch.long))
+
+    def restore_window(self, window: Tensor, image: Tensor, top_left: Tensor) -> Tensor:
+        """Restores a part of the face that starts on a cell's corner.
+
+        Args:
+            window: (N, 3, h, w), h and w multiples of ``scale``; mid-grey outside the face.
+            image: (N, 3, H, W), the whole face.
+            top_left: (N, 2) int64, the window's first pixel, a multiple of ``scale``; may be
+                negative.
+
+        Returns:
+            (N, 3, h, w), not clamped.
+        """
+        dtype = compute_dtype(self)
+        cells = functional.pixel_unshuffle(window - patches.GREY, self.scale)
+        planes = self._position_planes(window.shape[2:], image.shape[2:], top_left, window.dtype)
+        stacked = torch.cat((cells, planes), dim=1).to(dtype)
+        features = self.head(stacked.contiguous(memory_format=torch.channels_last))
+        # Sixteen by sixteen averages show pose and light, which is all the context is for.
+        small = functional.adaptive_avg_pool2d(image - patches.GREY, 16).to(dtype)
+        gain, shift = self.context(small)[:, :, None, None].chunk(2, dim=1)
+        features = features * (1 + gain) + shift
+        residual = self.tail(self.body(features)).to(window.dtype)
+        return window + functional.pixel_shuffle(residual, self.scale)
+
+    def _position_planes(
+        self, size: torch.Size, image_size: torch.Size, top_left: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """Row and column of each cell in [-1, 1] and whether it is in the image: (N, 3, h, w)."""
+        axes = []
+        for axis in (0, 1):
+            steps = torch.arange(size[axis] // self.scale, device=top_left.device)
+            first = top_left[:, axis, None] // self.scale
+            axes.append((first + steps + 0.5) * (2 * self.scale / image_size[axis]) - 1)
+        rows = axes[0][:, :, None].expand(-1, -1, axes[1].shape[1])
+        columns = axes[1][:, None, :].expand(-1, axes[0].shape[1], -1)
+        inside = (rows.abs() < 1) & (columns.abs() < 1)
+        return torch.stack((rows, columns, inside.to(rows.dtype)), dim=1).to(dtype)
+
+
+@ENHANCERS.register("compact")
+class Compact(Enhancer):
+    """Restores the cells that a patch touches, and a margin around them.
+
+    The patch may start at any pixel; the network always sees whole cells: a window that contains
+    the patch and at least ``margin`` cells on every side is cut from the current face, aligned to
+    the low-resolution grid, restored, and the patch is cut from the result. The margin lets pixels
+    at the patch's border see what lies beyond it, so that patches join without seams. At 4x a
+    60x45 patch costs 0.18 GMAC, about a tenth of Attention-FH's convolutions.
+
+    Args:
+        scale: Factor between the resolutions, and side of a cell in pixels.
+        patch_size: Height and width of the patch; any size, also after training.
+        width: Channels of the residual blocks.
+        blocks: Number of residual blocks.
+        margin: Cells around the patch that the network sees in addition.
+    """
+
+    name = "compact"
+
+    def __init__(
+        self,
+        scale: int = 4,
+        patch_size: tuple[int, int] = PATCH_SIZE,
+        width: int = 64,
+        blocks: int = 6,
+        margin: int = 2,
+    ) -> None:
+        super().__init__(scale, patch_size, width=width, blocks=blocks, margin=margin)
+        self.margin = margin
+        self.network = GridNetwork(scale, width, blocks)
+
+    def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
+        """The restored patch; see :meth:`Enhancer.forward`."""
+        size = (patch.shape[2], patch.shape[3])
+        top_left = location - location.new_tensor([(side - 1) // 2 for side in size])
+        start = (top_left // self.scale - self.margin) * self.scale
+        # A patch that does not start on a cell's corner reaches into one cell more.
+        cells = [-(-(side + self.scale - 1) // self.scale) + 2 * self.margin for side in size]
+        window_size = (cells[0] * self.scale, cells[1] * self.scale)
+        window = patches.crop(image, start, window_size)
+        restored = self.network.restore_window(window, image, start)
+        return patches.crop(restored, top_left - start, size)
+
+    def whole_face(self) -> nn.Module:
+        """The network itself, which restores faces whose sides are multiples of ``scale``."""
+        return self.network

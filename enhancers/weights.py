@@ -1,0 +1,136 @@
+"""Enhancers on disk: safetensors with the configuration and provenance inside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from facehall_env.checkpoints import load_tensors, save_tensors
+from facehall_env.enhancers.base import ENHANCERS, Enhancer
+from facehall_env.errors import ConfigurationError, WeightsError
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def make(
+    name: str,
+    scale: int = 4,
+    weights: str | os.PathLike[str] | None = None,
+    dataset: str | None = None,
+    **config: Any,
+) -> Enhancer:
+    """Builds an enhancer by name, as ``gym.make`` builds an environment.
+
+    Args:
+        name: One of :func:`available`.
+        scale: Factor between low and high resolution.
+        weights: A file written by :func:`save`, ``"auto"`` for those that come with the project
+            for ``dataset`` and ``scale``, or None for an untrained network.
+        dataset: What ``"auto"`` should be trained on; photographs (``"lfw"``) if there are none
+            for this one.
+        **config: Settings of that enhancer; those stored in the weights are the default.
+
+    Raises:
+        UnknownNameError: If nothing is registered under ``name``.
+        ConfigurationError: If the enhancer does not have one of the settings.
+        WeightsError: If the weights are missing, damaged, or made for something else.
+
+    >>> make("bicubic", scale=8).patch_size
+    (60, 45)
+    """
+    factory = ENHANCERS.get(name)
+    if weights is None or getattr(factory, "weightless", False):
+        return _build(name, scale, config)
+    path = shipped(name, scale, dataset) if weights == "auto" else Path(weights)
+    return _load(path, name, scale, config)
+
+
+def available() -> list[str]:
+    """Names that :func:`make` accepts."""
+    return ENHANCERS.available()
+
+
+def save(
+    enhancer: Enhancer, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Writes an enhancer's weights with all that is needed to build it again.
+
+    Args:
+        enhancer: Any registered enhancer.
+        path: File to write, whole or not at all.
+        provenance: How it was trained: command, dataset, protocol, versions. JSON-serialisable.
+    """
+    metadata = {
+        "name": enhancer.name,
+        "scale": enhancer.scale,
+        "config": enhancer.config,
+        "provenance": dict(provenance if provenance is not None else enhancer.provenance),
+    }
+    save_tensors(path, enhancer.state_dict(), metadata, kind="enhancer")
+
+
+def load(path: str | os.PathLike[str]) -> Enhancer:
+    """Builds the enhancer that a file describes, with its weights.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds something else.
+    """
+    return _load(Path(path), None, None, {})
+
+
+def shipped(name: str, scale: int, dataset: str | None = None) -> Path:
+    """Path of the weights that come with the project.
+
+    Raises:
+        WeightsError: If there are none for this name and scale.
+    """
+    for trained_on in dict.fromkeys((dataset or "lfw", "lfw", "synthetic")):
+        path = SHIPPED / f"{name}-{trained_on}-x{scale}.safetensors"
+        if path.is_file():
+            return path
+    present = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none"
+    raise WeightsError(
+        f"No weights for {name!r} at {scale}x come with the project (there are: {present}): train "
+        f"some with `facehall train enhancer --enhancer {name} --scale {scale}` and give their "
+        "path, or give weights=None for an untrained network."
+    )
+
+
+def _build(name: str, scale: int, config: Mapping[str, Any]) -> Enhancer:
+    try:
+        return ENHANCERS.get(name)(scale=scale, **config)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"The enhancer {name!r} cannot be built from {dict(config)} ({error}): see its "
+            "docstring for its settings."
+        ) from error
+
+
+def _load(path: Path, name: str | None, scale: int | None, config: Mapping[str, Any]) -> Enhancer:
+    tensors, metadata = load_tensors(path, kind="enhancer")
+    for setting, wanted in (("name", name), ("scale", scale)):
+        if wanted is not None and metadata[setting] != wanted:
+            raise WeightsError(
+                f"{path} holds an enhancer with {setting} {metadata[setting]!r}, expected "
+                f"{wanted!r}: give the weights of that one, or ask for what the file holds."
+            )
+    enhancer = _build(metadata["name"], metadata["scale"], {**metadata["config"], **config})
+    wanted_shapes = {key: tensor.shape for key, tensor in enhancer.state_dict().items()}
+    found_shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    if wanted_shapes != found_shapes:
+        keys = wanted_shapes.keys() | found_shapes.keys()
+        first = min(key for key in keys if wanted_shapes.get(key) != found_shapes.get(key))
+        raise WeightsError(
+            f"{path} does not fit the enhancer {metadata['name']!r} with {enhancer.config}: "
+            f"{first} is {_shape(found_shapes.get(first))} in the file and "
+            f"{_shape(wanted_shapes.get(first))} in the network; drop the settings that differ."
+        )
+    enhancer.load_state_dict(tensors)
+    enhancer.provenance = metadata["provenance"]
+    return enhancer.eval()
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a scalar"

@@ -1,0 +1,136 @@
+"""Tensors and their configuration in one safetensors file: checksummed, atomic, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from facehall_env.errors import WeightsError
+from facehall_env.files import atomic_path
+
+FORMAT = "facehall-1"
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        # Zero-dimensional tensors cannot be viewed as bytes.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_tensors(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, Any],
+    kind: str,
+) -> None:
+    """Writes tensors with JSON metadata and a checksum, whole or not at all.
+
+    Args:
+        path: File to write; its folder is created.
+        tensors: Named tensors of any shape and device.
+        metadata: JSON-serialisable description (configuration, provenance).
+        kind: What the file holds ("enhancer", "agent", "training"); checked on loading.
+
+    Raises:
+        WeightsError: If the file cannot be written; what stood there before is untouched.
+    """
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    header = {
+        "format": FORMAT,
+        "kind": kind,
+        "metadata": json.dumps(metadata),
+        "checksum": _checksum(stored),
+    }
+    try:
+        with atomic_path(path) as temporary:
+            save_file(stored, temporary, metadata=header)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"Could not write {path} ({error}): free some space or choose another folder; "
+            "the previous file, if any, is intact."
+        ) from error
+
+
+def load_tensors(
+    path: str | os.PathLike[str], kind: str
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Reads what :func:`save_tensors` wrote, onto the CPU.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds something other than ``kind``.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsError(f"No {kind} file at {file}: check the path, or train one first.")
+    try:
+        with safe_open(file, framework="pt") as archive:
+            header = archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{file} is not a readable safetensors file ({error}): it is damaged or of another "
+            "format; fetch or train it again."
+        ) from error
+    if header.get("format") != FORMAT or header.get("kind") != kind:
+        found = header.get("kind", "tensors without our header")
+        raise WeightsError(f"{file} holds {found}, expected {kind}: give a file of that kind.")
+    if _checksum(tensors) != header.get("checksum"):
+        raise WeightsError(
+            f"{file} fails its checksum: its content was changed or damaged; fetch or train it "
+            "again."
+        )
+    return tensors, json.loads(header["metadata"])
+
+
+def pack_optimizer(
+    optimizer: torch.optim.Optimizer,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Splits an optimiser's state into tensors and JSON, for :func:`save_tensors`."""
+    state = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{name}"] = value
+            else:
+                scalars.setdefault(str(index), {})[name] = value
+    return tensors, {"param_groups": state["param_groups"], "scalars": scalars}
+
+
+def unpack_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Puts what :func:`pack_optimizer` took from one optimiser into an identical one."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    for index, entries in metadata["scalars"].items():
+        state.setdefault(int(index), {}).update(entries)
+    optimizer.load_state_dict({"state": state, "param_groups": metadata["param_groups"]})
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors under names that start with ``prefix`` and a slash."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def under_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names start with ``prefix`` and a slash, without it."""
+    start = f"{prefix}/"
+    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}

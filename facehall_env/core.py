@@ -1,0 +1,339 @@
+"""The MDP itself, batched, on one torch device: no Gymnasium and no NumPy."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from facehall_env import patches, rewards
+from facehall_env.enhancers.base import Enhancer, OneShot
+from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
+from facehall_env.patches import Border, PatchGeometry
+from facehall_env.rewards import Reward
+
+if TYPE_CHECKING:
+    from facehall_env.data.faces import Faces
+
+Precision = Literal["fp32", "bf16"]
+SMALLEST_MSE = 1e-10
+"""A face closer to the truth than this counts as 100 dB."""
+
+
+@dataclass
+class CoreState:
+    """Where a batch of N faces stands; rows may be at different steps.
+
+    Attributes:
+        image: (N, 3, H, W) the current faces I_t, in [0, 1].
+        hr: (N, 3, H, W) the truth.
+        lr: (N, 3, H / scale, W / scale) the low-resolution faces.
+        initial: (N, 3, H, W) the up-sampled faces I_0.
+        restored: (N, 3, H, W) what a one-shot enhancer made of ``initial``; else None.
+        actions: (N, T) int64, the actions so far; -1 where none was taken yet.
+        location: (N, 2) int64, centre (y, x) of the last patch; -1 before the first.
+        patch: (N, 3, h, w) the last restored patch; mid-grey before the first.
+        coverage: (N, 1, H, W) bool, pixels that some patch has covered.
+        step: (N,) int64, patches so far.
+        mse: (N,) float64, mean squared error of ``image``, over all channels.
+    """
+
+    image: Tensor
+    hr: Tensor
+    lr: Tensor
+    initial: Tensor
+    restored: Tensor | None
+    actions: Tensor
+    location: Tensor
+    patch: Tensor
+    coverage: Tensor
+    step: Tensor
+    mse: Tensor
+
+    @property
+    def num_envs(self) -> int:
+        """Number of faces N."""
+        return len(self.image)
+
+    @property
+    def psnr(self) -> Tensor:
+        """(N,) float64, PSNR of the current faces in dB, RGB, no shave, no rounding."""
+        return -10 * self.mse.clamp_min(SMALLEST_MSE).log10()
+
+    def rows(self, index: Tensor) -> CoreState:
+        """The state of some rows, in the order of ``index`` (int64 or a bool mask)."""
+        return self._map(lambda tensor: tensor[index])
+
+    def replace_rows(self, index: Tensor, rows: CoreState) -> CoreState:
+        """This state with some rows exchanged for those of another; neither is changed."""
+
+        def exchange(name: str) -> Tensor | None:
+            own, new = getattr(self, name), getattr(rows, name)
+            return None if own is None else own.index_copy(0, index, new)
+
+        return CoreState(**{f.name: exchange(f.name) for f in dataclasses.fields(self)})  # type: ignore[arg-type]
+
+    def _map(self, function: object) -> CoreState:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return CoreState(
+            **{name: None if v is None else function(v) for name, v in values.items()}  # type: ignore[operator]
+        )
+
+
+def mean_squared_error(image: Tensor, hr: Tensor) -> Tensor:
+    """(N,) float64, over all channels and pixels."""
+    return (image - hr).square().flatten(1).sum(1, dtype=torch.float64) / hr[0].numel()
+
+
+class HallucinationCore:
+    """Faces, sharpened patch by patch (Attention-FH, section 3).
+
+    The state is what :class:`CoreState` says; an action is a location
+    (:class:`~facehall_env.patches.PatchGeometry`); a step restores the patch there, clamps it to
+    [0, 1] and pastes it; the reward is a plug-in; an episode ends after ``num_steps`` patches.
+    States are never changed in place, so that several continuations of one can be tried.
+
+    Args:
+        enhancer: Restores the patches; moved to ``device``, in evaluation mode.
+        image_size: Height and width of the faces.
+        reward: See :func:`facehall_env.rewards.make`.
+        border: Patches centred anywhere (grey outside) or kept inside the image.
+        patch_size: Height and width of the patches; the enhancer's own by default.
+        num_steps: Patches in an episode, T.
+        action_stride: Width in pixels of a cell of the location grid.
+        device: Where everything lives.
+        precision: ``"bf16"`` runs the enhancer's network in bfloat16; faces stay in float32. On
+            processors without bfloat16 arithmetic only its weights are rounded.
+        validate: Check actions, episode ends and the enhancer's output at every step. The checks
+            wait for the device once a step; switch them off for the last bit of GPU throughput.
+
+    >>> import torch
+    >>> from facehall_env import enhancers
+    >>> from facehall_env.data import Faces
+    >>> core = HallucinationCore(enhancers.make("bicubic"), reward="delta_mse", num_steps=2)
+    >>> hr = torch.full((1, 3, 128, 128), 0.5)
+    >>> state = core.reset(Faces(hr=hr, lr=hr[..., ::4, ::4], initial=hr - 0.25))
+    >>> state.mse.item()
+    0.0625
+    >>> state, reward, done = core.step(state, torch.tensor([0]))
+    >>> reward.item(), done.item()
+    (0.0, False)
+    """
+
+    def __init__(
+        self,
+        enhancer: Enhancer,
+        *,
+        image_size: tuple[int, int] = (128, 128),
+        reward: str | Reward | Mapping[str, float] = "delayed_mse",
+        border: Border = "centre",
+        patch_size: tuple[int, int] | None = None,
+        num_steps: int = 25,
+        action_stride: int = 1,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+        validate: bool = True,
+    ) -> None:
+        if not isinstance(enhancer, Enhancer):
+            raise ConfigurationError(
+                f"The enhancer is a {type(enhancer).__name__}, expected an instance of "
+                "facehall_env.enhancers.Enhancer: derive from it, or wrap a whole-face network "
+                "in facehall_env.enhancers.OneShot."
+            )
+        if num_steps < 1:
+            raise ConfigurationError(f"num_steps={num_steps}: an episode needs at least one step.")
+        if precision not in get_args(Precision):
+            raise ConfigurationError(
+                f"precision={precision!r} is unknown: use one of {get_args(Precision)}."
+            )
+        self.device = torch.device(device)
+        self.geometry = PatchGeometry(
+            image_size, tuple(patch_size or enhancer.patch_size), border, action_stride
+        )
+        self.num_steps = num_steps
+        self.precision = precision
+        self.reward = rewards.make(reward)
+        self.validate = validate
+        self.enhancer = self._prepare(enhancer)
+
+    @property
+    def scale(self) -> int:
+        """Factor between low and high resolution."""
+        return self.enhancer.scale
+
+    @torch.no_grad()
+    def reset(
+        self, faces: Faces, state: CoreState | None = None, rows: Tensor | None = None
+    ) -> CoreState:
+        """Starts episodes.
+
+        Args:
+            faces: The faces to start from, N of them, or as many as ``rows``.
+            state: A state to write them into; the other rows go on.
+            rows: (K,) int64, which rows to write; needed with ``state``.
+
+        Returns:
+            The state of all rows.
+
+        Raises:
+            ConfigurationError: If the faces' size is not this core's.
+        """
+        fresh = self._fresh(faces)
+        if state is None or rows is None:
+            return fresh
+        return state.replace_rows(rows.to(self.device), fresh)
+
+    @torch.no_grad()
+    def step(self, state: CoreState, action: Tensor) -> tuple[CoreState, Tensor, Tensor]:
+        """Enhances one patch of each face.
+
+        Args:
+            state: Where the faces stand; unchanged.
+            action: (N,) int64, one location each.
+
+        Returns:
+            The next state, the reward (N,) float32, and whether the episode is over (N,) bool.
+
+        Raises:
+            ActionError: If an action is not an integer or lies outside the grid.
+            EpisodeError: If an episode is already over.
+            EnhancerError: If the enhancer returns another shape or values that are not finite.
+        """
+        self._check(state, action)
+        after = self.write(state, action, self.enhance(state, action))
+        done = after.step >= self.num_steps
+        return after, self.reward(state, after, done).float(), done
+
+    @torch.no_grad()
+    def enhance(self, state: CoreState, action: Tensor) -> Tensor:
+        """What the enhancer makes of the patches at ``action``: (N, 3, h, w) in [0, 1]."""
+        restored = self.propose(state, action)
+        expected = (state.num_envs, 3, *self.geometry.patch_size)
+        if tuple(restored.shape) != expected:
+            raise EnhancerError(
+                f"The enhancer returned a tensor of shape {tuple(restored.shape)}, expected "
+                f"{expected}: return one patch of the size that you were given for each face."
+            )
+        # One sum is enough to see a single NaN or infinity anywhere.
+        if self.validate and not bool(torch.isfinite(restored.sum())):
+            raise EnhancerError(
+                "The enhancer returned values that are not finite: its weights or its input are "
+                "broken; train with a lower learning rate, or load other weights."
+            )
+        return restored.clamp(0, 1)
+
+    def propose(self, state: CoreState, action: Tensor) -> Tensor:
+        """The enhancer's own output for the patches at ``action``, unclamped, with gradients."""
+        location = self.geometry.location(action)
+        if isinstance(self.enhancer, OneShot) and state.restored is not None:
+            return patches.crop(
+                state.restored, self.geometry.top_left(action), self.geometry.patch_size
+            )
+        current = patches.crop(
+            state.image, self.geometry.top_left(action), self.geometry.patch_size
+        )
+        proposal: Tensor = self.enhancer(current, state.image, location)
+        return proposal
+
+    @torch.no_grad()
+    def write(self, state: CoreState, action: Tensor, restored: Tensor) -> CoreState:
+        """The state after ``restored`` patches (N, 3, h, w) were pasted at ``action``."""
+        top_left, size = self.geometry.top_left(action), self.geometry.patch_size
+        restored = restored.to(state.image.dtype)
+        image = patches.paste(state.image, restored, top_left)
+        return dataclasses.replace(
+            state,
+            image=image,
+            actions=state.actions.scatter(1, state.step[:, None], action[:, None]),
+            location=self.geometry.location(action),
+            patch=restored,
+            coverage=patches.cover(state.coverage, top_left, size),
+            step=state.step + 1,
+            mse=state.mse - self.gain(state, action, restored),
+        )
+
+    @torch.no_grad()
+    def gain(self, state: CoreState, action: Tensor, restored: Tensor) -> Tensor:
+        """By how much pasting ``restored`` at ``action`` lowers each face's MSE: (N,) float64."""
+        top_left, size = self.geometry.top_left(action), self.geometry.patch_size
+        inside = patches.inside_mask(top_left, size, self.geometry.image_size)
+        truth = patches.crop(state.hr, top_left, size)
+        current = patches.crop(state.image, top_left, size)
+        # a^2 - b^2 as (a - b)(a + b), with a and b the errors before and after.
+        difference = (current - restored) * (current + restored - 2 * truth)
+        return (difference * inside).flatten(1).sum(1, dtype=torch.float64) / state.hr[0].numel()
+
+    def _fresh(self, faces: Faces) -> CoreState:
+        faces = faces.to(self.device)
+        height, width = self.geometry.image_size
+        number = len(faces.hr)
+        for name, tensor in (("hr", faces.hr), ("initial", faces.initial)):
+            if tuple(tensor.shape) != (number, 3, height, width):
+                raise ConfigurationError(
+                    f"faces.{name} has shape {tuple(tensor.shape)}, expected "
+                    f"({number}, 3, {height}, {width}): build the core with the faces' image_size."
+                )
+        restored = None
+        if isinstance(self.enhancer, OneShot):
+            restored = self.enhancer.restore(faces.initial)
+        return CoreState(
+            image=faces.initial,
+            hr=faces.hr,
+            lr=faces.lr,
+            initial=faces.initial,
+            restored=restored,
+            actions=torch.full((number, self.num_steps), -1, device=self.device),
+            location=torch.full((number, 2), -1, device=self.device),
+            patch=faces.hr.new_full((number, 3, *self.geometry.patch_size), patches.GREY),
+            coverage=torch.zeros(
+                (number, 1, height, width), dtype=torch.bool, device=self.device
+            ),
+            step=torch.zeros(number, dtype=torch.int64, device=self.device),
+            mse=mean_squared_error(faces.initial, faces.hr),
+        )
+
+    def _check(self, state: CoreState, action: Tensor) -> None:
+        if action.shape != (state.num_envs,) or action.dtype != torch.int64:
+            raise ActionError(
+                f"The action has shape {tuple(action.shape)} and type {action.dtype}, expected "
+                f"({state.num_envs},) and torch.int64: give one location index for each face."
+            )
+        if not self.validate:
+            return
+        wrong = (action < 0) | (action >= self.geometry.num_locations)
+        over = state.step >= self.num_steps
+        if not bool((wrong | over).any()):
+            return
+        if bool(wrong.any()):
+            raise ActionError(
+                f"Action {action[wrong][0].item()} is outside the grid of "
+                f"{self.geometry.num_locations} locations: choose an index from 0 to "
+                f"{self.geometry.num_locations - 1}."
+            )
+        raise EpisodeError(
+            f"An episode is over after {self.num_steps} steps and cannot take another: reset it "
+            "first."
+        )
+
+    def _prepare(self, enhancer: Enhancer) -> Enhancer:
+        if self.precision == "bf16":
+            enhancer = copy.deepcopy(enhancer).bfloat16()
+            if self.device.type == "cpu" and not cpu_has_bfloat16():
+                enhancer = enhancer.float()
+        return enhancer.to(self.device, memory_format=torch.channels_last).eval()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 (AVX-512 BF16 or AMX).
+
+    Without, torch emulates it a hundred times slower than float32.
+    """
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False  # An older torch that cannot tell: float32 is always right.
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,189 @@
+"""Patch geometry: from actions to pixels, and cropping and pasting for a batch of locations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from facehall_env.errors import ConfigurationError
+
+Border = Literal["centre", "inside"]
+GREY = 0.5
+
+
+@dataclass(frozen=True)
+class PatchGeometry:
+    """How a discrete action becomes a rectangle of pixels.
+
+    An action is ``row * columns + column`` on a grid whose cells are ``stride`` pixels wide; the
+    patch is centred on the cell's middle. A patch of height h and width w at centre (y, x) covers
+    rows ``y - (h-1)//2`` onwards and columns ``x - (w-1)//2`` onwards. With ``border="centre"``
+    it may reach over the edge (mid-grey is read there, writes are discarded); with
+    ``border="inside"`` its top-left corner is clamped so that it lies inside.
+
+    Args:
+        image_size: Height and width of the image in pixels.
+        patch_size: Height and width of the patch in pixels.
+        border: What happens at the edges.
+        stride: Width of a grid cell in pixels; must divide both image sides.
+
+    >>> geometry = PatchGeometry((128, 128), (60, 45))
+    >>> geometry.num_locations
+    16384
+    >>> geometry.top_left(torch.tensor([64 * 128 + 64])).tolist()
+    [[35, 42]]
+    """
+
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    border: Border = "centre"
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks the settings against each other."""
+        if self.border not in get_args(Border):
+            raise ConfigurationError(
+                f"border={self.border!r} is unknown: use one of {get_args(Border)}."
+            )
+        if min(self.patch_size) < 1 or any(
+            p > i for p, i in zip(self.patch_size, self.image_size, strict=True)
+        ):
+            raise ConfigurationError(
+                f"A patch of {self.patch_size} does not fit an image of {self.image_size} pixels: "
+                "choose a patch_size between 1 and the image's sides."
+            )
+        if self.stride < 1 or any(side % self.stride for side in self.image_size):
+            raise ConfigurationError(
+                f"action_stride={self.stride} does not divide the image sides "
+                f"{self.image_size}: choose a positive common divisor."
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the grid of locations."""
+        return self.image_size[0] // self.stride, self.image_size[1] // self.stride
+
+    @property
+    def num_locations(self) -> int:
+        """Number of actions."""
+        rows, columns = self.grid
+        return rows * columns
+
+    def centres(self, action: Tensor) -> Tensor:
+        """Pixel (y, x) in the middle of each action's cell: (N,) int64 to (N, 2) int64."""
+        cell = torch.stack((action // self.grid[1], action % self.grid[1]), dim=-1)
+        return cell * self.stride + self.stride // 2
+
+    def top_left(self, action: Tensor) -> Tensor:
+        """First pixel (y, x) of each action's patch, (N, 2) int64; negative outside the image."""
+        corner = self.centres(action) - self._half(action.device)
+        if self.border == "inside":
+            limit = torch.tensor(
+                [i - p for i, p in zip(self.image_size, self.patch_size, strict=True)],
+                device=action.device,
+            )
+            corner = corner.clamp_min(0).minimum(limit)
+        return corner
+
+    def location(self, action: Tensor) -> Tensor:
+        """Centre (y, x) of the patch itself, which differs from the cell's where it is clamped."""
+        return self.top_left(action) + self._half(action.device)
+
+    def nearest_action(self, y: float, x: float) -> int:
+        """The action whose cell holds the pixel (y, x); points outside go to the nearest cell."""
+        rows, columns = self.grid
+        row = min(max(int(y // self.stride), 0), rows - 1)
+        column = min(max(int(x // self.stride), 0), columns - 1)
+        return row * columns + column
+
+    def distinct_actions(self) -> Tensor:
+        """One action for every different patch, (K,) int64, in ascending order.
+
+        With ``border="inside"`` all actions near an edge are clamped to the same patch; whoever
+        wants to draw *patches* uniformly draws among these.
+        """
+        actions = torch.arange(self.num_locations)
+        corners = self.top_left(actions) + 2 * max(self.image_size)
+        key = corners[:, 0] * (8 * max(self.image_size)) + corners[:, 1]
+        _, inverse = torch.unique(key, return_inverse=True)
+        first = torch.full((int(inverse.max()) + 1,), self.num_locations, dtype=torch.int64)
+        first.scatter_reduce_(0, inverse, actions, reduce="amin")
+        return first.sort().values
+
+    def _half(self, device: torch.device) -> Tensor:
+        return torch.tensor([(side - 1) // 2 for side in self.patch_size], device=device)
+
+
+def _pixel_rows_columns(top_left: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    rows = top_left[:, :1] + torch.arange(size[0], device=top_left.device)
+    columns = top_left[:, 1:] + torch.arange(size[1], device=top_left.device)
+    return rows, columns
+
+
+def inside_mask(top_left: Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+    """Which pixels of each patch lie in the image: (N, 2) corners to (N, 1, h, w) bool."""
+    rows, columns = _pixel_rows_columns(top_left, size)
+    rows_inside = (rows >= 0) & (rows < image_size[0])
+    columns_inside = (columns >= 0) & (columns < image_size[1])
+    return (rows_inside[:, :, None] & columns_inside[:, None, :])[:, None]
+
+
+def crop(images: Tensor, top_left: Tensor, size: tuple[int, int], fill: float = GREY) -> Tensor:
+    """Cuts one patch out of each image.
+
+    Args:
+        images: (N, C, H, W).
+        top_left: (N, 2) int64, first row and column; may lie outside.
+        size: Height and width of the patches.
+        fill: Value read outside the image.
+
+    Returns:
+        (N, C, h, w), differentiable in ``images``.
+    """
+    number, channels, height, width = images.shape
+    rows, columns = _pixel_rows_columns(top_left, size)
+    flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    index = flat.reshape(number, 1, -1).expand(-1, channels, -1)
+    patches = images.flatten(2).gather(2, index).unflatten(2, size)
+    inside = inside_mask(top_left, size, (height, width))
+    return patches.where(inside, torch.full_like(patches[:1, :1, :1, :1], fill))
+
+
+def paste(images: Tensor, patches: Tensor, top_left: Tensor) -> Tensor:
+    """Writes one patch into a copy of each image; what falls outside the image is discarded.
+
+    Args:
+        images: (N, C, H, W).
+        patches: (N, C, h, w).
+        top_left: (N, 2) int64, first row and column; may lie outside.
+
+    Returns:
+        (N, C, H, W), differentiable in ``images`` and ``patches``.
+    """
+    number, channels, height, width = images.shape
+    size = (patches.shape[2], patches.shape[3])
+    rows, columns = _pixel_rows_columns(top_left, size)
+    pixels = height * width
+    # Pixels outside are sent to one spare slot behind the image, which is then cut off: a single
+    # scatter without a data-dependent shape, so that the device is never waited for.
+    flat = rows[:, :, None] * width + columns[:, None, :]
+    inside = inside_mask(top_left, size, (height, width))[:, 0]
+    index = flat.where(inside, pixels).reshape(number, 1, -1).expand(-1, channels, -1)
+    canvas = images.new_empty(number, channels, pixels + 1)
+    canvas[:, :, :pixels] = images.flatten(2)
+    canvas = canvas.scatter(2, index, patches.to(images.dtype).flatten(2))
+    return canvas[:, :, :pixels].unflatten(2, (height, width))
+
+
+def cover(coverage: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:
+    """Marks the pixels of one patch in each map: (N, 1, H, W) bool to the same."""
+    _, _, height, width = coverage.shape
+    y = torch.arange(height, device=coverage.device)
+    x = torch.arange(width, device=coverage.device)
+    top, left = top_left[:, :1], top_left[:, 1:]
+    rows = (y >= top) & (y < top + size[0])
+    columns = (x >= left) & (x < left + size[1])
+    return coverage | (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -1,0 +1,74 @@
+"""Registries by name that other packages can join through entry points."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from typing import Generic, TypeVar
+
+from facehall_env.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name nobody registered, with the nearest names first.
+
+    >>> str(unknown_name("dataset", "lwf", ["folder", "lfw"]))
+    "Unknown dataset 'lwf': did you mean 'lfw'? Available: folder, lfw."
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    hint = f" did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    return UnknownNameError(
+        f"Unknown {kind} {name!r}:{hint} Available: {', '.join(names) or 'none'}."
+    )
+
+
+class Registry(Generic[T]):
+    """Names mapped to factories of one kind of thing.
+
+    Packages join by an entry point in the registry's group; it is loaded when its name is asked
+    for, so that importing the project never imports a stranger's package.
+
+    Args:
+        kind: What is registered, as it should read in an error ("enhancer").
+        group: Entry-point group, for example ``facehall_env.enhancers``.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._factories: dict[str, Callable[..., T]] = {}
+
+    def register(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Decorator that adds a factory under ``name``; a later registration replaces it."""
+
+        def add(factory: Callable[..., T]) -> Callable[..., T]:
+            self._factories[name] = factory
+            return factory
+
+        return add
+
+    def available(self) -> list[str]:
+        """All names, those of installed entry points included, sorted."""
+        return sorted({*self._factories, *(point.name for point in self._entry_points())})
+
+    def get(self, name: str) -> Callable[..., T]:
+        """The factory registered under ``name``.
+
+        Raises:
+            UnknownNameError: If there is none; names the nearest ones.
+        """
+        if name not in self._factories:
+            for point in self._entry_points():
+                if point.name == name:
+                    self._factories[name] = point.load()
+                    break
+            else:
+                raise unknown_name(self.kind, name, self.available())
+        return self._factories[name]
+
+    def _entry_points(self) -> metadata.EntryPoints:
+        return metadata.entry_points(group=self.group)

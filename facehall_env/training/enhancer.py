@@ -1,0 +1,341 @@
+"""Training of patch enhancers: fresh faces first, then staggered rollouts.
+
+An enhancer that has only seen untouched faces falls apart when it is applied again to its own
+output (to 10 dB after 25 patches); one that is trained from the start on rollouts of the same few
+faces learns nothing, because its updates are correlated and its early noise comes back as input.
+So the first stage learns from faces nobody has touched, and the second from environments that
+stand at different steps of their episodes, restored so far by the enhancer itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from facehall_env import data, enhancers, patches
+from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
+from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.enhancers import Enhancer
+from facehall_env.errors import ConfigurationError, EnhancerError
+from facehall_env.patches import Border
+from facehall_env.training.faces import FacePool
+from facehall_env.training.run import TrainingRun
+
+Loss = Literal["mse", "l1", "charbonnier"]
+CHARBONNIER_EPSILON = 1e-3
+
+
+@dataclass
+class TrainEnhancerConfig:
+    """Settings of ``facehall train enhancer``."""
+
+    out: Path = Path("runs/enhancer")
+    """Folder for the log, the checkpoint and the weights (enhancer.safetensors)."""
+    enhancer: str = "compact"
+    """Name of the network: compact or attention_fh."""
+    dataset: str = "synthetic"
+    """Where the faces come from; always its official training split."""
+    scale: int = 4
+    """Factor between low and high resolution."""
+    protocol: str = "bicubic"
+    """How the low resolution is made."""
+    fresh_steps: int = 4000
+    """Updates of the first stage, on untouched faces."""
+    fresh_batch: int = 8
+    """Faces in an update of the first stage."""
+    fresh_on: Literal["faces", "patches"] = "faces"
+    """Learn from whole faces (networks that can) or from one random patch of each."""
+    fresh_learning_rate: float = 1e-3
+    """Highest learning rate of the first stage; it follows a cosine down to a fiftieth."""
+    rollout_steps: int = 2000
+    """Updates of the second stage, on staggered rollouts."""
+    rollout_envs: int = 32
+    """Faces that are being restored at a time in the second stage."""
+    rollout_learning_rate: float = 4e-4
+    """Highest learning rate of the second stage; it follows a cosine down to a fiftieth."""
+    num_steps: int = 25
+    """Patches after which a face of the second stage is exchanged for a new one."""
+    border: Border = "centre"
+    """Patches centred anywhere, or kept inside the image."""
+    loss: Loss = "charbonnier"
+    """Loss on the pixels of the patch that lie in the image."""
+    beta1: float = 0.9
+    """First momentum of Adam; the paper has 0.5."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient; 0 switches clipping off."""
+    weights: Path | None = None
+    """Start from these weights instead of from scratch."""
+    limit: int | None = None
+    """Use only this many faces of the training split."""
+    validation_faces: int = 32
+    """Faces of the training split that are held out to watch the progress."""
+    log_every: int = 100
+    """Updates between entries in the log."""
+    validate_every: int = 500
+    """Updates between measurements of the held-out PSNR."""
+    checkpoint_every: int = 250
+    """Updates between checkpoints."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    device: str = "cpu"
+    """Where to train."""
+    resume: bool = False
+    """Continue the run in the folder exactly where its checkpoint stands."""
+
+
+def patch_loss(restored: Tensor, truth: Tensor, inside: Tensor, kind: Loss = "mse") -> Tensor:
+    """Mean loss over the pixels that lie in the image (Attention-FH, section 3.3).
+
+    Args:
+        restored: (N, 3, h, w), an enhancer's output, not clamped.
+        truth: (N, 3, h, w).
+        inside: (N, 1, h, w) bool; other pixels are left out.
+        kind: ``"mse"``, ``"l1"``, or ``"charbonnier"``, an l1 that is smooth at zero.
+
+    Returns:
+        A scalar.
+    """
+    if kind not in get_args(Loss):
+        raise ConfigurationError(f"loss={kind!r} is unknown: use one of {get_args(Loss)}.")
+    error = restored - truth
+    if kind == "mse":
+        error = error.square()
+    elif kind == "l1":
+        error = error.abs()
+    else:
+        error = (error.square() + CHARBONNIER_EPSILON**2).sqrt()
+    inside = inside.expand_as(error)
+    return (error * inside).sum() / inside.sum()
+
+
+class EnhancerTrainer:
+    """Both stages, one update at a time; its whole state can be saved and restored."""
+
+    def __init__(self, config: TrainEnhancerConfig) -> None:
+        self.config = config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        torch.manual_seed(config.seed)
+        self.enhancer = self._make_enhancer()
+        self.core = HallucinationCore(
+            self.enhancer,
+            num_steps=config.num_steps,
+            border=config.border,
+            reward="delta_mse",
+            device=config.device,
+        )
+        self.pool = FacePool(
+            data.make(config.dataset, split="train"),
+            data.protocols.get(config.protocol),
+            config.scale,
+            held_out=config.validation_faces,
+            limit=config.limit,
+        )
+        self.optimizer = torch.optim.Adam(
+            self.enhancer.parameter_groups(1.0), betas=(config.beta1, 0.999)
+        )
+        self.multipliers = [group["lr"] for group in self.optimizer.param_groups]
+        self.step = 0
+        self.index = torch.zeros(0, dtype=torch.int64)
+        self.flip = torch.zeros(0, dtype=torch.bool)
+        self.state: CoreState | None = None
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of both stages."""
+        return self.config.fresh_steps + self.config.rollout_steps
+
+    def update(self) -> float:
+        """One update of whichever stage the run is in; returns the loss."""
+        self._set_learning_rate()
+        fresh = self.step < self.config.fresh_steps
+        loss = self._fresh_update() if fresh else self._rollout_update()
+        self.step += 1
+        return loss
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """PSNR in dB of the held-out faces after T random patches, always the same ones."""
+        generator = torch.Generator().manual_seed(0)
+        state = self.core.reset(self.pool.held_out())
+        scores = {"psnr/initial": state.psnr.mean().item()}
+        for _ in range(self.config.num_steps):
+            action = torch.randint(
+                self.core.geometry.num_locations, (state.num_envs,), generator=generator
+            )
+            state, _, _ = self.core.step(state, action.to(self.core.device))
+        scores["psnr/random_patches"] = state.psnr.mean().item()
+        if self.config.fresh_on == "faces":
+            whole = self.enhancer.whole_face()(state.initial).clamp(0, 1)
+            mse = (whole - state.hr).square().flatten(1).mean(1)
+            scores["psnr/whole_face"] = (-10 * mse.log10()).mean().item()
+        return scores
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that the next update depends on."""
+        optimizer, _ = pack_optimizer(self.optimizer)
+        tensors = {
+            **with_prefix("enhancer", self.enhancer.state_dict()),
+            **with_prefix("optimizer", optimizer),
+            "generator": self.generator.get_state(),
+        }
+        if self.state is not None:
+            tensors["rollout/image"] = self.state.image
+            tensors["rollout/step"] = self.state.step
+            tensors["rollout/index"] = self.index
+            tensors["rollout/flip"] = self.flip
+        return tensors
+
+    def restore(self, step: int, tensors: dict[str, Tensor], optimizer: dict[str, object]) -> None:
+        """Puts back what :meth:`state_tensors` gave."""
+        self.step = step
+        self.enhancer.load_state_dict(under_prefix("enhancer", tensors))
+        unpack_optimizer(self.optimizer, under_prefix("optimizer", tensors), optimizer)
+        self.generator.set_state(tensors["generator"])
+        rollout = under_prefix("rollout", tensors)
+        if rollout:
+            self.index, self.flip = rollout["index"], rollout["flip"]
+            self.state = self._staggered(rollout["step"], rollout["image"])
+
+    def _make_enhancer(self) -> Enhancer:
+        config = self.config
+        weights = None if config.weights is None else str(config.weights)
+        enhancer = enhancers.make(config.enhancer, scale=config.scale, weights=weights)
+        if not any(parameter.requires_grad for parameter in enhancer.parameters()):
+            raise ConfigurationError(
+                f"The enhancer {config.enhancer!r} has nothing to train: choose another."
+            )
+        if config.fresh_on == "faces":
+            enhancer.whole_face()  # Raises a clear error for networks that cannot.
+        return enhancer
+
+    def _set_learning_rate(self) -> None:
+        config = self.config
+        if self.step < config.fresh_steps:
+            done, highest = self.step / config.fresh_steps, config.fresh_learning_rate
+        else:
+            done = (self.step - config.fresh_steps) / config.rollout_steps
+            highest = config.rollout_learning_rate
+        warm_up = min(1.0, (self.step + 1) / 100)
+        rate = highest * warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        for group, multiplier in zip(self.optimizer.param_groups, self.multipliers, strict=True):
+            group["lr"] = rate * multiplier
+
+    def _draw(self, number: int) -> tuple[Tensor, Tensor]:
+        index = self.pool.draw(number, self.generator)
+        flip = torch.rand(number, generator=self.generator) < 0.5
+        return index, flip
+
+    def _draw_actions(self, number: int) -> Tensor:
+        action = torch.randint(
+            self.core.geometry.num_locations, (number,), generator=self.generator
+        )
+        return action.to(self.core.device)
+
+    def _fresh_update(self) -> float:
+        config = self.config
+        faces = self.pool.faces(*self._draw(config.fresh_batch)).to(self.core.device)
+        if config.fresh_on == "faces":
+            restored = self.enhancer.whole_face()(faces.initial)
+            everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
+            return self._descend(patch_loss(restored, faces.hr, everywhere, config.loss))
+        state = self.core.reset(faces)
+        action = self._draw_actions(config.fresh_batch)
+        return self._descend(self._loss_at(state, action, self.core.propose(state, action)))
+
+    def _rollout_update(self) -> float:
+        if self.state is None:
+            self.index, self.flip = self._draw(self.config.rollout_envs)
+            spread = torch.arange(self.config.rollout_envs) % self.config.num_steps
+            self.state = self._staggered(spread, None)
+        state, action = self.state, self._draw_actions(self.config.rollout_envs)
+        restored = self.core.propose(state, action)
+        loss = self._descend(self._loss_at(state, action, restored))
+        state = self.core.write(state, action, restored.detach().clamp(0, 1))
+        over = (state.step >= self.config.num_steps).nonzero()[:, 0].cpu()
+        if len(over):
+            self.index[over], self.flip[over] = self._draw(len(over))
+            faces = self.pool.faces(self.index[over], self.flip[over])
+            state = self.core.reset(faces, state, over)
+        self.state = state
+        return loss
+
+    def _staggered(self, step: Tensor, image: Tensor | None) -> CoreState:
+        """The state of the second stage's faces: at these steps, with these images."""
+        state = self.core.reset(self.pool.faces(self.index, self.flip))
+        state.step = step.to(self.core.device)
+        if image is not None:
+            state.image = image.to(self.core.device)
+        return state
+
+    def _loss_at(self, state: CoreState, action: Tensor, restored: Tensor) -> Tensor:
+        geometry = self.core.geometry
+        top_left = geometry.top_left(action)
+        truth = patches.crop(state.hr, top_left, geometry.patch_size)
+        inside = patches.inside_mask(top_left, geometry.patch_size, geometry.image_size)
+        return patch_loss(restored, truth, inside, self.config.loss)
+
+    def _descend(self, loss: Tensor) -> float:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise EnhancerError(
+                f"The loss is {value} at update {self.step}: the last checkpoint is intact; "
+                "start again with a lower learning rate."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.grad_clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.enhancer.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        return value
+
+
+def train_enhancer(config: TrainEnhancerConfig) -> Path:
+    """Trains an enhancer and writes its weights to ``enhancer.safetensors`` in the run's folder.
+
+    Returns:
+        Path of the weights.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other or the folder's run.
+        EnhancerError: If the loss is not finite.
+    """
+    with TrainingRun(config.out, config, config.resume) as run:
+        trainer = EnhancerTrainer(config)
+        checkpoint = run.restore()
+        if checkpoint is not None:
+            step, tensors, metadata = checkpoint
+            trainer.restore(step, tensors, metadata["optimizer"])
+        for loss in _with_progress(run, trainer):
+            if trainer.step % config.log_every == 0:
+                run.log(trainer.step, {"loss": loss})
+            if trainer.step % config.checkpoint_every == 0:
+                _save(run, trainer)
+        _save(run, trainer)
+        path = run.directory / "enhancer.safetensors"
+        provenance = {**run.provenance(), "held_out": trainer.validate()}
+        enhancers.save(trainer.enhancer, path, provenance)
+        return path
+
+
+def _with_progress(run: TrainingRun, trainer: EnhancerTrainer) -> Iterator[float]:
+    with tqdm(total=trainer.total_steps, initial=trainer.step, desc="training") as bar:
+        while trainer.step < trainer.total_steps:
+            yield trainer.update()
+            bar.update()
+            if trainer.step % trainer.config.validate_every == 0:
+                scores = trainer.validate()
+                run.log(trainer.step, scores)
+                bar.set_postfix({k.partition("/")[2]: f"{v:.2f} dB" for k, v in scores.items()})
+
+
+def _save(run: TrainingRun, trainer: EnhancerTrainer) -> None:
+    _, optimizer = pack_optimizer(trainer.optimizer)
+    run.save(trainer.step, trainer.state_tensors(), {"optimizer": optimizer})
+

@@ -1,0 +1,71 @@
+"""Faces for training: decoded once, drawn in an order that a checkpoint can restore."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from facehall_env.data import Faces, Protocol
+from facehall_env.data.base import FaceDataset
+from facehall_env.errors import ConfigurationError
+
+CHUNK = 64
+
+
+class FacePool:
+    """A training set in memory, its last faces held out to watch the progress.
+
+    The held-out faces come from the same split, so that the test split is never looked at.
+
+    Args:
+        dataset: Where the faces come from.
+        protocol: Makes them small and large again.
+        scale: By which factor.
+        held_out: Number of faces to hold out; spread over the last tenth of the pool.
+        limit: Use only this many faces; all by default.
+    """
+
+    def __init__(
+        self,
+        dataset: FaceDataset,
+        protocol: Protocol,
+        scale: int,
+        held_out: int,
+        limit: int | None = None,
+    ) -> None:
+        number = min(len(dataset), limit or len(dataset))
+        if held_out < 1 or number < 2 * held_out:
+            raise ConfigurationError(
+                f"{number} faces cannot give {held_out} held-out ones and as many to train on: "
+                "lower validation_faces or use a larger dataset."
+            )
+        self.protocol = protocol
+        self.scale = scale
+        self.images = _decode(dataset, number)
+        self.num_training = number - held_out
+
+    def draw(self, number: int, generator: torch.Generator) -> Tensor:
+        """(number,) int64, training faces drawn with replacement."""
+        return torch.randint(self.num_training, (number,), generator=generator)
+
+    def faces(self, index: Tensor, flip: Tensor | None = None) -> Faces:
+        """The faces at ``index``, degraded; mirrored where ``flip`` (N,) bool says so."""
+        hr = self.images[index]
+        if flip is not None:
+            hr = torch.where(flip[:, None, None, None], hr.flip(3), hr)
+        return self.protocol.degrade(hr, self.scale)
+
+    def held_out(self) -> Faces:
+        """The faces that are never drawn."""
+        return self.protocol.degrade(self.images[self.num_training :], self.scale)
+
+
+def _decode(dataset: FaceDataset, number: int) -> Tensor:
+    chunks = [range(first, min(first + CHUNK, number)) for first in range(0, number, CHUNK)]
+    progress = tqdm(chunks, desc=f"reading {dataset.name}", unit_scale=CHUNK, leave=False)
+    height, width = dataset.image_size
+    images = torch.empty(number, 3, height, width, dtype=torch.uint8)
+    for chunk in progress:
+        images[chunk.start : chunk.stop] = dataset.batch(chunk)
+    return images
