@@ -3,8 +3,9 @@
 An enhancer that has only seen untouched faces falls apart when it is applied again to its own
 output (to 10 dB after 25 patches); one that is trained from the start on rollouts of the same few
 faces learns nothing, because its updates are correlated and its early noise comes back as input.
-So the first stage learns from faces nobody has touched, and the second from environments that
-stand at different steps of their episodes, restored so far by the enhancer itself.
+So the first stage learns from fresh faces (networks that restore whole faces see some patches of
+them already restored), and the second from environments that stand at different steps of their
+episodes, restored so far by the enhancer itself.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class TrainEnhancerConfig:
     """Faces in an update of the first stage."""
     fresh_on: Literal["faces", "patches"] = "faces"
     """Learn from whole faces (networks that can) or from one random patch of each."""
+    fresh_own_patches: int = 8
+    """Up to so many patches of a whole face are exchanged, before the network learns from it, for
+    the network's own restoration: it so learns early to tell restored cells from others."""
     fresh_learning_rate: float = 1e-3
     """Highest learning rate of the first stage; it follows a cosine down to a fiftieth."""
     rollout_steps: int = 2000
@@ -222,7 +226,7 @@ class EnhancerTrainer:
         else:
             done = (self.step - config.fresh_steps) / config.rollout_steps
             highest = config.rollout_learning_rate
-        warm_up = min(1.0, (self.step + 1) / 100)
+        warm_up = min(1.0, (self.step + 1) / max(1, min(100, self.total_steps // 20)))
         rate = highest * warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         for group, multiplier in zip(self.optimizer.param_groups, self.multipliers, strict=True):
             group["lr"] = rate * multiplier
@@ -242,12 +246,28 @@ class EnhancerTrainer:
         config = self.config
         faces = self.pool.faces(*self._draw(config.fresh_batch)).to(self.core.device)
         if config.fresh_on == "faces":
-            restored = self.enhancer.whole_face()(faces.initial)
+            restored = self.enhancer.whole_face()(self._partly_restored(faces.initial))
             everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
             return self._descend(patch_loss(restored, faces.hr, everywhere, config.loss))
         state = self.core.reset(faces)
         action = self._draw_actions(config.fresh_batch)
         return self._descend(self._loss_at(state, action, self.core.propose(state, action)))
+
+    @torch.no_grad()
+    def _partly_restored(self, initial: Tensor) -> Tensor:
+        """Faces with some patches, for each another number of them, already restored."""
+        most, size = self.config.fresh_own_patches, self.core.geometry.patch_size
+        if most == 0:
+            return initial
+        number = torch.randint(most + 1, (len(initial),), generator=self.generator)
+        restored = self.enhancer.whole_face()(initial).clamp(0, 1)
+        image = initial
+        for patch in range(most):
+            top_left = self.core.geometry.top_left(self._draw_actions(len(initial)))
+            pasted = patches.paste(image, patches.crop(restored, top_left, size), top_left)
+            wanted = (patch < number).to(image.device)
+            image = pasted.where(wanted[:, None, None, None], image)
+        return image
 
     def _rollout_update(self) -> float:
         if self.state is None:
@@ -289,7 +309,7 @@ class EnhancerTrainer:
                 "start again with a lower learning rate."
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self.config.grad_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.enhancer.parameters(), self.config.grad_clip)
         self.optimizer.step()

@@ -1,0 +1,91 @@
+"""What a dataset of faces is, and the registry of those known by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facehall_env.data.images import ImageArray
+from facehall_env.errors import ConfigurationError
+from facehall_env.registry import Registry
+
+Split = Literal["train", "test", "all"]
+
+
+class FaceDataset(ABC):
+    """Faces by number; every one has the same size and is the same each time it is asked for.
+
+    A subclass sets the three attributes and implements ``__len__``, ``__getitem__`` and `key`.
+
+    Attributes:
+        name: Its name in the registry.
+        split: ``"train"``, ``"test"`` or ``"all"``.
+        image_size: Rows and columns of every image.
+    """
+
+    name: str
+    split: Split
+    image_size: tuple[int, int]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many faces there are."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> ImageArray:
+        """Face number ``index``, uint8 (H, W, 3), RGB.
+
+        Raises:
+            IndexError: If there is no such face.
+        """
+
+    @abstractmethod
+    def key(self, index: int) -> str:
+        """A name for face number ``index`` that stays the same across splits and machines."""
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """Several faces at once.
+
+        Args:
+            indices: Their numbers, at least one.
+
+        Returns:
+            uint8 (N, 3, H, W) on the CPU.
+        """
+        images = np.stack([self[int(index)] for index in indices])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+    def checked(self, index: int) -> int:
+        """``index`` as a number from 0 on; negative ones count from the end.
+
+        Raises:
+            IndexError: If there is no such face.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name} ({self.split}) has {len(self)} faces, got index {index}")
+        return int(index) % len(self)
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        return f"<{self.name} {self.split}: {len(self)} faces of {height}x{width}>"
+
+
+DATASETS: Registry[FaceDataset] = Registry("dataset", "facehall_env.datasets")
+"""Datasets by name. Other packages join by the entry point group ``facehall_env.datasets``."""
+
+
+def check_split(split: str) -> Split:
+    """The split itself, if there is one of that name.
+
+    Raises:
+        ConfigurationError: Otherwise.
+    """
+    for known in get_args(Split):
+        if split == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigurationError(f"Unknown split {split!r}: use one of {', '.join(get_args(Split))}.")

@@ -1,0 +1,248 @@
+"""Labeled Faces in the Wild: 13,233 photographs of 5,749 people.
+
+Any of the three releases will do (the original, the funneled and the deep-funneled one), also
+when its images have already been cropped around the centre: all are cut to the central 128x128.
+The official people split ("development", view 1) decides who is in ``train`` and who in ``test``;
+nobody is in both.
+
+Huang, Ramesh, Berg, Learned-Miller, "Labeled Faces in the Wild", UMass Amherst 07-49, 2007.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from facehall_env.data.base import DATASETS, FaceDataset, check_split
+from facehall_env.data.download import Archive, fetch, unpack
+from facehall_env.data.images import ImageArray, as_size, centre_crop, read_image
+from facehall_env.errors import DatasetError
+from facehall_env.files import cache_dir
+
+NUM_PEOPLE = 5749
+NUM_IMAGES = 13233
+
+NAMES_SHA256 = "5a99269fa0134a4cf86d181c4230dc44937de324fd275b1167ac46c16fb58240"
+"""Of all people's names, sorted, each ended by a line feed: tells LFW from other folders."""
+
+FUNNELED = Archive(
+    url="https://ndownloader.figshare.com/files/5976015",
+    file_name="lfw-funneled.tgz",
+    sha256="b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
+    size=243_346_528,
+)
+"""The release that can still be downloaded, as scikit-learn uses it."""
+
+FOLDERS = ("lfw-deepfunneled", "lfw_funneled", "lfw-funneled", "lfw")
+"""Names under which the releases unpack, the best aligned one first."""
+
+ARCHIVES = ("lfw-deepfunneled.tgz", "lfw-funneled.tgz", "lfw.tgz")
+"""Names of the archives as they were published; one that lies around is unpacked."""
+
+_ADVICE = (
+    "put one of its releases (a folder lfw-deepfunneled, lfw_funneled or lfw with files "
+    "NAME/NAME_0001.jpg, or its .tgz) into a directory and set FACEHALL_DATA to that directory"
+)
+
+_IMAGE_NAME = re.compile(r"(?P<person>.+)_\d{4}\.jpg")
+
+
+@DATASETS.register("lfw")
+class LFW(FaceDataset):
+    """Labeled Faces in the Wild, the central 128x128 of every photograph.
+
+    The official split needs the complete folder. With a part of it, ``split="all"`` works, and
+    the others do if ``peopleDevTrain.txt`` and ``peopleDevTest.txt`` lie in it or beside it.
+
+    The folder is looked for in ``root``, or else in the directory that the environment variable
+    ``FACEHALL_DATA`` names and then in the user's cache; if it is nowhere, the funneled release
+    (232 MiB) is fetched into the cache.
+
+    Args:
+        split: ``"train"`` (4,038 people, 9,525 images), ``"test"`` (1,711 people, 3,708 images)
+            or ``"all"``.
+        root: The folder of people, or one that holds it. Nothing is fetched if it is given.
+        size: Side length of the central crop, or rows and columns.
+        download: Whether the archive may be fetched.
+
+    Raises:
+        DatasetError: If the images are not found and cannot be fetched, or are not LFW's.
+
+    Attributes:
+        root: The folder of people that was found.
+        people: Sorted names of the people in the split.
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        root: Path | str | None = None,
+        size: int | tuple[int, int] = 128,
+        download: bool = True,
+    ) -> None:
+        self.name = "lfw"
+        self.split = check_split(split)
+        self.image_size = as_size(size)
+        self.root = _obtain(Path(root) if root is not None else None, download)
+        images = _scan(self.root)
+        self.people = tuple(_people_of(self.split, sorted(images), self.root))
+        _warn_if_partial(images, self.root)
+        self._files = [file for person in self.people for file in images[person]]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> ImageArray:
+        path = self.root / self.key(index)
+        return centre_crop(read_image(path), self.image_size, name=str(path))
+
+    def key(self, index: int) -> str:
+        """The file below the root, ``NAME/NAME_0001.jpg``."""
+        file = self._files[self.checked(index)]
+        return f"{file[: -len('_0001.jpg')]}/{file}"
+
+
+def find(root: Path | None = None) -> Path | None:
+    """The folder of people, if one of the releases is on this machine.
+
+    Args:
+        root: Where to look; by default ``FACEHALL_DATA`` and then the user's cache.
+    """
+    for place in _places(root):
+        for folder in _candidates(place):
+            if _holds_people(folder):
+                return folder
+    return None
+
+
+def official_split() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Who of the 5,749 people, sorted by name, belongs to the training part.
+
+    Returns:
+        bool array (5749,).
+    """
+    packed = resources.files("facehall_env.data").joinpath("lfw_split.bin").read_bytes()
+    bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=NUM_PEOPLE)
+    return bits.astype(np.bool_)
+
+
+def _places(root: Path | None) -> list[Path]:
+    if root is not None:
+        return [root]
+    given = os.environ.get("FACEHALL_DATA")
+    given_places = [Path(given).expanduser()] if given else []
+    return [*given_places, cache_dir() / "lfw"]
+
+
+def _candidates(place: Path) -> Iterator[Path]:
+    for folder in (*(place / name for name in FOLDERS), place):
+        yield folder
+        # Zip files made from the folder unpack to lfw-deepfunneled/lfw-deepfunneled.
+        yield folder / folder.name
+
+
+def _holds_people(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return any((folder / e.name / f"{e.name}_0001.jpg").is_file() for e in entries)
+
+
+def _obtain(root: Path | None, download: bool) -> Path:
+    found = find(root)
+    if found is not None:
+        return found
+    for place in _places(root):
+        for archive in (place / name for name in ARCHIVES):
+            if archive.is_file():
+                return _unpacked(archive)
+    if root is not None or not download:
+        looked = ", ".join(str(place) for place in _places(root))
+        raise DatasetError(f"No LFW images below {looked}: {_ADVICE}.")
+    try:
+        return _unpacked(fetch(FUNNELED, cache_dir() / "lfw"))
+    except DatasetError as error:
+        reason = str(error).rstrip(".")
+        raise DatasetError(f"LFW is not on this machine, and {reason}: {_ADVICE}.") from error
+
+
+def _unpacked(archive: Path) -> Path:
+    target = cache_dir() / "lfw" / archive.name.removesuffix(".tgz")
+    unpack(archive, target)
+    found = find(target)
+    if found is None:
+        # Else a better archive of the same name would never be looked into.
+        shutil.rmtree(target)
+        raise DatasetError(
+            f"{archive} holds no files NAME/NAME_0001.jpg: replace it by an archive of LFW."
+        )
+    return found
+
+
+def _scan(root: Path) -> dict[str, tuple[str, ...]]:
+    """The image files of every person who has any."""
+    images = {}
+    with os.scandir(root) as entries:
+        people = [entry.name for entry in entries if entry.is_dir()]
+    for person in people:
+        files = sorted(file for file in os.listdir(root / person) if _belongs(file, person))
+        if files:
+            images[person] = tuple(files)
+    return images
+
+
+def _warn_if_partial(images: dict[str, tuple[str, ...]], root: Path) -> None:
+    count = sum(map(len, images.values()))
+    if count != NUM_IMAGES:
+        warnings.warn(
+            f"{root} holds {count:,} images of {len(images):,} people instead of LFW's "
+            f"{NUM_IMAGES:,} of {NUM_PEOPLE:,}: results are not comparable with those on all.",
+            stacklevel=3,
+        )
+
+
+def _belongs(file: str, person: str) -> bool:
+    match = _IMAGE_NAME.fullmatch(file)
+    return match is not None and match["person"] == person
+
+
+def _people_of(split: str, people: list[str], root: Path) -> list[str]:
+    """Those of the sorted ``people`` who belong to the split."""
+    if split == "all":
+        return people
+    names = "".join(f"{person}\n" for person in people)
+    if hashlib.sha256(names.encode()).hexdigest() == NAMES_SHA256:
+        wanted = official_split() == (split == "train")
+        return [person for person, use in zip(people, wanted, strict=True) if use]
+    listed = _listed_people(split, root)
+    if listed is None:
+        raise DatasetError(
+            f"{root} holds {len(people):,} of LFW's {NUM_PEOPLE:,} people, and the official split "
+            "is known for all of them together: complete the folder, or put peopleDevTrain.txt "
+            'and peopleDevTest.txt into it, or use split="all".'
+        )
+    present = [person for person in people if person in listed]
+    if not present:
+        raise DatasetError(
+            f"{root} holds {len(people):,} people, none of whom the lists beside them put into "
+            f"split {split!r}: check that the folder is LFW's."
+        )
+    return present
+
+
+def _listed_people(split: str, root: Path) -> set[str] | None:
+    """The people of the official list, if it lies in the folder or beside it."""
+    for place in (root, root.parent, root.parent / "lfw-protocol"):
+        path = place / f"peopleDev{split.capitalize()}.txt"
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return {line.split("\t")[0] for line in lines[1:]}
+    return None

@@ -1,0 +1,246 @@
+"""A batch of episodes as both environments run it: the core, and what is remembered beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from facehall_env.build import Setup
+from facehall_env.core import CoreState
+from facehall_env.data import FaceDataset
+from facehall_env.errors import ConfigurationError, EpisodeError
+from facehall_env.observations import check_keys, observe, to_uint8
+from facehall_env.rendering import Picture, draw_frame
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def draw_face(generator: np.random.Generator, dataset: FaceDataset) -> int:
+    """Draws the number of a face uniformly, with one call of ``generator``."""
+    return int(generator.integers(len(dataset)))
+
+
+def check_face(index: object, dataset: FaceDataset) -> int:
+    """Validates the number of a face that somebody asked for.
+
+    Raises:
+        ConfigurationError: If it is not an integer from 0 to ``len(dataset) - 1``.
+    """
+    try:
+        number = operator.index(index)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if isinstance(index, bool) or not 0 <= number < len(dataset):
+        raise ConfigurationError(
+            f"options['index'] is {index!r}, expected the number of a face: choose an integer "
+            f"from 0 to {len(dataset) - 1}."
+        )
+    return number
+
+
+@dataclasses.dataclass
+class _Totals:
+    """What an episode adds up to so far; (N,) float64 each, on the core's device."""
+
+    initial_psnr: Tensor
+    psnr: Tensor
+    reward: Tensor
+
+
+class EpisodeBatch:
+    """N episodes that start one by one and are stepped together.
+
+    How many steps each has taken is also known on the host, so that ends are seen without waiting
+    for the device.
+
+    Args:
+        setup: Dataset, protocol and core.
+        num_envs: Number of episodes N.
+        observation: Entries of the observation.
+
+    Attributes:
+        index: (N,) number of each face in the dataset; -1 before the first.
+        key: (N,) its name there.
+        steps: (N,) steps taken.
+    """
+
+    def __init__(self, setup: Setup, num_envs: int, observation: Sequence[str]) -> None:
+        self.dataset, self.protocol, self.core = setup
+        self.num_envs = num_envs
+        self.keys = check_keys(observation)
+        self.index: IntArray = np.full(num_envs, -1, dtype=np.int64)
+        self.key: npt.NDArray[np.object_] = np.full(num_envs, None, dtype=object)
+        self.steps: IntArray = np.zeros(num_envs, dtype=np.int64)
+        self._state: CoreState | None = None
+        self._totals: _Totals
+        self._terms: dict[str, Tensor] = {}
+        self._several_terms = False
+
+    @property
+    def started(self) -> bool:
+        """Whether there are episodes at all."""
+        return self._state is not None
+
+    @property
+    def state(self) -> CoreState:
+        """Where the episodes stand.
+
+        Raises:
+            EpisodeError: Before the first reset.
+        """
+        if self._state is None:
+            raise EpisodeError("No episode has begun yet: call reset() first.")
+        return self._state
+
+    @property
+    def over(self) -> BoolArray:
+        """(N,) whether each episode has ended."""
+        return self.steps >= self.core.num_steps
+
+    def begin(self, index: IntArray, rows: IntArray) -> None:
+        """Starts new episodes in some rows.
+
+        Args:
+            index: (K,) numbers of their faces.
+            rows: (K,) which rows; all of them the first time.
+        """
+        images = self.dataset.batch(index.tolist()).to(self.core.device)
+        faces = self.protocol.degrade(images, self.core.scale)
+        if len(rows) == self.num_envs:
+            self._state = self.core.reset(faces)
+        else:
+            self._state = self.core.reset(faces, self.state, torch.from_numpy(rows))
+        self.index[rows] = index
+        self.key[rows] = [self.dataset.key(number) for number in index.tolist()]
+        self.steps[rows] = 0
+        self._restart_totals(rows)
+
+    def step(self, action: Tensor, hold: BoolArray | None = None) -> tuple[Tensor, Tensor]:
+        """Takes a step in all episodes but those held.
+
+        Args:
+            action: (N,) int64 on the core's device.
+            hold: (N,) bool, rows in which nothing happens; none by default.
+
+        Returns:
+            Reward (N,) float32 and whether the episode is over (N,) bool.
+
+        Raises:
+            EpisodeError: Before the first reset, or if an episode is over.
+        """
+        before = self.state
+        hold = np.zeros(self.num_envs, dtype=np.bool_) if hold is None else hold
+        self._check_running(~hold)
+        # Held rows are computed with the others and put back: a batch whose size changes from
+        # step to step would have GPU kernels tuned and networks compiled again and again.
+        held = torch.from_numpy(hold).to(self.core.device) if hold.any() else None
+        if held is not None:
+            action = action.masked_fill(held, 0)
+        after, reward, done = self.core.step(before, action)
+        self._terms = self.core.reward.terms(before, after, done) if self._several_terms else {}
+        if held is not None:
+            _put_back(after, before, torch.from_numpy(np.flatnonzero(hold)).to(self.core.device))
+            reward, done = reward.masked_fill(held, 0.0), done & ~held
+        self._state = after
+        self.steps[~hold] += 1
+        self._totals.psnr += after.psnr if held is None else after.psnr.masked_fill(held, 0.0)
+        self._totals.reward += reward
+        return reward, done
+
+    def observe(self, rows: IntArray | None = None) -> dict[str, Tensor]:
+        """The observation of all episodes, or of some rows."""
+        state = self.state
+        if rows is not None:
+            state = state.rows(torch.from_numpy(rows).to(self.core.device))
+        return observe(self.core, state, self.keys)
+
+    def standing(self) -> dict[str, Any]:
+        """What is known of every episode at any time: (N, ...) tensors and host arrays."""
+        state = self.state
+        return {
+            "psnr": state.psnr,
+            "mse": state.mse.clone(),
+            "location": state.location.clone(),
+            "index": self.index.copy(),
+            "key": self.key.copy(),
+        }
+
+    def reward_terms(self) -> dict[str, Tensor]:
+        """The terms of the last reward by name, (N,) float64; empty if there is but one."""
+        return {name: term.clone() for name, term in self._terms.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """What each episode adds up to at its end, (N, ...) tensors and host arrays."""
+        state, totals = self.state, self._totals
+        return {
+            "psnr_initial": totals.initial_psnr.clone(),
+            "psnr_final": state.psnr,
+            "psnr_gain": state.psnr - totals.initial_psnr,
+            "psnr_auc": totals.psnr / self.core.num_steps,
+            "coverage": state.coverage.flatten(1).double().mean(1),
+            "return": totals.reward.clone(),
+            "length": self.steps.copy(),
+            "actions": state.actions.clone(),
+        }
+
+    def frames(self) -> list[Picture]:
+        """One picture of each episode as it stands; see `rendering.draw_frame`."""
+        state, geometry = self.state, self.core.geometry
+        lr, current, truth = (
+            to_uint8(images).cpu().numpy() for images in (state.lr, state.image, state.hr)
+        )
+        # Steps not taken yet hold -1, which is no location; they are cut off below.
+        actions = state.actions.clamp_min(0).flatten()
+        corners = geometry.top_left(actions).unflatten(0, state.actions.shape).tolist()
+        psnr = state.psnr.tolist()
+        return [
+            draw_frame(
+                lr[row],
+                current[row],
+                truth[row],
+                [(top, left) for top, left in corners[row][: self.steps[row]]],
+                geometry.patch_size,
+                num_steps=self.core.num_steps,
+                psnr=psnr[row],
+            )
+            for row in range(self.num_envs)
+        ]
+
+    def _check_running(self, stepped: BoolArray) -> None:
+        ended = np.flatnonzero(self.over & stepped)
+        if ended.size:
+            which = "The episode" if self.num_envs == 1 else f"Episode {ended.tolist()}"
+            raise EpisodeError(
+                f"{which} ended after {self.core.num_steps} steps and cannot take another: "
+                "call reset() first."
+            )
+
+    def _restart_totals(self, rows: IntArray) -> None:
+        state = self.state
+        if len(rows) == self.num_envs:
+            zeros = torch.zeros_like(state.mse)
+            self._totals = _Totals(state.psnr, zeros, zeros.clone())
+            nothing_done = torch.zeros_like(zeros, dtype=torch.bool)
+            terms = self.core.reward.terms(state, state, nothing_done)
+            self._several_terms = len(terms) > 1
+            return
+        where = torch.from_numpy(rows).to(self.core.device)
+        self._totals.initial_psnr[where] = state.psnr[where]
+        self._totals.psnr[where] = 0.0
+        self._totals.reward[where] = 0.0
+
+
+def _put_back(after: CoreState, before: CoreState, rows: Tensor) -> None:
+    """Undoes a step in some rows of ``after``, in place where the step made a new tensor."""
+    for field in dataclasses.fields(after):
+        new, old = getattr(after, field.name), getattr(before, field.name)
+        if new is not None and new is not old:
+            new[rows] = old[rows]

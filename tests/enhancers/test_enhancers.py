@@ -1,0 +1,157 @@
+"""The networks: sizes by arithmetic, identity at the start, geometry of compact, gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from facehall_env import enhancers, patches
+from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
+from facehall_env.errors import ConfigurationError, UnknownNameError
+
+LOCATIONS = torch.tensor([[64, 64], [0, 0], [127, 127], [29, 22], [33, 71]])
+
+
+def random_faces(number: int, size: int = 128, seed: int = 0) -> Tensor:
+    return torch.rand(number, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def cut(images: Tensor, locations: Tensor, size: tuple[int, int]) -> Tensor:
+    half = torch.tensor([(side - 1) // 2 for side in size])
+    return patches.crop(images, locations - half, size)
+
+
+def unlock(enhancer: enhancers.Compact) -> enhancers.Compact:
+    """Gives the layers that start at zero something to say."""
+    generator = torch.Generator().manual_seed(3)
+    for layer in (enhancer.network.tail, enhancer.network.context[-1]):
+        with torch.no_grad():
+            layer.weight.normal_(std=0.05, generator=generator)
+    return enhancer
+
+
+def test_attention_fh_has_the_papers_convolutions() -> None:
+    enhancer = enhancers.make("attention_fh")
+    assert isinstance(enhancer, enhancers.AttentionFH)
+    inputs = (6, *CHANNELS[:-1])
+    by_hand = sum(
+        k * k * i * o + o for k, i, o in zip(KERNELS, inputs, CHANNELS, strict=True)
+    )
+    assert enhancers.parameter_count(enhancer.convolutions) == by_hand == 634_163
+    context = 49_152 * 256 + 256 + 256 * 8_100 + 8_100
+    assert enhancers.parameter_count(enhancer.context) == context
+
+
+@pytest.mark.parametrize("name", ["attention_fh", "compact"])
+def test_untrained_networks_are_the_identity(name: str) -> None:
+    enhancer = enhancers.make(name, scale=4)
+    faces = random_faces(5)
+    patch = cut(faces, LOCATIONS, (60, 45))
+    with torch.no_grad():
+        torch.testing.assert_close(enhancer(patch, faces, LOCATIONS), patch)
+
+
+def test_attention_fh_reads_the_whole_face_through_its_context_branch() -> None:
+    torch.manual_seed(0)
+    enhancer = enhancers.make("attention_fh")
+    nn.init.normal_(enhancer.context[3].weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    nn.init.normal_(enhancer.convolutions[-1].weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    patch, location = torch.rand(1, 3, 60, 45), LOCATIONS[:1]
+    face = random_faces(1).requires_grad_()
+    enhancer(patch, face, location).sum().backward()
+    assert face.grad is not None
+    assert face.grad[:, :, 120:, 120:].abs().sum() > 0
+
+
+def test_attention_fhs_context_learns_a_hundred_times_slower() -> None:
+    groups = enhancers.make("attention_fh").parameter_groups(5e-4)
+    assert [group["lr"] for group in groups] == [5e-4, pytest.approx(5e-6)]
+    counts = [sum(p.numel() for p in group["params"]) for group in groups]
+    assert counts[0] == 634_163
+
+
+@pytest.mark.parametrize("scale", [4, 8])
+def test_compact_restores_the_same_pixels_whatever_patch_shows_them(scale: int) -> None:
+    """With a margin as wide as the receptive field, a patch equals the whole face's restoration."""
+    torch.manual_seed(0)
+    enhancer = unlock(
+        enhancers.make("compact", scale=scale, patch_size=(21, 18), width=8, blocks=1, margin=4)  # type: ignore[arg-type]
+    )
+    faces = random_faces(1)
+    whole = enhancer.network(faces)
+    # Four 3x3 convolutions see four cells; these patches and their margins lie inside the face.
+    for y, x in ((64, 64), (61, 70), (66, 59)):
+        location = torch.tensor([[y, x]])
+        patch = enhancer(cut(faces, location, (21, 18)), faces, location)
+        torch.testing.assert_close(patch, cut(whole, location, (21, 18)), atol=1e-5, rtol=0)
+
+
+def test_compacts_rows_do_not_see_each_other() -> None:
+    torch.manual_seed(0)
+    enhancer = unlock(enhancers.make("compact", width=8, blocks=1))  # type: ignore[arg-type]
+    faces = random_faces(5)
+    patch = cut(faces, LOCATIONS, (60, 45))
+    together = enhancer(patch, faces, LOCATIONS)
+    for i in range(5):
+        one = slice(i, i + 1)
+        torch.testing.assert_close(
+            enhancer(patch[one], faces[one], LOCATIONS[one]), together[one], atol=1e-5, rtol=0
+        )
+
+
+def test_compact_knows_where_on_the_face_a_patch_is() -> None:
+    torch.manual_seed(0)
+    enhancer = unlock(enhancers.make("compact", width=8, blocks=1))  # type: ignore[arg-type]
+    flat = torch.full((1, 3, 128, 128), 0.3)
+    here, there = torch.tensor([[64, 40]]), torch.tensor([[64, 80]])
+    patch = cut(flat, here, (60, 45))
+    assert not torch.allclose(enhancer(patch, flat, here), enhancer(patch, flat, there))
+
+
+def test_every_parameter_of_compact_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    enhancer = unlock(enhancers.make("compact", width=8, blocks=2))  # type: ignore[arg-type]
+    faces = random_faces(2)
+    location = LOCATIONS[:2]
+    enhancer(cut(faces, location, (60, 45)), faces, location).square().sum().backward()
+    for name, parameter in enhancer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_one_shot_cuts_pieces_of_the_restored_face() -> None:
+    class Negative(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return 1 - image
+
+    enhancer = enhancers.OneShot(Negative(), scale=4, patch_size=(6, 4))
+    faces = random_faces(5)
+    patch = cut(faces, LOCATIONS, (6, 4))
+    restored = enhancer(patch, faces, LOCATIONS)
+    inside = patches.inside_mask(LOCATIONS - torch.tensor([2, 1]), (6, 4), (128, 128))
+    torch.testing.assert_close(restored * inside, (1 - patch) * inside)
+
+
+def test_patch_enhancers_say_that_they_have_no_whole_face_network() -> None:
+    with pytest.raises(ConfigurationError, match="'attention_fh' works on patches"):
+        enhancers.make("attention_fh").whole_face()
+
+
+def test_unknown_names_and_settings_are_named() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'compact'"):
+        enhancers.make("compat")
+    with pytest.raises(ConfigurationError, match="cannot be built from .*'depth': 3"):
+        enhancers.make("compact", depth=3)
+
+
+def test_others_can_join_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enhancers.ENHANCERS, "_factories", dict(enhancers.ENHANCERS._factories))
+
+    @enhancers.register("mine")
+    class Mine(enhancers.OneShot):
+        def __init__(self, scale: int, patch_size: tuple[int, int] = (8, 8)) -> None:
+            super().__init__(nn.Identity(), scale, patch_size)
+
+    assert "mine" in enhancers.available()
+    assert enhancers.make("mine", patch_size=(4, 4)).patch_size == (4, 4)
