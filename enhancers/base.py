@@ -32,9 +32,7 @@ class Enhancer(nn.Module, ABC):
 
     name = "enhancer"
 
-    def __init__(
-        self, scale: int, patch_size: tuple[int, int] = PATCH_SIZE, **config: Any
-    ) -> None:
+    def __init__(self, scale: int, patch_size: tuple[int, int] = PATCH_SIZE, **config: Any) -> None:
         super().__init__()
         self.scale = scale
         self.patch_size = (int(patch_size[0]), int(patch_size[1]))

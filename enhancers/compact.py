@@ -24,7 +24,8 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, width, h, w) to the same."""
         hidden = functional.relu(self.first(features), inplace=True)
-        return features + self.second(hidden)
+        mixed: Tensor = features + self.second(hidden)
+        return mixed
 
 
 class GridNetwork(nn.Module):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -67,22 +67,19 @@ class CoreState:
 
     def rows(self, index: Tensor) -> CoreState:
         """The state of some rows, in the order of ``index`` (int64 or a bool mask)."""
-        return self._map(lambda tensor: tensor[index])
+        return self._each(lambda _, own: own[index])
 
     def replace_rows(self, index: Tensor, rows: CoreState) -> CoreState:
         """This state with some rows exchanged for those of another; neither is changed."""
+        return self._each(lambda name, own: own.index_copy(0, index, getattr(rows, name)))
 
-        def exchange(name: str) -> Tensor | None:
-            own, new = getattr(self, name), getattr(rows, name)
-            return None if own is None else own.index_copy(0, index, new)
-
-        return CoreState(**{f.name: exchange(f.name) for f in dataclasses.fields(self)})  # type: ignore[arg-type]
-
-    def _map(self, function: object) -> CoreState:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return CoreState(
-            **{name: None if v is None else function(v) for name, v in values.items()}  # type: ignore[operator]
-        )
+    def _each(self, function: Callable[[str, Tensor], Tensor]) -> CoreState:
+        """A state of what ``function`` makes of each tensor, given its name and value."""
+        changed: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            own = getattr(self, field.name)
+            changed[field.name] = None if own is None else function(field.name, own)
+        return CoreState(**changed)
 
 
 def mean_squared_error(image: Tensor, hr: Tensor) -> Tensor:
@@ -152,9 +149,8 @@ class HallucinationCore:
                 f"precision={precision!r} is unknown: use one of {get_args(Precision)}."
             )
         self.device = torch.device(device)
-        self.geometry = PatchGeometry(
-            image_size, tuple(patch_size or enhancer.patch_size), border, action_stride
-        )
+        height, width = patch_size or enhancer.patch_size
+        self.geometry = PatchGeometry(image_size, (height, width), border, action_stride)
         self.num_steps = num_steps
         self.precision = precision
         self.reward = rewards.make(reward)
@@ -290,9 +286,7 @@ class HallucinationCore:
             actions=torch.full((number, self.num_steps), -1, device=self.device),
             location=torch.full((number, 2), -1, device=self.device),
             patch=faces.hr.new_full((number, 3, *self.geometry.patch_size), patches.GREY),
-            coverage=torch.zeros(
-                (number, 1, height, width), dtype=torch.bool, device=self.device
-            ),
+            coverage=torch.zeros((number, 1, height, width), dtype=torch.bool, device=self.device),
             step=torch.zeros(number, dtype=torch.int64, device=self.device),
             mse=mean_squared_error(faces.initial, faces.hr),
         )
@@ -325,7 +319,13 @@ class HallucinationCore:
             enhancer = copy.deepcopy(enhancer).bfloat16()
             if self.device.type == "cpu" and not cpu_has_bfloat16():
                 enhancer = enhancer.float()
-        return enhancer.to(self.device, memory_format=torch.channels_last).eval()
+        # Convolutions on the CPU are half as fast in the other layout.
+        for module in enhancer.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight.data = module.weight.data.contiguous(
+                    memory_format=torch.channels_last
+                )
+        return enhancer.to(self.device).eval()
 
 
 def cpu_has_bfloat16() -> bool:

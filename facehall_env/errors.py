@@ -1,4 +1,4 @@
-"""Errors that the project raises: one sentence saying what arrived, what was expected, what to do."""
+"""Errors of one sentence: what arrived, what was expected, what to do."""
 
 from __future__ import annotations
 

@@ -149,7 +149,8 @@ def crop(images: Tensor, top_left: Tensor, size: tuple[int, int], fill: float = 
     index = flat.reshape(number, 1, -1).expand(-1, channels, -1)
     patches = images.flatten(2).gather(2, index).unflatten(2, size)
     inside = inside_mask(top_left, size, (height, width))
-    return patches.where(inside, torch.full_like(patches[:1, :1, :1, :1], fill))
+    cut: Tensor = patches.where(inside, torch.full_like(patches[:1, :1, :1, :1], fill))
+    return cut
 
 
 def paste(images: Tensor, patches: Tensor, top_left: Tensor) -> Tensor:
@@ -174,8 +175,9 @@ def paste(images: Tensor, patches: Tensor, top_left: Tensor) -> Tensor:
     index = flat.where(inside, pixels).reshape(number, 1, -1).expand(-1, channels, -1)
     canvas = images.new_empty(number, channels, pixels + 1)
     canvas[:, :, :pixels] = images.flatten(2)
-    canvas = canvas.scatter(2, index, patches.to(images.dtype).flatten(2))
-    return canvas[:, :, :pixels].unflatten(2, (height, width))
+    canvas.scatter_(2, index, patches.to(images.dtype).flatten(2))
+    pasted: Tensor = canvas[:, :, :pixels].unflatten(2, (height, width))
+    return pasted
 
 
 def cover(coverage: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:

@@ -358,4 +358,3 @@ def _with_progress(run: TrainingRun, trainer: EnhancerTrainer) -> Iterator[float
 def _save(run: TrainingRun, trainer: EnhancerTrainer) -> None:
     _, optimizer = pack_optimizer(trainer.optimizer)
     run.save(trainer.step, trainer.state_tensors(), {"optimizer": optimizer})
-

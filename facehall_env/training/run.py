@@ -97,9 +97,7 @@ class TrainingRun:
         for name, value in values.items():
             self._tensorboard().add_scalar(name, value, step)
 
-    def save(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def save(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Replaces the checkpoint, atomically.
 
         Args:
@@ -156,7 +154,7 @@ class TrainingRun:
             # Importing it takes a second, which a run that never logs need not wait for.
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.directory))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self.directory))
         return self._writer
 
 

@@ -61,7 +61,7 @@ def test_weights_of_something_else_are_refused(path, wanted, message) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="No enhancer file at .*absent"):
+    with pytest.raises(WeightsError, match=r"No enhancer file at .*absent"):
         enhancers.load(tmp_path / "absent.safetensors")
 
 
@@ -94,7 +94,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_come_with_the_project_are_named() -> None:
-    with pytest.raises(WeightsError, match="No weights for 'attention_fh' at 3x .*train"):
+    with pytest.raises(WeightsError, match=r"No weights for 'attention_fh' at 3x .*train"):
         enhancers.make("attention_fh", scale=3, weights="auto")
 
 

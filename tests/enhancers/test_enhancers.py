@@ -35,9 +35,7 @@ def test_attention_fh_has_the_papers_convolutions() -> None:
     enhancer = enhancers.make("attention_fh")
     assert isinstance(enhancer, enhancers.AttentionFH)
     inputs = (6, *CHANNELS[:-1])
-    by_hand = sum(
-        k * k * i * o + o for k, i, o in zip(KERNELS, inputs, CHANNELS, strict=True)
-    )
+    by_hand = sum(k * k * i * o + o for k, i, o in zip(KERNELS, inputs, CHANNELS, strict=True))
     assert enhancers.parameter_count(enhancer.convolutions) == by_hand == 634_163
     context = 49_152 * 256 + 256 + 256 * 8_100 + 8_100
     assert enhancers.parameter_count(enhancer.context) == context
@@ -141,7 +139,7 @@ def test_patch_enhancers_say_that_they_have_no_whole_face_network() -> None:
 def test_unknown_names_and_settings_are_named() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'compact'"):
         enhancers.make("compat")
-    with pytest.raises(ConfigurationError, match="cannot be built from .*'depth': 3"):
+    with pytest.raises(ConfigurationError, match=r"cannot be built from .*'depth': 3"):
         enhancers.make("compact", depth=3)
 
 

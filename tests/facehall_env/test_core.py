@@ -60,9 +60,7 @@ def make_core(**settings_) -> HallucinationCore:
 @given(st.lists(st.integers(0, 16 * 12 - 1), min_size=7, max_size=7), st.booleans())
 @settings(deadline=None, max_examples=30)
 def test_delta_mse_sums_to_the_drop_of_the_mse_whatever_the_actions(actions, inside) -> None:
-    core = make_core(
-        num_steps=7, reward="delta_mse", border="inside" if inside else "centre"
-    )
+    core = make_core(num_steps=7, reward="delta_mse", border="inside" if inside else "centre")
     start = state = core.reset(faces(2))
     total = torch.zeros(2)
     for action in actions:
@@ -183,9 +181,7 @@ def test_one_shot_enhancers_restore_once_and_paste_pieces() -> None:
     state, _, _ = core.step(start, torch.tensor([90, 90]))
     state, _, _ = core.step(state, torch.tensor([90, 90]))
     assert network.calls == 1
-    torch.testing.assert_close(
-        state.image[:, :, 5:10, 5:9], 1 - start.initial[:, :, 5:10, 5:9]
-    )
+    torch.testing.assert_close(state.image[:, :, 5:10, 5:9], 1 - start.initial[:, :, 5:10, 5:9])
 
 
 @pytest.mark.parametrize(

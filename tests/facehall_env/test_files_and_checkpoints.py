@@ -32,7 +32,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_checkpoint(tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("facehall_env.checkpoints.save_file", no_space)
-    with pytest.raises(WeightsError, match="No space left on device.*previous file.*intact"):
+    with pytest.raises(WeightsError, match=r"No space left on device.*previous file.*intact"):
         save_tensors(file, {"a": torch.zeros(2)}, {"step": 2}, kind="training")
     tensors, state = load_tensors(file, kind="training")
     assert tensors["a"].tolist() == [1, 1]

@@ -111,9 +111,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("fresh_on", ["faces", "patches"])
-def test_killed_and_resumed_runs_end_with_the_same_weights(
-    fresh_on, tmp_path, monkeypatch
-) -> None:
+def test_killed_and_resumed_runs_end_with_the_same_weights(fresh_on, tmp_path, monkeypatch) -> None:
     whole = train_enhancer(tiny(tmp_path / "whole", fresh_on=fresh_on))
     config = tiny(tmp_path / "parts", fresh_on=fresh_on)
     update = EnhancerTrainer.update
@@ -162,9 +160,7 @@ def test_a_process_killed_at_any_moment_can_be_resumed(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    parts = train_enhancer(
-        tiny(tmp_path / "parts", fresh_steps=8, rollout_steps=20, resume=True)
-    )
+    parts = train_enhancer(tiny(tmp_path / "parts", fresh_steps=8, rollout_steps=20, resume=True))
     expected, found = enhancers.load(whole).state_dict(), enhancers.load(parts).state_dict()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
 
