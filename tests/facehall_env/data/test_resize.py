@@ -120,6 +120,14 @@ def test_rows_and_columns_are_not_confused(images: torch.Tensor) -> None:
     torch.testing.assert_close(result, torch.nn.functional.avg_pool2d(images, (4, 8)))
 
 
+def test_gradients_flow_although_inference_came_first() -> None:
+    image = torch.rand(1, 1, 6, 12, requires_grad=True)
+    with torch.inference_mode():
+        resize(image, (3, 4), "area")
+    resize(image, (3, 4), "area").sum().backward()
+    torch.testing.assert_close(image.grad, torch.full_like(image, 1 / 6))
+
+
 def test_float64_stays_float64(images: torch.Tensor) -> None:
     assert resize(images.double(), (10, 16), "bicubic").dtype == torch.float64
 

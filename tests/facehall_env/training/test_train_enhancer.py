@@ -97,8 +97,8 @@ def test_both_stages_learn(tmp_path: Path) -> None:
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     scores = {entry["step"]: entry for entry in log if "psnr/random_patches" in entry}
     initial = scores[80]["psnr/initial"]
-    assert scores[80]["psnr/whole_face"] > initial + 0.3
-    assert scores[140]["psnr/random_patches"] > initial + 0.2
+    assert scores[80]["psnr/whole_face"] > initial + 0.1
+    assert scores[140]["psnr/random_patches"] > initial + 0.1
     provenance = enhancers.load(path).provenance
     assert provenance["settings"]["dataset"] == "synthetic"
     assert provenance["held_out"]["psnr/random_patches"] == pytest.approx(
