@@ -1,0 +1,90 @@
+"""What restoring each of several locations would do to each face, without doing it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facehall_env.core import SMALLEST_MSE, CoreState, HallucinationCore
+
+
+@torch.no_grad()
+def mse_after_each(
+    core: HallucinationCore, state: CoreState, actions: Tensor, chunk: int = 256
+) -> Tensor:
+    """Each image's error if the patch at each location were restored and pasted.
+
+    Nothing is pasted: only pixels of the patch inside the image change, so the difference in
+    their squared error is all that is needed.
+
+    Args:
+        core: The process.
+        state: N episodes.
+        actions: (K,) int64, the locations to try on every episode.
+        chunk: Most patches to restore at once; bounds the memory.
+
+    Returns:
+        (N, K) float64, mean squared errors over all pixels and channels.
+    """
+    number = state.num_envs
+    columns = []
+    for some in actions.split(max(1, chunk // number)):
+        pairs = state.rows(torch.arange(number, device=actions.device).repeat_interleave(len(some)))
+        action = some.repeat(number)
+        error = pairs.mse - core.gain(pairs, action, core.enhance(pairs, action))
+        columns.append(error.view(number, len(some)))
+    return torch.cat(columns, dim=1)
+
+
+@torch.no_grad()
+def mse_after_everywhere(core: HallucinationCore, state: CoreState) -> Tensor:
+    """About what each image's error would be after restoring the patch at every location.
+
+    The whole face is restored once and the difference in squared error summed over each patch.
+    For a one-shot enhancer that is exact; a patch enhancer would see less around each patch.
+
+    Args:
+        core: The process; its enhancer restores whole faces.
+        state: N episodes.
+
+    Returns:
+        (N, num_locations) float64, mean squared errors over all pixels and channels.
+
+    Raises:
+        ConfigurationError: If the enhancer works on patches only.
+    """
+    restored = state.restored
+    if restored is None:
+        restored = core.enhancer.whole_face()(state.image)
+    restored = restored.clamp(0, 1)
+    change = (restored - state.image) * (restored + state.image - 2 * state.hr)
+    actions = torch.arange(core.geometry.num_locations, device=core.device)
+    corners = core.geometry.top_left(actions)
+    sums = box_sums(change.sum(1), corners, core.geometry.patch_size)
+    return (state.mse[:, None] + sums / state.hr[0].numel()).clamp_min(SMALLEST_MSE)
+
+
+def box_sums(maps: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:
+    """Sums of each map over rectangles, by an integral image.
+
+    Args:
+        maps: (N, H, W).
+        top_left: (K, 2) int64, first row and column; what lies outside counts as zero.
+        size: Height and width of the rectangles.
+
+    Returns:
+        (N, K) float64.
+    """
+    height, width = maps.shape[1:]
+    # In double precision: differences of large sums decide between neighbouring locations.
+    integral = functional.pad(maps.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
+    top, left = top_left[:, 0].clamp(0, height), top_left[:, 1].clamp(0, width)
+    bottom = (top_left[:, 0] + size[0]).clamp(0, height)
+    right = (top_left[:, 1] + size[1]).clamp(0, width)
+    return (
+        integral[:, bottom, right]
+        - integral[:, top, right]
+        - integral[:, bottom, left]
+        + integral[:, top, left]
+    )

@@ -1,0 +1,77 @@
+"""The upper bound: tries every location against the truth and takes the best."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
+from facehall_env.agents.gains import mse_after_each
+from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.errors import ConfigurationError
+from facehall_env.observations import STATE_KEY
+from facehall_env.patches import PatchGeometry
+
+
+def location_grid(geometry: PatchGeometry, stride: int) -> Tensor:
+    """Actions nearest to the middles of cells of ``stride`` pixels, one for each patch, (K,) int64.
+
+    >>> len(location_grid(PatchGeometry((128, 128), (60, 45)), 16))
+    64
+    """
+    height, width = geometry.image_size
+    if not 1 <= stride <= min(height, width):
+        raise ConfigurationError(
+            f"stride={stride} does not fit an image of {height}x{width} pixels: give one between "
+            f"1 and {min(height, width)}."
+        )
+    actions = [
+        geometry.nearest_action(y, x)
+        for y in range(stride // 2, height, stride)
+        for x in range(stride // 2, width, stride)
+    ]
+    distinct: dict[tuple[int, ...], int] = {}
+    for action, corner in zip(
+        actions, geometry.top_left(torch.tensor(actions)).tolist(), strict=True
+    ):
+        distinct.setdefault(tuple(corner), action)
+    return torch.tensor(list(distinct.values()))
+
+
+@AGENTS.register("oracle")
+class GreedyOracle(Agent):
+    """Takes for each face the location that lowers its error most, by trying them all.
+
+    It sees the truth, so it is no agent one could use but the mark to measure others against. It
+    is greedy: it looks one step ahead, so a schedule that plans further could pass it.
+
+    Args:
+        core: The environment's core, whose enhancer it tries.
+        stride: Spacing of the locations that it tries, in pixels; 16 makes 64 in 128x128.
+        chunk: Most patches to restore at once.
+    """
+
+    name = "oracle"
+
+    def __init__(self, core: HallucinationCore, stride: int = 16, chunk: int = 256) -> None:
+        super().__init__(core, (STATE_KEY,))
+        self.core = core
+        self.chunk = chunk
+        self.locations = location_grid(core.geometry, stride).to(self.device)
+
+    def act(
+        self, observation: Observation, state: AgentState | None = None, deterministic: bool = True
+    ) -> tuple[Tensor, AgentState | None]:
+        """Tries all locations of the grid on (N,) faces; keeps no state.
+
+        Raises:
+            ConfigurationError: If the observation lacks the truth, as every environment's does.
+        """
+        core_state = observation.get(STATE_KEY)
+        if not isinstance(core_state, CoreState):
+            raise ConfigurationError(
+                f"The oracle needs the truth as observation[{STATE_KEY!r}], got "
+                f"{sorted(observation)}: play it with facehall_env.agents.rollout."
+            )
+        error = mse_after_each(self.core, core_state, self.locations, self.chunk)
+        return self.locations[error.argmin(dim=1)], None

@@ -1,0 +1,121 @@
+"""Agents on disk: what they are made for is stored with them and checked on loading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from facehall_env.checkpoints import load_tensors, save_tensors
+from facehall_env.core import HallucinationCore
+from facehall_env.errors import WeightsError
+from facehall_env.patches import PatchGeometry
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def describe_geometry(geometry: PatchGeometry) -> dict[str, Any]:
+    """What fixes the meaning of an action, as JSON-serialisable settings."""
+    return {
+        "image_size": list(geometry.image_size),
+        "patch_size": list(geometry.patch_size),
+        "border": geometry.border,
+        "grid": list(geometry.grid),
+    }
+
+
+def save_agent(
+    path: str | os.PathLike[str],
+    agent: str,
+    tensors: Mapping[str, Tensor],
+    geometry: PatchGeometry,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Writes a learned agent, whole or not at all.
+
+    Args:
+        path: File to write.
+        agent: Registered name of the agent.
+        tensors: What it learned.
+        geometry: The locations it chose among.
+        config: Settings that build it again.
+        provenance: How it was trained. JSON-serialisable.
+    """
+    metadata = {
+        "agent": agent,
+        "geometry": describe_geometry(geometry),
+        "config": dict(config),
+        "provenance": dict(provenance),
+    }
+    save_tensors(path, tensors, metadata, kind="agent")
+
+
+def load_agent(
+    path: str | os.PathLike[str], agent: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what :func:`save_agent` wrote.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds another agent than ``agent``.
+    """
+    tensors, metadata = load_tensors(path, kind="agent")
+    if agent is not None and metadata["agent"] != agent:
+        raise WeightsError(
+            f"{path} holds a {metadata['agent']!r} agent, expected {agent!r}: give a file of that "
+            "agent, or load it by agents.load, which takes any."
+        )
+    return tensors, metadata
+
+
+def check_geometry(
+    path: str | os.PathLike[str],
+    stored: Mapping[str, Any],
+    geometry: PatchGeometry,
+    settings: tuple[str, ...] = ("image_size", "grid", "patch_size", "border"),
+) -> None:
+    """Refuses weights whose actions mean something else in this environment.
+
+    Raises:
+        WeightsError: Naming each setting that differs, as stored and as it is here.
+    """
+    here = describe_geometry(geometry)
+    different = [key for key in settings if stored[key] != here[key]]
+    if different:
+        theirs = ", ".join(f"{key} {_show(stored[key])}" for key in different)
+        ours = ", ".join(f"{key} {_show(here[key])}" for key in different)
+        raise WeightsError(
+            f"{path} was trained with {theirs}, but the environment has {ours}: create the "
+            "environment with the settings of the weights, or train an agent for it."
+        )
+
+
+def shipped(prefix: str, core: HallucinationCore, dataset: str | None = None) -> Path:
+    """Path of the agent that comes with the project for the core's enhancer and scale.
+
+    Args:
+        prefix: What the file's name begins with: ``"rl-conv"``, ``"static"``.
+        core: Fixes the enhancer's name and the scale.
+        dataset: What it should be trained on; photographs (``"lfw"``) if there is none for this
+            one.
+
+    Raises:
+        WeightsError: If there is none.
+    """
+    enhancer, scale = core.enhancer.name, core.scale
+    for trained_on in dict.fromkeys((dataset or "lfw", "lfw", "synthetic")):
+        path = SHIPPED / f"{prefix}-{enhancer}-{trained_on}-x{scale}.safetensors"
+        if path.is_file():
+            return path
+    present = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none"
+    raise WeightsError(
+        f"No {prefix!r} agent for the enhancer {enhancer!r} at {scale}x comes with the project "
+        f"(there are: {present}): train one with `facehall train` and give its path as weights."
+    )
+
+
+def _show(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
