@@ -116,7 +116,7 @@ CELL = 8
 class ConvolutionalPolicy(Policy):
     """Spatial logits from a small convolutional encoder, for the same actions.
 
-    The current face and its coverage become a map with one cell per 8x8 pixels. An LSTM reads a
+    The current face, its coverage and its detail become a map with one cell per 8x8 pixels. An LSTM reads a
     coarse summary of it, the last location and the step, and its output is laid back over the
     map. Each location is then judged by the map's mean over exactly the pixels that its patch
     would restore, and by the map at its centre: what is asked is "how much is there to win in
@@ -153,7 +153,7 @@ class ConvolutionalPolicy(Policy):
                 f"{height}x{width_pixels}: use faces whose sides are multiples of {CELL}, or the "
                 "fc policy."
             )
-        self.stem = nn.Conv2d(4, 24, 4, stride=4)
+        self.stem = nn.Conv2d(6, 24, 4, stride=4)
         self.down = nn.Conv2d(24, width, 3, stride=2, padding=1)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(width, height // CELL, width_pixels // CELL))
@@ -184,7 +184,9 @@ class ConvolutionalPolicy(Policy):
 
     def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
         """The map, (N, width, H / 8, W / 8), not rectified."""
-        seen = torch.cat((planes(observation["image"]), planes(observation["coverage"])), dim=1)
+        image, coverage = planes(observation["image"]), planes(observation["coverage"])
+        detail = gradient_magnitude(image)
+        seen = torch.cat((image, coverage, detail, detail * (0.5 - coverage)), dim=1)
         features = functional.relu(self.stem(seen))
         features = functional.relu(self.down(features) + self.position)
         mixed: Tensor = features + self.mix(features)
@@ -213,6 +215,18 @@ class ConvolutionalPolicy(Policy):
 def planes(pixels: Tensor) -> Tensor:
     """8-bit pixels (N, H, W, C) as a float image (N, C, H, W) in [-0.5, 0.5]."""
     return pixels.permute(0, 3, 1, 2).float() / 255 - 0.5
+
+
+def gradient_magnitude(image: Tensor) -> Tensor:
+    """How much detail there is at each pixel: (N, 3, H, W) to (N, 1, H, W), about 0 to 1.
+
+    What a patch can win grows with the blurred edges in it that no patch has covered, which a
+    strided convolution would have to learn to measure from the pixels.
+    """
+    grey = functional.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    rows = grey[:, :, 2:, 1:-1] - grey[:, :, :-2, 1:-1]
+    columns = grey[:, :, 1:-1, 2:] - grey[:, :, 1:-1, :-2]
+    return 5 * (rows.square() + columns.square()).sqrt()
 
 
 def location_weights(geometry: PatchGeometry, axis: int) -> tuple[Tensor, Tensor]:

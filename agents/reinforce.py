@@ -288,7 +288,7 @@ def play_episode(
         log_prob = log_probs.gather(1, action[:, None])[:, 0]
         steps.append((log_prob, entropy, value, reward, predicted, expected))
         psnr.append(state.psnr)
-    return Episode(*(torch.stack(rows) for rows in (*zip(*steps, strict=True), psnr)))
+    return Episode(*(torch.stack(list(rows)) for rows in (*zip(*steps, strict=True), psnr)))
 
 
 def reward_to_go(reward: Tensor, gamma: float) -> Tensor:

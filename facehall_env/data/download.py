@@ -78,12 +78,20 @@ def fetch(archive: Archive, directory: Path, progress: bool = True) -> Path:
             )
         )
     except requests.RequestException as error:
-        raise DatasetError(f"{archive.url} could not be fetched ({error}).") from error
+        raise DatasetError(f"{archive.url} could not be fetched ({_reason(error)}).") from error
     except ValueError as error:
         raise DatasetError(
             f"What {archive.url} sent is not {archive.file_name}, its SHA-256 not being "
             f"{archive.sha256}: try again, or fetch the file from elsewhere."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in a few words: the library's own text fills several lines."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"the server answered {response.status_code} {response.reason}"
+    return "it took too long" if "Timeout" in type(error).__name__ else "no connection"
 
 
 def unpack(archive: Path, target: Path) -> Path:
