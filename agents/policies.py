@@ -116,12 +116,12 @@ CELL = 8
 class ConvolutionalPolicy(Policy):
     """Spatial logits from a small convolutional encoder, for the same actions.
 
-    The current face, its coverage and its detail become a map with one cell per 8x8 pixels. An LSTM reads a
-    coarse summary of it, the last location and the step, and its output is laid back over the
-    map. Each location is then judged by the map's mean over exactly the pixels that its patch
-    would restore, and by the map at its centre: what is asked is "how much is there to win in
-    this rectangle?", so the rectangle is built in, with either border rule and any stride of the
-    locations. Some 0.2 M parameters and 7 M multiplications for a 128x128 face at stride 8.
+    The current face, its coverage and its detail become a map with one cell per 8x8 pixels. An
+    LSTM reads a coarse summary of it, the last location and the step, and its output is laid back
+    over the map. Each location is then judged by the map's mean over exactly the pixels that its
+    patch would restore, and by the map at its centre: what is asked is "how much is there to win
+    in this rectangle?", so the rectangle is built in, with either border rule and any stride of
+    the locations. Some 0.2 M parameters and 7 M multiplications for a 128x128 face at stride 8.
 
     Args:
         geometry: The locations it chooses among.

@@ -1,0 +1,184 @@
+"""The benchmark's figures: PSNR by patches, and the attended patches step by step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.data import Faces
+from facehall_env.files import atomic_path
+from facehall_env.observations import to_uint8
+from facehall_env.rendering import Episode, Picture, draw_frame, filmstrip, save_gif
+
+COLOURS = {
+    "random": "#999999",
+    "even": "#E69F00",
+    "saliency": "#CC79A7",
+    "static": "#009E73",
+    "rl": "#D55E00",
+    "oracle": "#0072B2",
+}
+"""Okabe and Ito's palette, which readers with any colour vision can tell apart."""
+FURTHER = ("#56B4E9", "#000000", "#F0E442")
+BASELINE = "bicubic"
+FILM_STEPS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 20, 25)
+
+Curves = Mapping[str, npt.NDArray[np.float64]]
+
+
+def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> None:
+    """Draws PSNR by patches, each line named at its end.
+
+    Args:
+        curves: (T + 1,) mean PSNR in dB for each agent; "bicubic" is drawn as the baseline.
+        path: PNG file to write.
+        title: Above the axes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
+    axes: Any = figure.add_subplot()
+    last = max(len(curve) for curve in curves.values()) - 1
+    further = iter(FURTHER * len(curves))
+    ends = {}
+    for name, curve in curves.items():
+        baseline = name == BASELINE
+        colour = "#555555" if baseline else COLOURS.get(name) or next(further)
+        axes.plot(
+            range(len(curve)),
+            curve,
+            color=colour,
+            linewidth=2.4 if name == "rl" else 1.6,
+            linestyle=":" if baseline else "-",
+            zorder=3 if name == "rl" else 2,
+        )
+        ends[name] = (float(curve[-1]), colour)
+    axes.set_xlim(0, last)
+    bottom, top = axes.get_ylim()
+    heights = spread([end for end, _ in ends.values()], 0.055 * (top - bottom))
+    for (name, (end, colour)), height in zip(ends.items(), heights, strict=True):
+        axes.annotate(
+            name,
+            (last, end),
+            (last * 1.03, height),
+            color=colour,
+            fontsize=9,
+            fontweight="bold" if name == "rl" else "normal",
+            verticalalignment="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
+        )
+    axes.set_xlabel("patches")
+    axes.set_ylabel("PSNR [dB]")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """Moves values apart until neighbours differ by ``gap``, each as little as needed.
+
+    >>> spread([1.0, 5.0, 1.0], 2.0)
+    [0.0, 5.0, 2.0]
+    """
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    # Runs of labels that touch, each laid out around the mean of what it holds.
+    runs: list[list[int]] = []
+    for index in order:
+        run = [index]
+        while runs and _ends(runs[-1], values, gap)[1] + gap > _ends(run, values, gap)[0]:
+            run = runs.pop() + run
+        runs.append(run)
+    placed = [0.0] * len(values)
+    for run in runs:
+        start = _ends(run, values, gap)[0]
+        for place, index in enumerate(run):
+            placed[index] = start + place * gap
+    return placed
+
+
+def _ends(run: Sequence[int], values: Sequence[float], gap: float) -> tuple[float, float]:
+    half = (len(run) - 1) * gap / 2
+    centre = sum(values[index] for index in run) / len(run)
+    return centre - half, centre + half
+
+
+def replay(core: HallucinationCore, faces: Faces, actions: Tensor) -> list[CoreState]:
+    """Plays known actions (N, T) again: the states of t = 0 to T."""
+    states = [core.reset(faces)]
+    for action in actions.to(core.device).T:
+        states.append(core.step(states[-1], action)[0])
+    return states
+
+
+def save_filmstrip(
+    core: HallucinationCore, states: Sequence[CoreState], path: str | os.PathLike[str]
+) -> None:
+    """Draws the attended patches step by step, a row for each face (Attention-FH, Fig. 5).
+
+    Args:
+        core: The process that was played.
+        states: What `replay` returned.
+        path: PNG file to write.
+    """
+    images = [_pictures(state.image) for state in states]
+    truth = _pictures(states[0].hr)
+    psnr = [state.psnr.tolist() for state in states]
+    episodes = [
+        Episode(
+            images=[step[row] for step in images],
+            boxes=corners,
+            truth=truth[row],
+            psnr=[step[row] for step in psnr],
+        )
+        for row, corners in enumerate(_corners(core, states[-1]))
+    ]
+    last = len(states) - 1
+    steps = sorted({step for step in FILM_STEPS if step < last} | {last})
+    strip = filmstrip(episodes, core.geometry.patch_size, steps=steps)
+    with atomic_path(path) as temporary:
+        Image.fromarray(strip).save(temporary, format="PNG")
+
+
+def save_animation(
+    core: HallucinationCore, states: Sequence[CoreState], path: str | os.PathLike[str]
+) -> None:
+    """Writes a GIF of the faces, one below the other, being restored."""
+    lr, truth = _pictures(states[0].lr), _pictures(states[0].hr)
+    corners = _corners(core, states[-1])
+    frames = []
+    for step, state in enumerate(states):
+        rows = [
+            draw_frame(
+                lr[row],
+                image,
+                truth[row],
+                corners[row][:step],
+                core.geometry.patch_size,
+                num_steps=len(states) - 1,
+                psnr=state.psnr[row].item(),
+            )
+            for row, image in enumerate(_pictures(state.image))
+        ]
+        frames.append(np.concatenate(rows))
+    save_gif(frames, path)
+
+
+def _pictures(images: Tensor) -> list[Picture]:
+    return list(to_uint8(images).cpu().numpy())
+
+
+def _corners(core: HallucinationCore, state: CoreState) -> list[list[tuple[int, int]]]:
+    """First row and column of each face's patches."""
+    corners = [core.geometry.top_left(actions) for actions in state.actions]
+    return [[(top, left) for top, left in face.tolist()] for face in corners]

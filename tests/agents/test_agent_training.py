@@ -1,0 +1,186 @@
+"""Training runs of agents: resuming after a kill, and what they leave on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from facehall_env import agents, enhancers
+from facehall_env.agents.training import (
+    AgentTrainer,
+    TrainAgentConfig,
+    TrainStaticConfig,
+    make_core,
+    train_agent,
+    train_static,
+)
+from facehall_env.checkpoints import load_tensors
+from facehall_env.errors import ConfigurationError
+
+
+@pytest.fixture(scope="module")
+def enhancer_weights(tmp_path_factory) -> Path:
+    """A small enhancer that changes something, so that there are rewards."""
+    torch.manual_seed(0)
+    enhancer = enhancers.make("compact", width=8, blocks=1)
+    with torch.no_grad():
+        enhancer.network.tail.weight.normal_(std=0.01)
+    path = tmp_path_factory.mktemp("enhancer") / "enhancer.safetensors"
+    enhancers.save(enhancer, path)
+    return path
+
+
+def settings(out: Path, weights: Path, **changes: object) -> dict[str, object]:
+    return {
+        "out": out,
+        "enhancer_weights": str(weights),
+        "num_steps": 2,
+        "updates": 6,
+        "batch": 4,
+        "limit": 12,
+        "validation_faces": 3,
+        "validate_every": 2,
+        "checkpoint_every": 2,
+        **changes,
+    }
+
+
+def entries(folder: Path) -> list[dict[str, float]]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    # A temporary file whose writer was killed may be left; its name begins with a dot.
+    weights = sorted(path.name for path in one.glob("[!.]*.safetensors"))
+    assert weights == sorted(path.name for path in other.glob("[!.]*.safetensors"))
+    for name in weights:
+        kind = {"checkpoint": "training", "enhancer": "enhancer"}.get(Path(name).stem, "agent")
+        first, _ = load_tensors(one / name, kind)
+        second, _ = load_tensors(other / name, kind)
+        assert first.keys() == second.keys()
+        assert all(first[key].equal(second[key]) for key in first), name
+    assert entries(one) == entries(other)
+
+
+@pytest.mark.parametrize("changes", [{"joint": True}, {"baseline": "ema", "flip": False}])
+def test_killed_at_any_update_and_resumed_it_ends_with_the_same_bits(
+    changes, tmp_path, enhancer_weights, monkeypatch
+) -> None:
+    train_agent(TrainAgentConfig(**settings(tmp_path / "whole", enhancer_weights, **changes)))
+    update = AgentTrainer.update
+    calls = {"left": 0}
+
+    def fragile(self):
+        calls["left"] -= 1
+        if calls["left"] < 0:
+            raise KeyboardInterrupt
+        return update(self)
+
+    monkeypatch.setattr(AgentTrainer, "update", fragile)
+    killed, resume = tmp_path / "killed", False
+    for survives in (3, 2, 10):
+        calls["left"] = survives
+        config = TrainAgentConfig(**settings(killed, enhancer_weights, **changes), resume=resume)
+        if survives < 10:
+            with pytest.raises(KeyboardInterrupt):
+                train_agent(config)
+        else:
+            train_agent(config)
+        resume = True
+    assert_same_run(tmp_path / "whole", killed)
+
+
+def test_killed_process_resumes_with_the_same_bits(tmp_path, enhancer_weights) -> None:
+    changes = {"updates": 12, "validate_every": 12, "checkpoint_every": 1}
+    program = (
+        "import json, sys, torch\n"
+        "from facehall_env.agents.training import TrainAgentConfig, train_agent\n"
+        "torch.set_num_threads(int(sys.argv[1]))\n"
+        "train_agent(TrainAgentConfig(**json.loads(sys.argv[2])))\n"
+    )
+    killed = settings(tmp_path / "killed", enhancer_weights, **changes)
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        str(torch.get_num_threads()),
+        json.dumps(killed, default=str),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as victim:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed" / "checkpoint.safetensors").exists():
+            assert victim.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        victim.kill()
+    _, metadata = load_tensors(tmp_path / "killed" / "checkpoint.safetensors", "training")
+    assert metadata["step"] < 12
+    train_agent(TrainAgentConfig(**killed, resume=True))
+    train_agent(TrainAgentConfig(**settings(tmp_path / "whole", enhancer_weights, **changes)))
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_best_weights_are_those_of_the_best_measurement(tmp_path, enhancer_weights) -> None:
+    config = TrainAgentConfig(**settings(tmp_path / "run", enhancer_weights, validate_every=1))
+    best = train_agent(config)
+    measured = {
+        entry["step"]: entry["held_out/psnr_auc"]
+        for entry in entries(tmp_path / "run")
+        if "held_out/psnr_auc" in entry
+    }
+    assert sorted(measured) == [1, 2, 3, 4, 5, 6]
+    trainer = AgentTrainer(config)
+    agent = agents.load(best, trainer.core)
+    scores = trainer.measure(agent)
+    assert scores["held_out/psnr_auc"] == pytest.approx(max(measured.values()), abs=1e-9)
+    assert agent.provenance["held_out"]["held_out/psnr"] == pytest.approx(scores["held_out/psnr"])
+
+
+def test_init_starts_from_other_weights(tmp_path, enhancer_weights) -> None:
+    first = train_agent(TrainAgentConfig(**settings(tmp_path / "a", enhancer_weights, updates=2)))
+    config = TrainAgentConfig(**settings(tmp_path / "b", enhancer_weights, init=first))
+    tensors, _ = load_tensors(first, "agent")
+    for name, tensor in AgentTrainer(config).learner.policy.state_dict().items():
+        assert tensor.equal(tensors[name])
+    with pytest.raises(ConfigurationError, match=r"'conv' policy.*'fc'"):
+        AgentTrainer(
+            TrainAgentConfig(**settings(tmp_path / "c", enhancer_weights, init=first, policy="fc"))
+        )
+
+
+def test_one_shot_pastes_pieces_of_the_whole_face(tmp_path, enhancer_weights) -> None:
+    config = TrainAgentConfig(**settings(tmp_path, enhancer_weights, one_shot=True))
+    trainer = AgentTrainer(config)
+    faces = trainer.pool.held_out()
+    state = trainer.core.reset(faces)
+    whole = enhancers.load(enhancer_weights).whole_face()(faces.initial).clamp(0, 1)
+    after, _, _ = trainer.core.step(state, torch.tensor([0, 100, 255]))
+    expected = torch.where(after.coverage, whole, faces.initial)
+    torch.testing.assert_close(after.image, expected)
+    with pytest.raises(ConfigurationError, match="patches"):
+        make_core(TrainAgentConfig(enhancer="attention_fh", enhancer_weights=None, one_shot=True))
+
+
+def test_static_run_writes_a_sequence_that_loads_again(tmp_path, enhancer_weights) -> None:
+    config = TrainStaticConfig(
+        out=tmp_path / "static.safetensors",
+        enhancer_weights=str(enhancer_weights),
+        faces=4,
+        limit=6,
+        num_steps=3,
+        stride=32,
+    )
+    path = train_static(config)
+    core = make_core(config)
+    agent = agents.load(path, core)
+    assert agent.provenance["settings"]["faces"] == "4"
+    assert len(agent.centres) == 3
+    with pytest.raises(ConfigurationError, match=r"faces=9.*6 faces"):
+        train_static(TrainStaticConfig(out=tmp_path / "x", faces=9, limit=6))
