@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.agents.base import AgentState
+from facehall_env.agents.saliency import gradient_magnitude
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import PatchGeometry
 from facehall_env.registry import unknown_name
@@ -185,7 +186,9 @@ class ConvolutionalPolicy(Policy):
     def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
         """The map, (N, width, H / 8, W / 8), not rectified."""
         image, coverage = planes(observation["image"]), planes(observation["coverage"])
-        detail = gradient_magnitude(image)
+        # What a patch can win grows with the blurred edges in it that no patch has covered, which
+        # strided convolutions would have to learn to measure from the pixels.
+        detail = 10 * gradient_magnitude(image)
         seen = torch.cat((image, coverage, detail, detail * (0.5 - coverage)), dim=1)
         features = functional.relu(self.stem(seen))
         features = functional.relu(self.down(features) + self.position)
@@ -215,18 +218,6 @@ class ConvolutionalPolicy(Policy):
 def planes(pixels: Tensor) -> Tensor:
     """8-bit pixels (N, H, W, C) as a float image (N, C, H, W) in [-0.5, 0.5]."""
     return pixels.permute(0, 3, 1, 2).float() / 255 - 0.5
-
-
-def gradient_magnitude(image: Tensor) -> Tensor:
-    """How much detail there is at each pixel: (N, 3, H, W) to (N, 1, H, W), about 0 to 1.
-
-    What a patch can win grows with the blurred edges in it that no patch has covered, which a
-    strided convolution would have to learn to measure from the pixels.
-    """
-    grey = functional.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    rows = grey[:, :, 2:, 1:-1] - grey[:, :, :-2, 1:-1]
-    columns = grey[:, :, 1:-1, 2:] - grey[:, :, 1:-1, :-2]
-    return 5 * (rows.square() + columns.square()).sqrt()
 
 
 def location_weights(geometry: PatchGeometry, axis: int) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,13 @@ from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
 from facehall_env.agents.gains import mse_after_everywhere
 from facehall_env.agents.policies import Policy, make_policy
 from facehall_env.agents.storage import check_geometry, load_agent, save_agent, shipped
-from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
+from facehall_env.checkpoints import (
+    fill,
+    pack_optimizer,
+    under_prefix,
+    unpack_optimizer,
+    with_prefix,
+)
 from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.enhancers import OneShot
@@ -189,7 +195,7 @@ class ReinforceAgent(Agent):
         check_geometry(path, metadata["geometry"], core.geometry)
         config = dict(metadata["config"])
         policy = make_policy(config.pop("policy"), core.geometry, **_without_mask(config))
-        policy.load_state_dict(tensors)
+        fill(policy, tensors, f"{path} for the {policy.name!r} policy")
         self.provenance = metadata["provenance"]
         return policy, bool(metadata["config"]["mask_visited"])
 

@@ -17,16 +17,16 @@ def gradient_magnitude(image: Tensor) -> Tensor:
     """Length of the central-difference gradient of the mean of the channels.
 
     Args:
-        image: (N, H, W, 3), any real type.
+        image: (N, C, H, W) float.
 
     Returns:
-        (N, H, W) float32, in the image's units per pixel.
+        (N, 1, H, W), in the image's units per pixel.
     """
-    grey = image.float().mean(dim=-1)
-    padded = functional.pad(grey[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    dy = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
-    dx = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2
-    return (dy.square() + dx.square()).sqrt()
+    grey = functional.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    rows = (grey[:, :, 2:, 1:-1] - grey[:, :, :-2, 1:-1]) / 2
+    columns = (grey[:, :, 1:-1, 2:] - grey[:, :, 1:-1, :-2]) / 2
+    magnitude: Tensor = (rows.square() + columns.square()).sqrt()
+    return magnitude
 
 
 @AGENTS.register("saliency")
@@ -62,7 +62,8 @@ class SaliencyAgent(Agent):
         self, observation: Observation, state: AgentState | None = None, deterministic: bool = True
     ) -> tuple[Tensor, AgentState]:
         """Takes (N,) locations of the largest damped saliency; remembers the damping map."""
-        saliency = gradient_magnitude(self.read(observation, "image"))
+        image = self.read(observation, "image").permute(0, 3, 1, 2).float()
+        saliency = gradient_magnitude(image)[:, 0]
         weight = torch.ones_like(saliency)
         if state is not None:
             begins = self.steps_taken(observation) == 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from facehall_env.checkpoints import load_tensors, save_tensors
+from facehall_env.checkpoints import fill, load_tensors, save_tensors
 from facehall_env.enhancers.base import ENHANCERS, Enhancer
 from facehall_env.errors import ConfigurationError, WeightsError
 
@@ -117,20 +117,6 @@ def _load(path: Path, name: str | None, scale: int | None, config: Mapping[str, 
                 f"{wanted!r}: give the weights of that one, or ask for what the file holds."
             )
     enhancer = _build(metadata["name"], metadata["scale"], {**metadata["config"], **config})
-    wanted_shapes = {key: tensor.shape for key, tensor in enhancer.state_dict().items()}
-    found_shapes = {key: tensor.shape for key, tensor in tensors.items()}
-    if wanted_shapes != found_shapes:
-        keys = wanted_shapes.keys() | found_shapes.keys()
-        first = min(key for key in keys if wanted_shapes.get(key) != found_shapes.get(key))
-        raise WeightsError(
-            f"{path} does not fit the enhancer {metadata['name']!r} with {enhancer.config}: "
-            f"{first} is {_shape(found_shapes.get(first))} in the file and "
-            f"{_shape(wanted_shapes.get(first))} in the network; drop the settings that differ."
-        )
-    enhancer.load_state_dict(tensors)
+    fill(enhancer, tensors, f"{path} for the enhancer {metadata['name']!r} with {enhancer.config}")
     enhancer.provenance = metadata["provenance"]
     return enhancer.eval()
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape)) or "a scalar"

@@ -94,6 +94,34 @@ def load_tensors(
     return tensors, json.loads(header["metadata"])
 
 
+def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:
+    """Puts tensors into a module whose parameters and buffers have just these names and shapes.
+
+    Args:
+        module: Filled in place.
+        tensors: Its new state.
+        what: What is loaded for what, as an error should call it.
+
+    Raises:
+        WeightsError: Naming the first tensor that does not fit; the module is then unchanged.
+    """
+    wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
+    found = {key: tensor.shape for key, tensor in tensors.items()}
+    different = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    if different:
+        first = min(different)
+        raise WeightsError(
+            f"Weights do not fit ({what}): {first} is {_shape(found.get(first))} in the file and "
+            f"{_shape(wanted.get(first))} in the network; give the settings that they were "
+            "trained with, or train them again."
+        )
+    module.load_state_dict(tensors)
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a scalar"
+
+
 def pack_optimizer(
     optimizer: torch.optim.Optimizer,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

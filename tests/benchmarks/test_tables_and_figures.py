@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -39,6 +39,7 @@ def test_a_file_without_markers_is_left_alone(tmp_path: Path, text: str) -> None
     assert path.read_text("utf-8") == text
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=9), st.floats(0.01, 10))
 def test_labels_are_spread_in_order_around_their_values(values: list[float], gap: float) -> None:
     placed = figures.spread(values, gap)
@@ -48,6 +49,7 @@ def test_labels_are_spread_in_order_around_their_values(values: list[float], gap
     assert np.mean(placed) == pytest.approx(np.mean(values), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-50, 50), unique=True, min_size=1, max_size=9))
 def test_labels_with_room_stay(values: list[int]) -> None:
     assert figures.spread(values, 0.9) == pytest.approx(values)
