@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,12 @@ def measure_all(config: PatchSelectionConfig) -> Results:
     scoring = Scoring(setup.protocol, config.scale, config.steps, config.fsim_limit, config.batch)
     cache = Cache(config.out / ".cache", config.fresh)
     measured = {
-        name: measure(player.contestant, images[: player.limit], scoring, cache)
+        name: measure(
+            player.contestant,
+            images[: player.limit],
+            replace(scoring, batch=player.batch),
+            cache,
+        )
         for name, player in players.items()
     }
     rows = [

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 LEARNED = {"rl": "rl-conv", "static": "static"}
 """Agents that need weights, and what the names of the shipped files begin with."""
 
+ORACLE_BATCH = 8
+"""Most images that the oracle plays at once: it restores many patches of each, and an interrupt
+loses a batch."""
+
 
 @dataclass(frozen=True)
 class Player:
@@ -33,6 +37,7 @@ class Player:
         weights: Name of the agent's file, if it is a learned one.
         enhancer_weights: "auto", the name of the enhancer's file, or None for an untrained one.
         limit: On how many images it plays.
+        batch: On how many of them at once.
         extra: Whether it plays on another enhancer than the rest, so that their gap to the oracle
             is none of its.
     """
@@ -41,6 +46,7 @@ class Player:
     weights: str | None
     enhancer_weights: str | None
     limit: int
+    batch: int
     extra: bool = False
 
 
@@ -116,6 +122,7 @@ def _player(
         weights=None if path is None else path.name,
         enhancer_weights=config.weights and Path(config.weights).name,
         limit=min(config.limit, config.oracle_limit) if agent == "oracle" else config.limit,
+        batch=min(config.batch, ORACLE_BATCH) if agent == "oracle" else config.batch,
     )
 
 
