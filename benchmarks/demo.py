@@ -22,13 +22,13 @@ class DemoConfig:
 
     out: Path = Path("facehall-demo")
     """Folder for the table, the figures and the GIF."""
-    images: int = 24
+    images: int = 16
     """Number of drawn faces."""
     steps: tuple[int, ...] = (5, 9)
     """Numbers of patches to report."""
     faces: int = 3
     """Number of faces in the GIF."""
-    oracle_stride: int = 24
+    oracle_stride: int = 16
     """Spacing in pixels of the locations that the oracle tries; it takes most of the time."""
     fresh: bool = False
     """Measure again what an earlier demo has left in the folder."""
