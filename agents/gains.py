@@ -21,7 +21,7 @@ def mse_after_each(
     Args:
         core: The process.
         state: N episodes.
-        actions: (K,) int64, the locations to try on every episode.
+        actions: (K,) int64, the locations to try on every episode, or (N, K), its own for each.
         chunk: Most patches to restore at once; bounds the memory.
 
     Returns:
@@ -29,11 +29,12 @@ def mse_after_each(
     """
     number = state.num_envs
     columns = []
-    for some in actions.split(max(1, chunk // number)):
-        pairs = state.rows(torch.arange(number, device=actions.device).repeat_interleave(len(some)))
-        action = some.repeat(number)
+    for some in actions.expand(number, -1).split(max(1, chunk // number), dim=1):
+        tries = some.shape[1]
+        pairs = state.rows(torch.arange(number, device=actions.device).repeat_interleave(tries))
+        action = some.reshape(-1)
         error = pairs.mse - core.gain(pairs, action, core.enhance(pairs, action))
-        columns.append(error.view(number, len(some)))
+        columns.append(error.view(number, tries))
     return torch.cat(columns, dim=1)
 
 

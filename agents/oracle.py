@@ -48,15 +48,21 @@ class GreedyOracle(Agent):
     Args:
         core: The environment's core, whose enhancer it tries.
         stride: Spacing of the locations that it tries, in pixels; 16 makes 64 in 128x128.
+        refine: How often to try, in addition, the eight neighbours of the best location so far, at
+            half the spacing each time. A stride of 32 refined twice tries 32 locations instead of
+            64 and finds better ones.
         chunk: Most patches to restore at once.
     """
 
     name = "oracle"
 
-    def __init__(self, core: HallucinationCore, stride: int = 16, chunk: int = 256) -> None:
+    def __init__(
+        self, core: HallucinationCore, stride: int = 16, refine: int = 0, chunk: int = 256
+    ) -> None:
         super().__init__(core, (STATE_KEY,))
         self.core = core
         self.chunk = chunk
+        self.spacings = [max(1, stride // 2**level) for level in range(1, refine + 1)]
         self.locations = location_grid(core.geometry, stride).to(self.device)
 
     def act(
@@ -73,5 +79,27 @@ class GreedyOracle(Agent):
                 f"The oracle needs the truth as observation[{STATE_KEY!r}], got "
                 f"{sorted(observation)}: play it with facehall_env.agents.rollout."
             )
-        error = mse_after_each(self.core, core_state, self.locations, self.chunk)
-        return self.locations[error.argmin(dim=1)], None
+        tried = self.locations.expand(core_state.num_envs, -1)
+        best, error = self._best(core_state, tried)
+        for spacing in self.spacings:
+            near, near_error = self._best(core_state, self._neighbours(best, spacing))
+            best = near.where(near_error < error, best)
+            error = near_error.minimum(error)
+        return best, None
+
+    def _best(self, core_state: CoreState, tried: Tensor) -> tuple[Tensor, Tensor]:
+        """Of (N, K) locations the one that leaves the least error, and that error, each (N,)."""
+        error, index = mse_after_each(self.core, core_state, tried, self.chunk).min(dim=1)
+        return tried.gather(1, index[:, None])[:, 0], error
+
+    def _neighbours(self, action: Tensor, spacing: int) -> Tensor:
+        """The eight locations around each, ``spacing`` pixels away, kept on the grid: (N, 8)."""
+        rows, columns = self.geometry.grid
+        step = max(1, spacing // self.geometry.stride)
+        shifts = torch.tensor(
+            [(y, x) for y in (-step, 0, step) for x in (-step, 0, step) if (y, x) != (0, 0)],
+            device=action.device,
+        )
+        row = (action[:, None] // columns + shifts[:, 0]).clamp(0, rows - 1)
+        column = (action[:, None] % columns + shifts[:, 1]).clamp(0, columns - 1)
+        return row * columns + column

@@ -28,8 +28,10 @@ class DemoConfig:
     """Numbers of patches to report."""
     faces: int = 3
     """Number of faces in the GIF."""
-    oracle_stride: int = 16
+    oracle_stride: int = 32
     """Spacing in pixels of the locations that the oracle tries; it takes most of the time."""
+    oracle_refine: int = 2
+    """How often the oracle also tries the neighbours of its best location, at half the spacing."""
     fresh: bool = False
     """Measure again what an earlier demo has left in the folder."""
 
@@ -55,6 +57,7 @@ def run(config: DemoConfig, command: str = "", console: Console | None = None) -
             limit=config.images,
             oracle_limit=config.images,
             oracle_stride=config.oracle_stride,
+            oracle_refine=config.oracle_refine,
             fsim_limit=0,
             faces=config.faces,
             out=config.out,

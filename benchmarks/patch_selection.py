@@ -65,6 +65,8 @@ class PatchSelectionConfig:
     """Number of images for the oracle, the first of those; shares are computed on these."""
     oracle_stride: int = 16
     """Spacing in pixels of the locations that the oracle tries."""
+    oracle_refine: int = 0
+    """How often the oracle also tries the neighbours of its best location, at half the spacing."""
     fsim_limit: int = 200
     """Number of images on which FSIM, which is slow, is taken."""
     border: Border = "centre"

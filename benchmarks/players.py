@@ -115,7 +115,8 @@ def _player(
         # Seeded for each batch, so that it draws the same wherever an earlier run stopped.
         make = partial(_random_agent, core, config.seed)
     else:
-        settings = {"stride": config.oracle_stride} if agent == "oracle" else {}
+        oracle = {"stride": config.oracle_stride, "refine": config.oracle_refine}
+        settings = oracle if agent == "oracle" else {}
         make = _always(agents.make(agent, core, **settings))
     return Player(
         Contestant(name, core, make, seed),

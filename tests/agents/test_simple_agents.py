@@ -157,6 +157,27 @@ class TestOracle:
             exact = (after.image.double() - after.hr.double()).square().mean((1, 2, 3))
             torch.testing.assert_close(error[:, column], exact, rtol=1e-5, atol=1e-8)
 
+    def test_refining_tries_the_neighbours_of_the_best(self) -> None:
+        torch.manual_seed(0)
+        enhancer = enhancers.make("compact", width=8, blocks=1, patch_size=(20, 12))
+        with torch.no_grad():
+            enhancer.network.tail.weight.normal_(std=0.05)
+        core = HallucinationCore(enhancer, image_size=(32, 32), num_steps=3)
+        images = torch.rand(3, 3, 32, 32)
+        state = core.reset(Faces(hr=torch.rand(3, 3, 32, 32), lr=images, initial=images))
+        coarse, _ = agents.make("oracle", core, stride=16).act({"core_state": state})
+        fine, _ = agents.make("oracle", core, stride=16, refine=1).act({"core_state": state})
+        everywhere = mse_after_each(core, state, torch.arange(1024))
+        for face in range(3):
+            y, x = divmod(int(coarse[face]), 32)
+            tried = [
+                min(max(y + dy, 0), 31) * 32 + min(max(x + dx, 0), 31)
+                for dy in (-8, 0, 8)
+                for dx in (-8, 0, 8)
+            ]
+            best = min(tried, key=lambda action: everywhere[face, action].item())
+            assert everywhere[face, fine[face]] == pytest.approx(everywhere[face, best].item())
+
     @pytest.mark.parametrize("border", ["centre", "inside"])
     def test_whole_face_gains_of_a_one_shot_enhancer_are_exact(self, border: str) -> None:
         network = torch.nn.Conv2d(3, 3, 3, padding=1)
