@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from facehall_env.enhancers.base import ENHANCERS, PATCH_SIZE, Enhancer, compute_dtype
+from facehall_env.enhancers.fourier import FourierConv2d
+from facehall_env.errors import ConfigurationError
 
 KERNELS = (3, 7, 7, 7, 7, 7, 3, 5)
 CHANNELS = (16, 32, 64, 64, 64, 32, 16, 3)
 CONTEXT_HIDDEN = 256
+LARGE_KERNEL = 7
+"""From this size on a kernel gains from the Fourier transform."""
 CONTEXT_LEARNING_RATE = 0.01
 """Learning rate of the context branch beside that of the convolutions: its fan-in is 49,152."""
+
+Convolution = Literal["direct", "fourier"]
 
 
 @ENHANCERS.register("attention_fh")
@@ -29,6 +35,12 @@ class AttentionFH(Enhancer):
         scale: Factor that it is trained for; the network itself is the same for all.
         patch_size: Height and width of the patch; the paper's is 60x45.
         image_size: Height and width of the face that the context branch reads.
+        convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain where that
+            is faster, on CPUs in fp32: the same network up to rounding, trained at about three
+            times the speed.
+
+    Raises:
+        ConfigurationError: If there is no such ``convolution``.
     """
 
     name = "attention_fh"
@@ -38,8 +50,13 @@ class AttentionFH(Enhancer):
         scale: int = 4,
         patch_size: tuple[int, int] = PATCH_SIZE,
         image_size: tuple[int, int] = (128, 128),
+        convolution: Convolution = "direct",
     ) -> None:
-        super().__init__(scale, patch_size, image_size=tuple(image_size))
+        if convolution not in get_args(Convolution):
+            raise ConfigurationError(
+                f"convolution={convolution!r} is unknown: use one of {get_args(Convolution)}."
+            )
+        super().__init__(scale, patch_size, image_size=tuple(image_size), convolution=convolution)
         height, width = self.patch_size
         self.context = nn.Sequential(
             nn.Flatten(),
@@ -51,7 +68,11 @@ class AttentionFH(Enhancer):
         layers: list[nn.Module] = []
         inputs = 6
         for kernel, outputs in zip(KERNELS, CHANNELS, strict=True):
-            layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(True)]
+            if convolution == "fourier" and kernel >= LARGE_KERNEL:
+                layers.append(FourierConv2d(inputs, outputs, kernel))
+            else:
+                layers.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
+            layers.append(nn.ReLU(inplace=True))
             inputs = outputs
         self.convolutions = nn.Sequential(*layers[:-1])
         self._initialise()

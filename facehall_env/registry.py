@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterable
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from facehall_env.errors import UnknownNameError
+from facehall_env.errors import ConfigurationError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -24,6 +25,27 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     return UnknownNameError(
         f"Unknown {kind} {name!r}:{hint} Available: {', '.join(names) or 'none'}."
     )
+
+
+def parse_settings(words: Iterable[str]) -> dict[str, Any]:
+    """Keywords of a factory from words typed as NAME=VALUE, the value as in JSON or a plain word.
+
+    Raises:
+        ConfigurationError: If a word is of another form.
+
+    >>> parse_settings(["width=48", "patch_size=[64, 48]", "convolution=fourier"])
+    {'width': 48, 'patch_size': [64, 48], 'convolution': 'fourier'}
+    """
+    settings = {}
+    for word in words:
+        name, separator, value = word.partition("=")
+        if not (separator and name.isidentifier()):
+            raise ConfigurationError(f"The setting {word!r} is not NAME=VALUE: write width=48.")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
 
 
 class Registry(Generic[T]):
