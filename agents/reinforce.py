@@ -7,10 +7,16 @@ An update plays one episode of a batch of faces, all at once on the core's devic
 where b_t is a baseline that depends on nothing later than s_t. The gradient flows through the
 log-probabilities only: the sampled location is an integer, faces are cut off between steps, and
 the baseline is a number to the policy.
+
+Everything between the first face and the last gradient stays on the core's device; the numbers for
+the log are copied to the host once an update. On several devices each process plays its share of
+the episodes, but baselines, scales and deviations are those of all of them
+(:mod:`facehall_env.training.devices`).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,7 +43,9 @@ from facehall_env.data.faces import Faces
 from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.observations import action_mask, observe
+from facehall_env.training.devices import Team
 from facehall_env.training.enhancer import Loss, patch_loss
+from facehall_env.training.spans import span
 
 SMALLEST_LOGIT = -1e9
 MOMENTUM = 0.95
@@ -225,9 +233,16 @@ def counted(observation: Mapping[str, Tensor], num_steps: int, policy: Policy) -
     return {**observation, "step": observation["step"] * (num_steps / policy.num_steps)}
 
 
-def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Samples one action per row, (N, A) to (N,) int64; nothing flows through it."""
-    return torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
+def draw(logits: Tensor, generator: torch.Generator, team: Team | None = None) -> Tensor:
+    """Samples one action per row, (N, A) to (N,) int64; nothing flows through it.
+
+    The actions are those of `torch.multinomial`, which would look at the probabilities on the
+    host; on several devices, those that one would draw for the rows of all.
+    """
+    team = team or Team()
+    number, actions = logits.shape
+    race = logits.new_empty(team.size * number, actions).exponential_(generator=generator)
+    return (logits.detach().softmax(1) / team.own(race)).argmax(1)
 
 
 @dataclass(frozen=True)
@@ -262,6 +277,7 @@ def play_episode(
     mask_visited: bool = False,
     advance: Advance | None = None,
     foresee: Callable[[CoreState], Tensor] | None = None,
+    team: Team | None = None,
 ) -> Episode:
     """Plays sampled actions and keeps what the gradient needs.
 
@@ -273,25 +289,32 @@ def play_episode(
         mask_visited: Never visit a location twice in an episode.
         advance: Called in place of ``core.step``.
         foresee: Predicts the reward of every location, (N, num_locations).
+        team: The processes that play the other rows of a larger batch.
     """
     advance = advance or core.step
-    state, memory = core.reset(faces), None
+    with span("env/reset"):
+        state, memory = core.reset(faces), None
     steps, psnr = [], [state.psnr]
     for _ in range(core.num_steps):
-        observation = observe(core, state, policy.observation_keys)
-        logits, value, memory = policy(counted(observation, core.num_steps, policy), memory)
-        if mask_visited:
-            logits = logits.masked_fill(~action_mask(core, state), SMALLEST_LOGIT)
-        action = draw(logits, generator)
-        log_probs = functional.log_softmax(logits, dim=1)
-        entropy = -(log_probs.exp() * log_probs).sum(1)
+        with span("env/observe"):
+            observation = observe(core, state, policy.observation_keys)
+        with span("policy/forward"):
+            logits, value, memory = policy(counted(observation, core.num_steps, policy), memory)
+            if mask_visited:
+                logits = logits.masked_fill(~action_mask(core, state), SMALLEST_LOGIT)
+        with span("policy/choose"):
+            action = draw(logits, generator, team)
+            log_probs = functional.log_softmax(logits, dim=1)
+            log_prob = log_probs.gather(1, action[:, None])[:, 0]
+            entropy = -(log_probs.exp() * log_probs).sum(1)
         predicted = expected = torch.zeros_like(entropy)
         if foresee is not None:
-            foreseen = foresee(state).to(logits.dtype)
+            with span("env/foresee"):
+                foreseen = foresee(state).to(logits.dtype)
             predicted = foreseen.gather(1, action[:, None])[:, 0]
             expected = (log_probs.exp() * foreseen).sum(1)
-        state, reward, _ = advance(state, action)
-        log_prob = log_probs.gather(1, action[:, None])[:, 0]
+        with span("env/step"):
+            state, reward, _ = advance(state, action)
         steps.append((log_prob, entropy, value, reward, predicted, expected))
         psnr.append(state.psnr)
     return Episode(*(torch.stack(list(rows)) for rows in (*zip(*steps, strict=True), psnr)))
@@ -345,13 +368,21 @@ class Reinforce:
         core: The process; its reward is what is maximised.
         policy: The network to train.
         config: Settings of the algorithm.
+        team: The processes that share an update's episodes.
 
     Raises:
         ConfigurationError: If the settings contradict each other or the enhancer.
     """
 
-    def __init__(self, core: HallucinationCore, policy: Policy, config: ReinforceConfig) -> None:
+    def __init__(
+        self,
+        core: HallucinationCore,
+        policy: Policy,
+        config: ReinforceConfig,
+        team: Team | None = None,
+    ) -> None:
         _check(config, core)
+        self.team = team or Team()
         self.core = core
         self.policy = policy
         self.config = config
@@ -368,47 +399,48 @@ class Reinforce:
         self.updates = 0
         self.running_return = torch.zeros(core.num_steps, device=core.device)
         self.return_scale = torch.zeros((), device=core.device)
+        self.enhancer_loss = torch.zeros((), device=core.device)
 
     def update(self, faces: Faces) -> dict[str, float]:
         """Plays one episode of each face and follows the gradient.
 
         Args:
-            faces: ``batch / samples_per_face`` of them.
+            faces: This process's share of ``batch / samples_per_face`` faces, on the core's
+                device.
 
         Returns:
-            What is worth logging: mean return, PSNR, entropy, losses.
+            What is worth logging: mean return, PSNR, entropy, losses, of all processes.
+
+        Raises:
+            EnhancerError: If the episodes or the losses are not finite; no weight has changed.
         """
         config = self.config
         self._schedule()
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        copies = torch.arange(len(faces.hr)).repeat_interleave(config.samples_per_face)
-        advance = self._enhance_and_learn if config.joint else None
+        self.enhancer_loss = torch.zeros_like(self.enhancer_loss)
+        copies = torch.arange(len(faces.hr), device=self.core.device)
         episode = play_episode(
             self.core,
             self.policy,
-            faces.rows(copies),
+            faces.rows(copies.repeat_interleave(config.samples_per_face)),
             self.generator,
             config.mask_visited,
-            advance,
+            self._enhance_and_learn if config.joint else None,
             self._foresee if config.foresight else None,
+            self.team,
         )
-        policy_loss, value_loss = self.losses(episode)
-        (policy_loss + value_loss).backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.policy.policy_parameters(), config.grad_clip or float("inf")
-        )
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+        with span("other/losses"):
+            policy_loss, value_loss = self.losses(episode)
+        with span("policy/backward"):
+            (policy_loss + value_loss).backward()
+        norm = self._finish_gradients()
+        scores = self._scores(episode, value_loss, norm)
+        for name, optimizer in self.optimizers.items():
+            with span(f"{name}/optimise"):
+                optimizer.step()
         self.updates += 1
-        return {
-            "train/psnr": episode.psnr[-1].mean().item(),
-            "train/psnr_auc": episode.psnr[1:].mean().item(),
-            "train/return": episode.reward.sum(0).mean().item(),
-            "train/entropy": episode.entropy.mean().item(),
-            "train/value_loss": value_loss.item(),
-            "train/grad_norm": norm.item(),
-        }
+        return scores
 
     def losses(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """The policy's and the value head's loss, two scalars with separate gradients."""
@@ -416,11 +448,14 @@ class Reinforce:
         # What was foreseen needs no sample: its mean under the policy is known, gradient and all.
         # Sampling has to estimate the rest of the return only, and the baseline to guess that.
         rest = reward_to_go(episode.reward, config.gamma) - episode.predicted
-        self._track(rest)
-        surprise = rest - self._baseline(rest, episode.value.detach())
-        advantage = surprise + episode.predicted - episode.expected.detach()
-        _, size = moments(advantage, config.normalise)
-        surprise = surprise - moments(surprise, config.normalise)[0]
+        # Scales, baselines and deviations are those of the episodes of all processes.
+        own = torch.stack((rest, episode.value, episode.predicted, episode.expected)).detach()
+        rests, values, predicted, expected = self.team.joined(own.movedim(2, 0)).movedim(0, 2)
+        self._track(rests)
+        surprises = rests - self._baseline(rests, values)
+        _, size = moments(surprises + predicted - expected, config.normalise)
+        surprises = surprises - moments(surprises, config.normalise)[0]
+        surprise = self.team.own(surprises.mT).mT
         weight = self._between(config.entropy, config.final_entropy)
         objective = (surprise * episode.log_prob + episode.expected) / size
         objective = objective + weight * episode.entropy
@@ -470,16 +505,49 @@ class Reinforce:
         truth = patches.crop(state.hr, corner, size)
         inside = patches.inside_mask(corner, size, core.geometry.image_size)
         loss = patch_loss(restored, truth, inside, self.config.enhancer_loss)
-        if not bool(torch.isfinite(loss)):
-            raise EnhancerError(
-                f"The enhancer's loss is {loss.item()} at update {self.updates}: the last "
-                "checkpoint is intact; start again with a lower enhancer_learning_rate."
-            )
+        loss = self.team.balanced(loss, inside.sum()) / core.num_steps
         # Each step's graph is let go at once: the next face is made of detached patches.
-        (loss / core.num_steps).backward()
+        with span("enhancer/backward"):
+            loss.backward()
+        self.enhancer_loss += loss.detach()
         after = core.write(state, action, restored.detach().clamp(0, 1))
         done = after.step >= core.num_steps
         return after, core.reward(state, after, done).float(), done
+
+    def _finish_gradients(self) -> Tensor:
+        """Brings the processes' gradients together and limits the policy's; returns its norm."""
+        with span("other/exchange"):
+            self.team.average_gradients(self.policy.parameters())
+            if self.config.joint:
+                self.team.average_gradients(self.core.enhancer.parameters())
+        with span("policy/optimise"):
+            return torch.nn.utils.clip_grad_norm_(
+                self.policy.policy_parameters(), self.config.grad_clip or math.inf
+            )
+
+    def _scores(self, episode: Episode, value_loss: Tensor, norm: Tensor) -> dict[str, float]:
+        """What is worth logging, checked: the only numbers of an update that the host sees."""
+        scores = {
+            "train/psnr": episode.psnr[-1].mean(),
+            "train/psnr_auc": episode.psnr[1:].mean(),
+            "train/return": episode.reward.sum(0).mean(),
+            "train/entropy": episode.entropy.mean(),
+            "train/value_loss": value_loss,
+            "train/grad_norm": norm,
+        }
+        if self.config.joint:
+            scores["train/enhancer_loss"] = self.enhancer_loss
+        with span("other/log"):
+            together = torch.stack([score.detach().double() for score in scores.values()])
+            values = dict(zip(scores, self.team.mean(together).tolist(), strict=True))
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise EnhancerError(
+                    f"{name} is {value} at update {self.updates}: the last checkpoint is intact; "
+                    "start again with lower learning rates, or with another enhancer if this one "
+                    "returns values that are not finite."
+                )
+        return values
 
     def _foresee(self, state: CoreState) -> Tensor:
         """About the reward of restoring the patch at every location, (N, num_locations)."""
@@ -491,7 +559,7 @@ class Reinforce:
     def _track(self, returns: Tensor) -> None:
         """Follows the returns' mean for each step and their overall size."""
         mean, size = returns.mean(1), returns.square().mean().sqrt().clamp_min(1e-12)
-        keep = MOMENTUM if self.return_scale > 0 else 0.0
+        keep = MOMENTUM if self.updates else 0.0
         self.running_return = keep * self.running_return + (1 - keep) * mean
         self.return_scale = keep * self.return_scale + (1 - keep) * size
 

@@ -105,8 +105,7 @@ class OneShot(Enhancer):
 
     def cut(self, restored: Tensor, location: Tensor) -> Tensor:
         """The piece of an already restored face around ``location``."""
-        half = location.new_tensor([(side - 1) // 2 for side in self.patch_size])
-        return patches.crop(restored, location - half, self.patch_size)
+        return patches.crop(restored, patches.corner_of(location, self.patch_size), self.patch_size)
 
 
 def parameter_count(module: nn.Module) -> int:

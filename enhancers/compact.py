@@ -140,7 +140,7 @@ class Compact(Enhancer):
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """The restored patch; see :meth:`Enhancer.forward`."""
         size = (patch.shape[2], patch.shape[3])
-        top_left = location - location.new_tensor([(side - 1) // 2 for side in size])
+        top_left = patches.corner_of(location, size)
         start = (top_left // self.scale - self.margin) * self.scale
         # A patch that does not start on a cell's corner reaches into one cell more.
         cells = [-(-(side + self.scale - 1) // self.scale) + 2 * self.margin for side in size]

@@ -205,6 +205,22 @@ class HallucinationCore:
         done = after.step >= self.num_steps
         return after, self.reward(state, after, done).float(), done
 
+    def check_range(self, action: Tensor) -> None:
+        """Refuses locations that there are not; with ``validate=False`` it lets all pass.
+
+        Raises:
+            ActionError: If a location lies outside the grid.
+        """
+        if not self.validate:
+            return
+        outside = self._outside(action)
+        if bool(outside.any()):
+            raise ActionError(
+                f"Action {action[outside][0].item()} is outside the grid of "
+                f"{self.geometry.num_locations} locations: choose an index from 0 to "
+                f"{self.geometry.num_locations - 1}."
+            )
+
     @torch.no_grad()
     def enhance(self, state: CoreState, action: Tensor) -> Tensor:
         """What the enhancer makes of the patches at ``action``: (N, 3, h, w) in [0, 1]."""
@@ -299,20 +315,17 @@ class HallucinationCore:
             )
         if not self.validate:
             return
-        wrong = (action < 0) | (action >= self.geometry.num_locations)
         over = state.step >= self.num_steps
-        if not bool((wrong | over).any()):
+        if not bool((self._outside(action) | over).any()):
             return
-        if bool(wrong.any()):
-            raise ActionError(
-                f"Action {action[wrong][0].item()} is outside the grid of "
-                f"{self.geometry.num_locations} locations: choose an index from 0 to "
-                f"{self.geometry.num_locations - 1}."
-            )
+        self.check_range(action)
         raise EpisodeError(
             f"An episode is over after {self.num_steps} steps and cannot take another: reset it "
             "first."
         )
+
+    def _outside(self, action: Tensor) -> Tensor:
+        return (action < 0) | (action >= self.geometry.num_locations)
 
     def _prepare(self, enhancer: Enhancer) -> Enhancer:
         if self.precision == "bf16":

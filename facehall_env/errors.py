@@ -33,3 +33,18 @@ class ActionError(FacehallError, ValueError):
 
 class EpisodeError(FacehallError, RuntimeError):
     """A step before the first reset or after the end of an episode."""
+
+
+class MissingExtraError(FacehallError, ImportError):
+    """An optional package that is not installed; the message says how to get it.
+
+    Args:
+        package: What cannot be imported, as people call it.
+        extra: The extra of this project that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed, which this part of the project needs: "
+            f"pip install 'facehall-env[{extra}]'."
+        )

@@ -47,9 +47,8 @@ def _lr_size(core: HallucinationCore) -> tuple[int, int]:
 
 
 def _last_action(core: HallucinationCore, state: CoreState) -> Tensor:
-    height, width = core.geometry.image_size
-    last_pixel = state.location.new_tensor([max(height - 1, 1), max(width - 1, 1)])
-    scaled = state.location / last_pixel * 2.0 - 1.0
+    sides = zip(state.location.unbind(1), core.geometry.image_size, strict=True)
+    scaled = torch.stack([place / max(side - 1, 1) for place, side in sides], 1) * 2.0 - 1.0
     return torch.where(state.step[:, None] > 0, scaled, 0.0).to(torch.float32).clamp_(-1.0, 1.0)
 
 

@@ -79,18 +79,15 @@ class PatchGeometry:
 
     def top_left(self, action: Tensor) -> Tensor:
         """First pixel (y, x) of each action's patch, (N, 2) int64; negative outside the image."""
-        corner = self.centres(action) - self._half(action.device)
+        corner = corner_of(self.centres(action), self.patch_size)
         if self.border == "inside":
-            limit = torch.tensor(
-                [i - p for i, p in zip(self.image_size, self.patch_size, strict=True)],
-                device=action.device,
-            )
-            corner = corner.clamp_min(0).minimum(limit)
+            sizes = zip(corner.unbind(-1), self.image_size, self.patch_size, strict=True)
+            corner = torch.stack([first.clamp(0, i - p) for first, i, p in sizes], dim=-1)
         return corner
 
     def location(self, action: Tensor) -> Tensor:
         """Centre (y, x) of the patch itself, which differs from the cell's where it is clamped."""
-        return self.top_left(action) + self._half(action.device)
+        return centre_of(self.top_left(action), self.patch_size)
 
     def nearest_action(self, y: float, x: float) -> int:
         """The action whose cell holds the pixel (y, x); points outside go to the nearest cell."""
@@ -113,8 +110,25 @@ class PatchGeometry:
         first.scatter_reduce_(0, inverse, actions, reduce="amin")
         return first.sort().values
 
-    def _half(self, device: torch.device) -> Tensor:
-        return torch.tensor([(side - 1) // 2 for side in self.patch_size], device=device)
+
+def corner_of(centre: Tensor, size: tuple[int, int]) -> Tensor:
+    """First pixel (y, x) of patches of ``size`` around ``centre``, both (N, 2) int64.
+
+    >>> corner_of(torch.tensor([[64, 64]]), (60, 45)).tolist()
+    [[35, 42]]
+    """
+    return _moved(centre, [-((side - 1) // 2) for side in size])
+
+
+def centre_of(corner: Tensor, size: tuple[int, int]) -> Tensor:
+    """The reverse of :func:`corner_of`."""
+    return _moved(corner, [(side - 1) // 2 for side in size])
+
+
+def _moved(points: Tensor, by: list[int]) -> Tensor:
+    # Number by number: a tensor of them would be copied to the device, which waits for that.
+    moved = [place + offset for place, offset in zip(points.unbind(-1), by, strict=True)]
+    return torch.stack(moved, dim=-1)
 
 
 def _pixel_rows_columns(top_left: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.patches import Border
+from facehall_env.registry import parse_settings
+from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import FacePool
 from facehall_env.training.run import TrainingRun
 
@@ -41,6 +43,9 @@ class TrainEnhancerConfig:
     """Folder for the log, the checkpoint and the weights (enhancer.safetensors)."""
     enhancer: str = "compact"
     """Name of the network: compact or attention_fh."""
+    enhancer_settings: tuple[str, ...] = ()
+    """Settings of the network, NAME=VALUE with the value as in JSON or a word, such as
+    convolution=fourier; they are stored with its weights."""
     dataset: str = "synthetic"
     """Where the faces come from; always its official training split."""
     scale: int = 4
@@ -90,6 +95,10 @@ class TrainEnhancerConfig:
     """Seed of everything that is drawn."""
     device: str = "cpu"
     """Where to train."""
+    devices: int = 1
+    """Devices, or on the CPU processes, that share each batch."""
+    num_nodes: int = 1
+    """Machines with as many devices each."""
     resume: bool = False
     """Continue the run in the folder exactly where its checkpoint stands."""
 
@@ -120,10 +129,20 @@ def patch_loss(restored: Tensor, truth: Tensor, inside: Tensor, kind: Loss = "ms
 
 
 class EnhancerTrainer:
-    """Both stages, one update at a time; its whole state can be saved and restored."""
+    """Both stages, one update at a time; its whole state can be saved and restored.
 
-    def __init__(self, config: TrainEnhancerConfig) -> None:
+    Args:
+        config: The settings.
+        team: The processes that share the batches.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other.
+    """
+
+    def __init__(self, config: TrainEnhancerConfig, team: Team | None = None) -> None:
         self.config = config
+        self.team = team or Team()
+        self.team.check_shares(fresh_batch=config.fresh_batch, rollout_envs=config.rollout_envs)
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed)
         self.enhancer = self._make_enhancer()
@@ -140,14 +159,17 @@ class EnhancerTrainer:
             config.scale,
             held_out=config.validation_faces,
             limit=config.limit,
+            progress=self.team.leads,
         )
         self.optimizer = torch.optim.Adam(
             self.enhancer.parameter_groups(1.0), betas=(config.beta1, 0.999)
         )
         self.multipliers = [group["lr"] for group in self.optimizer.param_groups]
         self.step = 0
+        # Of the faces of all processes, so that each knows what the others draw.
         self.index = torch.zeros(0, dtype=torch.int64)
         self.flip = torch.zeros(0, dtype=torch.bool)
+        self.taken = torch.zeros(0, dtype=torch.int64)
         self.state: CoreState | None = None
 
     @property
@@ -156,7 +178,7 @@ class EnhancerTrainer:
         return self.config.fresh_steps + self.config.rollout_steps
 
     def update(self) -> float:
-        """One update of whichever stage the run is in; returns the loss."""
+        """One update of whichever stage the run is in; returns the loss on all faces."""
         self._set_learning_rate()
         fresh = self.step < self.config.fresh_steps
         loss = self._fresh_update() if fresh else self._rollout_update()
@@ -182,7 +204,7 @@ class EnhancerTrainer:
         return scores
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Everything that the next update depends on."""
+        """Everything that the next update depends on; all processes have to ask for it."""
         optimizer, _ = pack_optimizer(self.optimizer)
         tensors = {
             **with_prefix("enhancer", self.enhancer.state_dict()),
@@ -190,8 +212,8 @@ class EnhancerTrainer:
             "generator": self.generator.get_state(),
         }
         if self.state is not None:
-            tensors["rollout/image"] = self.state.image
-            tensors["rollout/step"] = self.state.step
+            tensors["rollout/image"] = self.team.joined(self.state.image)
+            tensors["rollout/step"] = self.taken
             tensors["rollout/index"] = self.index
             tensors["rollout/flip"] = self.flip
         return tensors
@@ -205,12 +227,18 @@ class EnhancerTrainer:
         rollout = under_prefix("rollout", tensors)
         if rollout:
             self.index, self.flip = rollout["index"], rollout["flip"]
-            self.state = self._staggered(rollout["step"], rollout["image"])
+            self.taken = rollout["step"]
+            self.state = self._staggered(rollout["image"])
 
     def _make_enhancer(self) -> Enhancer:
         config = self.config
         weights = None if config.weights is None else str(config.weights)
-        enhancer = enhancers.make(config.enhancer, scale=config.scale, weights=weights)
+        enhancer = enhancers.make(
+            config.enhancer,
+            scale=config.scale,
+            weights=weights,
+            **parse_settings(config.enhancer_settings),
+        )
         if not any(parameter.requires_grad for parameter in enhancer.parameters()):
             raise ConfigurationError(
                 f"The enhancer {config.enhancer!r} has nothing to train: choose another."
@@ -232,23 +260,26 @@ class EnhancerTrainer:
             group["lr"] = rate * multiplier
 
     def _draw(self, number: int) -> tuple[Tensor, Tensor]:
+        """Faces for all processes, and which of them to mirror."""
         index = self.pool.draw(number, self.generator)
         flip = torch.rand(number, generator=self.generator) < 0.5
         return index, flip
 
     def _draw_actions(self, number: int) -> Tensor:
+        """This process's share of so many locations."""
         action = torch.randint(
             self.core.geometry.num_locations, (number,), generator=self.generator
         )
-        return action.to(self.core.device)
+        return self.team.own(action).to(self.core.device)
 
     def _fresh_update(self) -> float:
         config = self.config
-        faces = self.pool.faces(*self._draw(config.fresh_batch)).to(self.core.device)
+        index, flip = (self.team.own(drawn) for drawn in self._draw(config.fresh_batch))
+        faces = self.pool.faces(index, flip).to(self.core.device)
         if config.fresh_on == "faces":
             restored = self.enhancer.whole_face()(self._partly_restored(faces.initial))
             everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
-            return self._descend(patch_loss(restored, faces.hr, everywhere, config.loss))
+            return self._descend(self._mean_loss(restored, faces.hr, everywhere))
         state = self.core.reset(faces)
         action = self._draw_actions(config.fresh_batch)
         return self._descend(self._loss_at(state, action, self.core.propose(state, action)))
@@ -259,11 +290,12 @@ class EnhancerTrainer:
         most, size = self.config.fresh_own_patches, self.core.geometry.patch_size
         if most == 0:
             return initial
-        number = torch.randint(most + 1, (len(initial),), generator=self.generator)
+        batch = self.config.fresh_batch
+        number = self.team.own(torch.randint(most + 1, (batch,), generator=self.generator))
         restored = self.enhancer.whole_face()(initial).clamp(0, 1)
         image = initial
         for patch in range(most):
-            top_left = self.core.geometry.top_left(self._draw_actions(len(initial)))
+            top_left = self.core.geometry.top_left(self._draw_actions(batch))
             pasted = patches.paste(image, patches.crop(restored, top_left, size), top_left)
             wanted = (patch < number).to(image.device)
             image = pasted.where(wanted[:, None, None, None], image)
@@ -272,26 +304,37 @@ class EnhancerTrainer:
     def _rollout_update(self) -> float:
         if self.state is None:
             self.index, self.flip = self._draw(self.config.rollout_envs)
-            spread = torch.arange(self.config.rollout_envs) % self.config.num_steps
-            self.state = self._staggered(spread, None)
+            self.taken = torch.arange(self.config.rollout_envs) % self.config.num_steps
+            self.state = self._staggered(None)
         state, action = self.state, self._draw_actions(self.config.rollout_envs)
         restored = self.core.propose(state, action)
         loss = self._descend(self._loss_at(state, action, restored))
         state = self.core.write(state, action, restored.detach().clamp(0, 1))
-        over = (state.step >= self.config.num_steps).nonzero()[:, 0].cpu()
-        if len(over):
-            self.index[over], self.flip[over] = self._draw(len(over))
-            faces = self.pool.faces(self.index[over], self.flip[over])
-            state = self.core.reset(faces, state, over)
-        self.state = state
+        self.state = self._exchange(state)
         return loss
 
-    def _staggered(self, step: Tensor, image: Tensor | None) -> CoreState:
-        """The state of the second stage's faces: at these steps, with these images."""
-        state = self.core.reset(self.pool.faces(self.index, self.flip))
-        state.step = step.to(self.core.device)
+    def _exchange(self, state: CoreState) -> CoreState:
+        """The state with new faces in place of those that have had all their patches."""
+        own = self.team.own
+        self.taken = self.taken + 1
+        over = self.taken >= self.config.num_steps
+        if not over.any():
+            return state
+        self.index[over], self.flip[over] = self._draw(int(over.sum()))
+        self.taken[over] = 0
+        rows = own(over).nonzero()[:, 0]
+        if not len(rows):
+            return state
+        faces = self.pool.faces(own(self.index)[rows], own(self.flip)[rows])
+        return self.core.reset(faces, state, rows)
+
+    def _staggered(self, image: Tensor | None) -> CoreState:
+        """The state of this process's faces, with these images of all."""
+        own = self.team.own
+        state = self.core.reset(self.pool.faces(own(self.index), own(self.flip)))
+        state.step = own(self.taken).to(self.core.device)
         if image is not None:
-            state.image = image.to(self.core.device)
+            state.image = own(image).to(self.core.device)
         return state
 
     def _loss_at(self, state: CoreState, action: Tensor, restored: Tensor) -> Tensor:
@@ -299,10 +342,15 @@ class EnhancerTrainer:
         top_left = geometry.top_left(action)
         truth = patches.crop(state.hr, top_left, geometry.patch_size)
         inside = patches.inside_mask(top_left, geometry.patch_size, geometry.image_size)
-        return patch_loss(restored, truth, inside, self.config.loss)
+        return self._mean_loss(restored, truth, inside)
+
+    def _mean_loss(self, restored: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
+        """The loss whose mean over the processes is that of all pixels of all of them."""
+        loss = patch_loss(restored, truth, inside, self.config.loss)
+        return self.team.balanced(loss, inside.sum())
 
     def _descend(self, loss: Tensor) -> float:
-        value = loss.item()
+        value = self.team.mean(loss).item()
         if not math.isfinite(value):
             raise EnhancerError(
                 f"The loss is {value} at update {self.step}: the last checkpoint is intact; "
@@ -310,6 +358,7 @@ class EnhancerTrainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.team.average_gradients(self.enhancer.parameters())
         if self.config.grad_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.enhancer.parameters(), self.config.grad_clip)
         self.optimizer.step()
@@ -325,9 +374,15 @@ def train_enhancer(config: TrainEnhancerConfig) -> Path:
     Raises:
         ConfigurationError: If the settings contradict each other or the folder's run.
         EnhancerError: If the loss is not finite.
+        MissingExtraError: If several devices are asked for without Lightning Fabric.
     """
-    with TrainingRun(config.out, config, config.resume) as run:
-        trainer = EnhancerTrainer(config)
+    return launch(_train, config)
+
+
+def _train(config: TrainEnhancerConfig, team: Team) -> Path:
+    """What each of the processes does; the one that leads writes."""
+    with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
+        trainer = EnhancerTrainer(config, team)
         checkpoint = run.restore()
         if checkpoint is not None:
             step, tensors, metadata = checkpoint
@@ -339,17 +394,21 @@ def train_enhancer(config: TrainEnhancerConfig) -> Path:
                 _save(run, trainer)
         _save(run, trainer)
         path = run.directory / "enhancer.safetensors"
-        provenance = {**run.provenance(), "held_out": trainer.validate()}
-        enhancers.save(trainer.enhancer, path, provenance)
+        if team.leads:
+            provenance = {**run.provenance(), "held_out": trainer.validate()}
+            enhancers.save(trainer.enhancer, path, provenance)
         return path
 
 
 def _with_progress(run: TrainingRun, trainer: EnhancerTrainer) -> Iterator[float]:
-    with tqdm(total=trainer.total_steps, initial=trainer.step, desc="training") as bar:
+    leads = trainer.team.leads
+    with tqdm(
+        total=trainer.total_steps, initial=trainer.step, desc="training", disable=not leads
+    ) as bar:
         while trainer.step < trainer.total_steps:
             yield trainer.update()
             bar.update()
-            if trainer.step % trainer.config.validate_every == 0:
+            if leads and trainer.step % trainer.config.validate_every == 0:
                 scores = trainer.validate()
                 run.log(trainer.step, scores)
                 bar.set_postfix({k.partition("/")[2]: f"{v:.2f} dB" for k, v in scores.items()})

@@ -24,6 +24,7 @@ class FacePool:
         scale: By which factor.
         held_out: Number of faces to hold out; spread over the last tenth of the pool.
         limit: Use only this many faces; all by default.
+        progress: Whether to show a progress bar while they are read.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class FacePool:
         scale: int,
         held_out: int,
         limit: int | None = None,
+        progress: bool = True,
     ) -> None:
         number = min(len(dataset), limit or len(dataset))
         if held_out < 1 or number < 2 * held_out:
@@ -42,7 +44,7 @@ class FacePool:
             )
         self.protocol = protocol
         self.scale = scale
-        self.images = _decode(dataset, number)
+        self.images = _decode(dataset, number, progress)
         self.num_training = number - held_out
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
@@ -61,11 +63,17 @@ class FacePool:
         return self.protocol.degrade(self.images[self.num_training :], self.scale)
 
 
-def _decode(dataset: FaceDataset, number: int) -> Tensor:
+def _decode(dataset: FaceDataset, number: int, progress: bool) -> Tensor:
     chunks = [range(first, min(first + CHUNK, number)) for first in range(0, number, CHUNK)]
-    progress = tqdm(chunks, desc=f"reading {dataset.name}", unit_scale=CHUNK, leave=False)
+    bar = tqdm(
+        chunks,
+        desc=f"reading {dataset.name}",
+        unit_scale=CHUNK,
+        leave=False,
+        disable=not progress,
+    )
     height, width = dataset.image_size
     images = torch.empty(number, 3, height, width, dtype=torch.uint8)
-    for chunk in progress:
+    for chunk in bar:
         images[chunk.start : chunk.stop] = dataset.batch(chunk)
     return images

@@ -26,7 +26,20 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
 LOG = "log.jsonl"
-MAY_CHANGE = frozenset({"out", "resume", "device", "threads", "checkpoint_every"})
+MAY_CHANGE = frozenset(
+    {
+        "out",
+        "resume",
+        "device",
+        "devices",
+        "num_nodes",
+        "threads",
+        "checkpoint_every",
+        "address",
+        "num_env_runners",
+        "trust_pickle",
+    }
+)
 """Settings that a resumed run may have different from the one it continues."""
 
 
@@ -41,16 +54,20 @@ class TrainingRun:
         directory: The folder; made if absent.
         config: A dataclass with the run's settings, JSON-serialisable.
         resume: Continue from the checkpoint in the folder.
+        writes: False in processes that work for another one: these only read.
 
     Raises:
         ConfigurationError: If the folder holds a run and ``resume`` is False, or the reverse, or
             a run with other settings.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], config: Any, resume: bool) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], config: Any, resume: bool, writes: bool = True
+    ) -> None:
         self.directory = Path(directory)
-        self.settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+        self.settings = _as_json(dataclasses.asdict(config))
         self.resumed = resume
+        self.writes = writes
         self._writer: SummaryWriter | None = None
         self._started = time.monotonic()
         self._seconds_before = 0.0
@@ -66,9 +83,10 @@ class TrainingRun:
                 "--resume."
             )
         if resume:
-            self._check_settings()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(self.directory / CONFIG, json.dumps(self.settings, indent=1) + "\n")
+            self._check_settings(_defaults(config))
+        if writes:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(self.directory / CONFIG, json.dumps(self.settings, indent=1) + "\n")
 
     def __enter__(self) -> TrainingRun:
         """Opens the run."""
@@ -91,6 +109,8 @@ class TrainingRun:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Adds values to ``log.jsonl`` and TensorBoard."""
+        if not self.writes:
+            return
         entry = {"step": step, "seconds": round(self.seconds, 1), **values}
         with (self.directory / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -105,6 +125,8 @@ class TrainingRun:
             tensors: All tensors the run needs to go on.
             metadata: All else that it needs; JSON-serialisable.
         """
+        if not self.writes:
+            return
         state = {"step": step, "seconds": self.seconds, "state": dict(metadata)}
         save_tensors(self.directory / CHECKPOINT, tensors, state, kind="training")
 
@@ -118,7 +140,7 @@ class TrainingRun:
         tensors, metadata = load_tensors(self.directory / CHECKPOINT, kind="training")
         self._seconds_before = metadata["seconds"]
         log = self.directory / LOG
-        if log.is_file():
+        if self.writes and log.is_file():
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= metadata["step"]]
             write_text_atomic(log, "".join(kept))
@@ -133,9 +155,11 @@ class TrainingRun:
             "versions": versions(),
         }
 
-    def _check_settings(self) -> None:
+    def _check_settings(self, defaults: dict[str, Any]) -> None:
         path = self.directory / CONFIG
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        # A setting that did not exist when the run began did what its default does.
+        before = {**defaults, **before}
         changed = sorted(
             name
             for name in before.keys() | self.settings.keys()
@@ -165,6 +189,19 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a JSON file."""
+    content: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return content
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    """The defaults of a dataclass's fields that have a plain one."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    plain = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
+    return _as_json(plain)
 
 
 def _step_of(line: str) -> int:

@@ -177,7 +177,7 @@ class TestForesight:
             learner = Reinforce(core, policy, config)
             forced = iter([torch.tensor([action]) for action in pair])
             monkeypatch.setattr(
-                "facehall_env.agents.reinforce.draw", lambda logits, _, queue=forced: next(queue)
+                "facehall_env.agents.reinforce.draw", lambda *_, queue=forced: next(queue)
             )
 
             def foresee(state, learner=learner):
