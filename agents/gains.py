@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from facehall_env.core import SMALLEST_MSE, CoreState, HallucinationCore
+from facehall_env.enhancers import OneShot
+from facehall_env.errors import ConfigurationError
 
 
 @torch.no_grad()
@@ -38,6 +40,17 @@ def mse_after_each(
     return torch.cat(columns, dim=1)
 
 
+def restores_whole_faces(core: HallucinationCore) -> bool:
+    """Whether one look at the whole restored face can judge all locations at once."""
+    if isinstance(core.enhancer, OneShot):
+        return True
+    try:
+        core.enhancer.whole_face()
+    except ConfigurationError:
+        return False
+    return True
+
+
 @torch.no_grad()
 def mse_after_everywhere(core: HallucinationCore, state: CoreState) -> Tensor:
     """About what each image's error would be after restoring the patch at every location.
@@ -55,15 +68,34 @@ def mse_after_everywhere(core: HallucinationCore, state: CoreState) -> Tensor:
     Raises:
         ConfigurationError: If the enhancer works on patches only.
     """
-    restored = state.restored
+    actions = torch.arange(core.geometry.num_locations, device=core.device)
+    corners = core.geometry.top_left(actions)
+    gain = box_sums(gain_map(core, state), corners, core.geometry.patch_size)
+    return (state.mse[:, None] - gain / state.hr[0].numel()).clamp_min(SMALLEST_MSE)
+
+
+@torch.no_grad()
+def gain_map(core: HallucinationCore, state: CoreState, restored: Tensor | None = None) -> Tensor:
+    """By how much restoring the whole face would lower the squared error of each pixel.
+
+    Args:
+        core: The process; its enhancer restores whole faces.
+        state: N episodes.
+        restored: (N, 3, H, W), the restored faces, if they are known.
+
+    Returns:
+        (N, H, W), summed over the channels.
+
+    Raises:
+        ConfigurationError: If the enhancer works on patches only.
+    """
+    if restored is None:
+        restored = state.restored
     if restored is None:
         restored = core.enhancer.whole_face()(state.image)
     restored = restored.clamp(0, 1)
-    change = (restored - state.image) * (restored + state.image - 2 * state.hr)
-    actions = torch.arange(core.geometry.num_locations, device=core.device)
-    corners = core.geometry.top_left(actions)
-    sums = box_sums(change.sum(1), corners, core.geometry.patch_size)
-    return (state.mse[:, None] + sums / state.hr[0].numel()).clamp_min(SMALLEST_MSE)
+    # a^2 - b^2 as (a - b)(a + b), with a and b the errors before and after.
+    return ((state.image - restored) * (restored + state.image - 2 * state.hr)).sum(1)
 
 
 def box_sums(maps: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:

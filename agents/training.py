@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from tqdm.auto import tqdm
 from facehall_env import data, enhancers
 from facehall_env.agents.base import Agent
 from facehall_env.agents.even import EvenAgent
+from facehall_env.agents.imitation import Imitation, ImitationConfig
 from facehall_env.agents.policies import Policy
+from facehall_env.agents.qmap import QMapAgent, QMapConfig, QMapLearner, untrained_network
 from facehall_env.agents.reinforce import (
     Reinforce,
     ReinforceAgent,
@@ -28,8 +31,10 @@ from facehall_env.data.faces import Faces
 from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import Border
+from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import FacePool
 from facehall_env.training.run import TrainingRun, versions
+from facehall_env.training.spans import span
 
 CHUNK = 32
 """Faces that are played at once where nothing is learned from them."""
@@ -63,16 +68,12 @@ class AgentTaskConfig:
 
 
 @dataclass
-class TrainAgentConfig(ReinforceConfig, AgentTaskConfig):
-    """Settings of ``facehall train agent``."""
+class AgentRunConfig(AgentTaskConfig):
+    """How a learner of ours is trained: the settings that all of them have."""
 
     out: Path = Path("runs/agent")
     """Folder for the log, the checkpoint and the weights: best.safetensors and last.safetensors,
     and enhancer.safetensors of joint training."""
-    policy: str = "conv"
-    """Network: conv, or the paper's fc."""
-    reward: str = "delta_psnr"
-    """What is maximised: a reward by name, or a weighted sum of several."""
     action_stride: int = 8
     """Spacing of the locations in pixels; the paper has 1."""
     init: Path | None = None
@@ -90,6 +91,38 @@ class TrainAgentConfig(ReinforceConfig, AgentTaskConfig):
 
 
 @dataclass
+class TrainAgentConfig(ReinforceConfig, AgentRunConfig):
+    """Settings of ``facehall train agent``."""
+
+    policy: str = "conv"
+    """Network: conv, or the paper's fc."""
+    reward: str = "delta_psnr"
+    """What is maximised: a reward by name, or a weighted sum of several."""
+    devices: int = 1
+    """Devices, or on the CPU processes, that share each batch."""
+    num_nodes: int = 1
+    """Machines with as many devices each."""
+
+
+@dataclass
+class TrainDaggerConfig(ImitationConfig, AgentRunConfig):
+    """Settings of ``facehall train agent --algo dagger``."""
+
+    policy: str = "conv"
+    """Network: conv, or the paper's fc."""
+
+
+@dataclass
+class TrainQMapConfig(QMapConfig, AgentRunConfig):
+    """Settings of ``facehall train agent --algo qmap``."""
+
+    action_stride: int = 4
+    """Spacing of the locations in pixels."""
+    checkpoint_every: int = 25
+    """Updates between checkpoints, which hold the replay memory."""
+
+
+@dataclass
 class TrainStaticConfig(AgentTaskConfig):
     """Settings of ``facehall train static``."""
 
@@ -104,9 +137,18 @@ class TrainStaticConfig(AgentTaskConfig):
 
 
 def make_core(
-    config: AgentTaskConfig, reward: str = "delta_psnr", action_stride: int = 1
+    config: AgentTaskConfig,
+    reward: str = "delta_psnr",
+    action_stride: int = 1,
+    validate: bool = True,
 ) -> HallucinationCore:
     """The process that the settings describe.
+
+    Args:
+        config: The settings.
+        reward: What is maximised.
+        action_stride: Spacing of the locations in pixels.
+        validate: Check each step, for which the device is waited for.
 
     Raises:
         UnknownNameError: If there is no such enhancer or reward.
@@ -128,57 +170,88 @@ def make_core(
         num_steps=config.num_steps,
         action_stride=action_stride,
         device=config.device,
+        validate=validate,
     )
 
 
-class AgentTrainer:
-    """A REINFORCE learner with its faces; its whole state can be saved and restored."""
+class Learner(Protocol):
+    """What learns: its whole state can be saved and restored between updates."""
 
-    def __init__(self, config: TrainAgentConfig) -> None:
-        self.config = config
-        self.core = make_core(config, config.reward, config.action_stride)
-        self.learner = Reinforce(self.core, self._make_policy(), config)
+    updates: int
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that the next update depends on, but the faces."""
+
+    def state_metadata(self) -> dict[str, Any]:
+        """What belongs to it and is no tensor; JSON-serialisable."""
+
+    def restore(
+        self, updates: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    ) -> None:
+        """Puts both back."""
+
+
+class Trainer(ABC):
+    """A learner with its faces; its whole state can be saved and restored.
+
+    Args:
+        config: The settings.
+        core: The process that is learned on.
+        seed: Of the faces that are drawn.
+        team: The processes that share an update.
+    """
+
+    learner: Learner
+    agent: ReinforceAgent | QMapAgent
+
+    def __init__(
+        self, config: AgentRunConfig, core: HallucinationCore, seed: int, team: Team | None = None
+    ) -> None:
+        self.run_config = config
+        self.core = core
+        self.team = team or Team()
         self.pool = FacePool(
             data.make(config.dataset, split="train"),
             data.protocols.get(config.protocol),
             config.scale,
             held_out=config.validation_faces,
             limit=config.limit,
+            progress=self.team.leads,
         )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.agent = ReinforceAgent(
-            self.core, self.learner.policy, mask_visited=config.mask_visited
-        )
+        self.generator = torch.Generator().manual_seed(seed)
         self.best = float("-inf")
         self._even: dict[str, float] = {}
 
+    @abstractmethod
     def update(self) -> dict[str, float]:
         """One update on freshly drawn faces; returns what is worth logging."""
-        number = self.config.batch // self.config.samples_per_face
-        index = self.pool.draw(number, self.generator)
-        # Drawn in any case, so that mirroring or not sees the same faces.
-        flip = torch.rand(number, generator=self.generator) < 0.5
-        faces = self.pool.faces(index, flip if self.config.flip else None)
-        return self.learner.update(faces.to(self.core.device))
+
+    def draw(self, number: int) -> Faces:
+        """This process's share of so many training faces, on the core's device."""
+        with span("env/faces"):
+            index = self.pool.draw(number, self.generator)
+            # Drawn in any case, so that mirroring or not sees the same faces.
+            flip = torch.rand(number, generator=self.generator) < 0.5
+            own = self.team.own
+            faces = self.pool.faces(own(index), own(flip) if self.run_config.flip else None)
+            return faces.to(self.core.device)
 
     def validate(self) -> dict[str, float]:
         """PSNR of the held-out faces in dB, by the likeliest actions, and above the even agent."""
         scores = self.measure(self.agent)
-        if not self._even or self.config.joint:  # which moves the mark too
+        if not self._even or self.moves_the_mark:
             self._even = self.measure(EvenAgent(self.core))
         above = {f"{name}_above_even": scores[name] - self._even[name] for name in scores}
         return {**scores, **above}
 
+    @property
+    def moves_the_mark(self) -> bool:
+        """Whether training changes what the even agent reaches: that of the enhancer does."""
+        return False
+
     def measure(self, agent: Agent) -> dict[str, float]:
         """Mean PSNR of the held-out faces in dB after T and after 5 patches, and over t = 1..T."""
-        curves = [rollout(self.core, agent, faces).psnr for faces in _chunks(self.pool.held_out())]
-        curve = torch.cat(curves).mean(0)
-        early = min(5, self.core.num_steps)
-        return {
-            "held_out/psnr": curve[-1].item(),
-            f"held_out/psnr_{early}": curve[early].item(),
-            "held_out/psnr_auc": curve[1:].mean().item(),
-        }
+        return held_out_scores(self.core, agent, self.pool.held_out())
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that the next update depends on."""
@@ -197,17 +270,126 @@ class AgentTrainer:
         self.generator.set_state(tensors["faces_generator"])
         self.best = metadata["best"]
 
-    def _make_policy(self) -> Policy:
-        config = self.config
+
+class AgentTrainer(Trainer):
+    """REINFORCE on a policy, and with ``joint`` on the enhancer.
+
+    Args:
+        config: The settings.
+        team: The processes that share an update's episodes.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other.
+    """
+
+    learner: Reinforce
+    agent: ReinforceAgent
+
+    def __init__(self, config: TrainAgentConfig, team: Team | None = None) -> None:
+        self.config = config
+        torch.manual_seed(config.seed)  # of an untrained enhancer, the same in all processes
+        # An agent of ours takes no impossible action, and an update checks what came of all.
+        core = make_core(config, config.reward, config.action_stride, validate=False)
+        policy = initial_policy(core, config.policy, config.init, config.seed)
+        self.learner = Reinforce(core, policy, config, team)
+        (team or Team()).check_shares(batch=config.batch // config.samples_per_face)
+        super().__init__(config, core, config.seed, team)
+        self.agent = ReinforceAgent(core, policy, mask_visited=config.mask_visited)
+
+    def update(self) -> dict[str, float]:
+        """See :meth:`Trainer.update`."""
+        return self.learner.update(self.draw(self.config.batch // self.config.samples_per_face))
+
+    @property
+    def moves_the_mark(self) -> bool:
+        """See :meth:`Trainer.moves_the_mark`."""
+        return self.config.joint
+
+
+class DaggerTrainer(Trainer):
+    """Imitation of the greedy oracle, the warm start of a policy.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other.
+    """
+
+    learner: Imitation
+    agent: ReinforceAgent
+
+    def __init__(self, config: TrainDaggerConfig) -> None:
+        self.config = config
+        torch.manual_seed(config.seed)
+        core = make_core(config, action_stride=config.action_stride, validate=False)
+        policy = initial_policy(core, config.policy, config.init, config.seed)
+        self.learner = Imitation(core, policy, config)
+        super().__init__(config, core, config.seed)
+        self.agent = ReinforceAgent(core, policy)
+
+    def update(self) -> dict[str, float]:
+        """See :meth:`Trainer.update`."""
+        return self.learner.update(self.draw(self.config.batch))
+
+
+class QMapTrainer(Trainer):
+    """Learning of the gains of all locations.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other.
+    """
+
+    learner: QMapLearner
+    agent: QMapAgent
+
+    def __init__(self, config: TrainQMapConfig) -> None:
+        self.config = config
+        torch.manual_seed(config.seed)
+        core = make_core(config, action_stride=config.action_stride, validate=False)
+        super().__init__(config, core, config.seed)
         if config.init is None:
-            return untrained_policy(config.policy, self.core, config.seed)
-        policy = ReinforceAgent(self.core, weights=config.init).policy
-        if policy.name != config.policy:
-            raise ConfigurationError(
-                f"{config.init} holds a {policy.name!r} policy, but policy={config.policy!r}: "
-                "give both the same."
-            )
-        return policy
+            network = untrained_network(core, config)
+        else:
+            network = QMapAgent(core, weights=config.init).network
+        self.learner = QMapLearner(core, network, config, self.draw)
+        self.agent = QMapAgent(core, self.learner.averaged)
+
+    def update(self) -> dict[str, float]:
+        """See :meth:`Trainer.update`."""
+        return self.learner.update()
+
+
+def initial_policy(core: HallucinationCore, name: str, init: Path | None, seed: int) -> Policy:
+    """The network that training starts from: that of ``init``, or an untrained one.
+
+    Raises:
+        ConfigurationError: If the file holds another network.
+        WeightsError: If it is missing, damaged, or made for other images or locations.
+    """
+    if init is None:
+        return untrained_policy(name, core, seed)
+    policy = ReinforceAgent(core, weights=init).policy
+    if policy.name != name:
+        raise ConfigurationError(
+            f"{init} holds a {policy.name!r} policy, but policy={name!r}: give both the same."
+        )
+    return policy
+
+
+def held_out_scores(core: HallucinationCore, agent: Agent, faces: Faces) -> dict[str, float]:
+    """Mean PSNR in dB after T and after 5 patches, and over t = 1..T, for a training's log."""
+    curves = [rollout(core, agent, some).psnr for some in _chunks(faces)]
+    curve = torch.cat(curves).mean(0)
+    early = min(5, core.num_steps)
+    return {
+        "held_out/psnr": curve[-1].item(),
+        f"held_out/psnr_{early}": curve[early].item(),
+        "held_out/psnr_auc": curve[1:].mean().item(),
+    }
 
 
 def train_agent(config: TrainAgentConfig) -> Path:
@@ -218,27 +400,66 @@ def train_agent(config: TrainAgentConfig) -> Path:
 
     Raises:
         ConfigurationError: If the settings contradict each other or the folder's run.
-        EnhancerError: If joint training diverges.
+        EnhancerError: If training diverges.
+        MissingExtraError: If several devices are asked for without Lightning Fabric.
+    """
+    return launch(_train, config)
+
+
+def train_dagger(config: TrainDaggerConfig) -> Path:
+    """Trains a policy to imitate the greedy oracle and writes the weights that did best.
+
+    Returns:
+        Path of the best weights, ``best.safetensors`` in the run's folder.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other or the folder's run.
     """
     with TrainingRun(config.out, config, config.resume) as run:
-        trainer = AgentTrainer(config)
-        checkpoint = run.restore()
-        if checkpoint is not None:
-            trainer.restore(*checkpoint)
-        bar = tqdm(total=config.updates, initial=trainer.learner.updates, desc="training")
-        with bar:
-            for scores in _updates(trainer):
-                bar.update()
-                updates = trainer.learner.updates
-                run.log(updates, scores)
-                if updates % config.validate_every == 0 or updates == config.updates:
-                    _validate(run, trainer, bar)
-                if updates % config.checkpoint_every == 0 or updates == config.updates:
-                    run.save(updates, trainer.state_tensors(), trainer.state_metadata())
-        trainer.agent.save(run.directory / "last.safetensors", run.provenance())
-        if config.joint:
+        return _run(run, DaggerTrainer(config), config.updates)
+
+
+def train_qmap(config: TrainQMapConfig) -> Path:
+    """Trains a qmap agent and writes the weights that did best on held-out faces.
+
+    Returns:
+        Path of the best weights, ``best.safetensors`` in the run's folder.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other or the folder's run.
+    """
+    with TrainingRun(config.out, config, config.resume) as run:
+        return _run(run, QMapTrainer(config), config.updates)
+
+
+def _train(config: TrainAgentConfig, team: Team) -> Path:
+    """What each of the processes does; the one that leads writes."""
+    with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
+        trainer = AgentTrainer(config, team)
+        best = _run(run, trainer, config.updates)
+        if config.joint and team.leads:
             path = run.directory / "enhancer.safetensors"
             enhancers.save(trainer.core.enhancer, path, run.provenance())
+    return best
+
+
+def _run(run: TrainingRun, trainer: Trainer, updates: int) -> Path:
+    """Trains to the end, from the checkpoint if there is one; returns the best weights' path."""
+    config, learner, leads = trainer.run_config, trainer.learner, trainer.team.leads
+    checkpoint = run.restore()
+    if checkpoint is not None:
+        trainer.restore(*checkpoint)
+    with tqdm(total=updates, initial=learner.updates, desc="training", disable=not leads) as bar:
+        while learner.updates < updates:
+            run.log(learner.updates + 1, trainer.update())
+            bar.update()
+            last = learner.updates == updates
+            if leads and (last or learner.updates % config.validate_every == 0):
+                _validate(run, trainer, bar)
+            if last or learner.updates % config.checkpoint_every == 0:
+                run.save(learner.updates, trainer.state_tensors(), trainer.state_metadata())
+    if leads:
+        trainer.agent.save(run.directory / "last.safetensors", run.provenance())
     return run.directory / "best.safetensors"
 
 
@@ -264,12 +485,7 @@ def train_static(config: TrainStaticConfig) -> Path:
     return config.out
 
 
-def _updates(trainer: AgentTrainer) -> Iterator[dict[str, float]]:
-    while trainer.learner.updates < trainer.config.updates:
-        yield trainer.update()
-
-
-def _validate(run: TrainingRun, trainer: AgentTrainer, bar: Any) -> None:
+def _validate(run: TrainingRun, trainer: Trainer, bar: Any) -> None:
     """Logs the held-out PSNR and keeps the weights if they are the best so far."""
     scores = trainer.validate()
     run.log(trainer.learner.updates, scores)

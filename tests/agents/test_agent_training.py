@@ -14,10 +14,16 @@ import torch
 from facehall_env import agents, enhancers
 from facehall_env.agents.training import (
     AgentTrainer,
+    DaggerTrainer,
+    QMapTrainer,
     TrainAgentConfig,
+    TrainDaggerConfig,
+    TrainQMapConfig,
     TrainStaticConfig,
     make_core,
     train_agent,
+    train_dagger,
+    train_qmap,
     train_static,
 )
 from facehall_env.checkpoints import load_tensors
@@ -95,6 +101,42 @@ def test_killed_at_any_update_and_resumed_it_ends_with_the_same_bits(
             train_agent(config)
         resume = True
     assert_same_run(tmp_path / "whole", killed)
+
+
+@pytest.mark.parametrize(
+    ("train", "config_class", "trainer", "changes"),
+    [
+        (train_qmap, TrainQMapConfig, QMapTrainer, {"envs": 4, "tries": 2, "lookahead": True}),
+        (train_qmap, TrainQMapConfig, QMapTrainer, {"envs": 4, "tries": 2, "gamma": 0.5}),
+        (train_dagger, TrainDaggerConfig, DaggerTrainer, {"batch": 4}),
+    ],
+)
+def test_the_other_learners_resume_with_the_same_bits(
+    train, config_class, trainer, changes, tmp_path, enhancer_weights, monkeypatch
+) -> None:
+    quick = {**settings(tmp_path / "whole", enhancer_weights, action_stride=16), **changes}
+    if "batch" not in changes:
+        del quick["batch"]
+        quick |= {"gradient_steps": 1, "learn_batch": 4, "width": 8, "memory": 4}
+    train(config_class(**quick))
+    update, calls = trainer.update, {"left": 3}
+
+    def fragile(self):
+        calls["left"] -= 1
+        if calls["left"] < 0:
+            raise KeyboardInterrupt
+        return update(self)
+
+    monkeypatch.setattr(trainer, "update", fragile)
+    quick["out"] = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        train(config_class(**quick))
+    calls["left"] = 10
+    train(config_class(**quick, resume=True))
+
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    core = make_core(config_class(**quick), action_stride=16)
+    assert agents.load(tmp_path / "whole" / "best.safetensors", core).provenance["updates"] > 0
 
 
 def test_killed_process_resumes_with_the_same_bits(tmp_path, enhancer_weights) -> None:
