@@ -237,11 +237,11 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         Raises:
             ConfigurationError: If there is no face of that number.
         """
-        super().reset(seed=seed)
+        face = None
         if options is not None and "index" in options:
-            index = check_face(options["index"], self.dataset)
-        else:
-            index = draw_face(self.np_random, self.dataset)
+            face = check_face(options["index"], self.dataset)
+        super().reset(seed=seed)
+        index = draw_face(self.np_random, self.dataset) if face is None else face
         self._episodes.begin(np.array([index]), ONLY)
         self._show()
         return self._observation(), _only(self._episodes.standing())

@@ -186,13 +186,14 @@ class FaceHallucinationVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
                 "some sub-environments."
             )
         rows = np.flatnonzero(mask)
+        faces = self._faces_asked_for(options["index"], rows) if "index" in options else None
         for row in rows.tolist():
             if seeds[row] is not None:
                 self._generators[row], self._seeds[row] = seeding.np_random(seeds[row])
-        if "index" in options:
-            self._episodes.begin(self._faces_asked_for(options["index"], rows), rows)
-        else:
+        if faces is None:
             self._begin(rows)
+        else:
+            self._episodes.begin(faces, rows)
         return self._observe(), self._masked(self._episodes.standing(), mask)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
@@ -216,6 +217,9 @@ class FaceHallucinationVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
         next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
         begun = episodes.over if next_step else np.zeros(self.num_envs, dtype=np.bool_)
         if begun.any():
+            # Before an episode begins: a refused step changes nothing.
+            goes_on = torch.from_numpy(np.flatnonzero(~begun)).to(action.device)
+            self.core.check_range(action[goes_on])
             self._begin(np.flatnonzero(begun))
         if begun.all():
             reward = torch.zeros(self.num_envs, device=self.core.device)
