@@ -16,11 +16,14 @@ if __name__ == "agents":
     )
 
 import os
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
 from facehall_env.agents.even import EvenAgent
 from facehall_env.agents.oracle import GreedyOracle
+from facehall_env.agents.qmap import QMapAgent
 from facehall_env.agents.random import RandomAgent
 from facehall_env.agents.reinforce import ReinforceAgent
 from facehall_env.agents.rollout import Rollout, rollout
@@ -32,11 +35,13 @@ from facehall_env.errors import ConfigurationError
 
 __all__ = [
     "AGENTS",
+    "SB3_ALGORITHMS",
     "Agent",
     "AgentState",
     "EvenAgent",
     "GreedyOracle",
     "Observation",
+    "QMapAgent",
     "RandomAgent",
     "ReinforceAgent",
     "Rollout",
@@ -47,6 +52,20 @@ __all__ = [
     "make",
     "rollout",
 ]
+
+SB3_ALGORITHMS = ("ppo", "recurrent_ppo", "maskable_ppo", "a2c", "dqn")
+"""Algorithms of Stable-Baselines3 and sb3-contrib, which are agents by these names."""
+
+
+def _sb3_agent(algorithm: str, core: HallucinationCore, **config: Any) -> Agent:
+    # The extra is imported when one of its agents is asked for.
+    from facehall_env.agents.sb3 import SB3Agent
+
+    return SB3Agent(core, algorithm, **config)
+
+
+for _algorithm in SB3_ALGORITHMS:
+    AGENTS.register(_algorithm)(partial(_sb3_agent, _algorithm))
 
 
 def make(name: str, core: HallucinationCore, **config: Any) -> Agent:
@@ -82,12 +101,24 @@ def available() -> list[str]:
     return AGENTS.available()
 
 
-def load(path: str | os.PathLike[str], core: HallucinationCore) -> Agent:
+def load(
+    path: str | os.PathLike[str], core: HallucinationCore, allow_pickle: bool = False
+) -> Agent:
     """The learned agent in a file, for this core.
 
+    Args:
+        path: A file of ours, or an archive (``.zip``) of Stable-Baselines3.
+        core: The environment's core.
+        allow_pickle: Whether the author of an archive is trusted: it can run any code.
+
     Raises:
-        WeightsError: If the file is missing, damaged, or made for other images or locations; both
-            are named.
+        WeightsError: If the file is missing, damaged, not to be trusted, or made for other images
+            or locations; both are named.
+        MissingExtraError: If it is an agent of Stable-Baselines3, which is not installed.
     """
+    if Path(path).suffix == ".zip":
+        from facehall_env.agents.sb3 import load_archive
+
+        return load_archive(path, core, allow_pickle)
     _, metadata = load_agent(path)
     return make(metadata["agent"], core, weights=path)

@@ -112,9 +112,82 @@ class FullyConnectedPolicy(Policy):
 
 CELL = 8
 """Pixels a side of one cell of the convolutional policy's map."""
+SUMMARY = 8 * 4 * 4 + 3
+"""Numbers in a summary: 8 channels of 4x4 cells, the last location (y, x) and the step."""
 
 
-class ConvolutionalPolicy(Policy):
+class MapEncoder(nn.Module):
+    """Mixin: layers that make of a face a map with one cell per 8x8 pixels, and a summary of it."""
+
+    def _add_encoder(self, image_size: tuple[int, int], width: int) -> None:
+        height, width_pixels = image_size
+        if height % CELL or width_pixels % CELL:
+            raise ConfigurationError(
+                f"The conv policy divides the image into cells of {CELL}x{CELL} pixels, got "
+                f"{height}x{width_pixels}: use faces whose sides are multiples of {CELL}, or the "
+                "fc policy."
+            )
+        self.stem = nn.Conv2d(6, 24, 4, stride=4)
+        self.down = nn.Conv2d(24, width, 3, stride=2, padding=1)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.position = nn.Parameter(torch.zeros(width, height // CELL, width_pixels // CELL))
+        self.summarise = nn.Conv2d(width, 8, 1)
+
+    def encode(self, image: Tensor, coverage: Tensor) -> Tensor:
+        """The map, not rectified.
+
+        Args:
+            image: (N, 3, H, W) in [-0.5, 0.5].
+            coverage: (N, 1, H, W), 0.5 where a patch has been, -0.5 elsewhere.
+
+        Returns:
+            (N, width, H / 8, W / 8).
+        """
+        # What a patch can win grows with the blurred edges in it that no patch has covered, which
+        # strided convolutions would have to learn to measure from the pixels.
+        detail = 10 * gradient_magnitude(image)
+        seen = torch.cat((image, coverage, detail, detail * (0.5 - coverage)), dim=1)
+        features = functional.relu(self.stem(seen))
+        features = functional.relu(self.down(features) + self.position)
+        mixed: Tensor = features + self.mix(features)
+        return mixed
+
+    def summary(self, cells: Tensor, last_action: Tensor, step: Tensor) -> Tensor:
+        """What a memory or a value head needs to know, (N, SUMMARY)."""
+        coarse = functional.adaptive_avg_pool2d(self.summarise(functional.relu(cells)), 4)
+        return torch.cat((coarse.flatten(1), last_action, step), dim=1)
+
+
+class LocationJudge(nn.Module):
+    """Mixin: layers that judge every location by the map at its centre and below its patch."""
+
+    row_patch: Tensor
+    row_centre: Tensor
+    column_patch: Tensor
+    column_centre: Tensor
+
+    def _add_judge(self, geometry: PatchGeometry, width: int) -> None:
+        self.judge_patch = nn.Conv2d(width, width, 1, bias=False)
+        self.judge_centre = nn.Conv2d(width, width, 1)
+        self.logit = nn.Conv2d(width, 1, 1)
+        with torch.no_grad():  # begin close to the uniform policy
+            self.logit.weight.mul_(0.1)
+            self.logit.bias.zero_()  # type: ignore[union-attr]  # it has one
+        for axis, label in enumerate(("row", "column")):
+            patch, centre = location_weights(geometry, axis)
+            self.register_buffer(f"{label}_patch", patch, persistent=False)
+            self.register_buffer(f"{label}_centre", centre, persistent=False)
+
+    def judge(self, cells: Tensor) -> Tensor:
+        """Logits (N, num_locations) from the map (N, width, H / 8, W / 8)."""
+        # The 1x1 convolutions commute with the weighted means and are cheaper on the map.
+        patch = self.row_patch @ self.judge_patch(cells) @ self.column_patch.mT
+        centre = self.row_centre @ self.judge_centre(cells) @ self.column_centre.mT
+        logits: Tensor = self.logit(functional.relu(patch + centre))
+        return logits.flatten(1)
+
+
+class ConvolutionalPolicy(MapEncoder, LocationJudge, Policy):
     """Spatial logits from a small convolutional encoder, for the same actions.
 
     The current face, its coverage and its detail become a map with one cell per 8x8 pixels. An
@@ -134,10 +207,6 @@ class ConvolutionalPolicy(Policy):
     name = "conv"
     observation_keys = ("image", "last_action", "step", "coverage")
     learning_rate = 1e-3
-    row_patch: Tensor
-    row_centre: Tensor
-    column_patch: Tensor
-    column_centre: Tensor
 
     def __init__(
         self,
@@ -147,72 +216,23 @@ class ConvolutionalPolicy(Policy):
         width: int = 32,
     ) -> None:
         super().__init__(geometry, num_steps, hidden, width=width)
-        height, width_pixels = geometry.image_size
-        if height % CELL or width_pixels % CELL:
-            raise ConfigurationError(
-                f"The conv policy divides the image into cells of {CELL}x{CELL} pixels, got "
-                f"{height}x{width_pixels}: use faces whose sides are multiples of {CELL}, or the "
-                "fc policy."
-            )
-        self.stem = nn.Conv2d(6, 24, 4, stride=4)
-        self.down = nn.Conv2d(24, width, 3, stride=2, padding=1)
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
-        self.position = nn.Parameter(torch.zeros(width, height // CELL, width_pixels // CELL))
-        self.summarise = nn.Conv2d(width, 8, 1)
-        self.lstm = nn.LSTMCell(8 * 4 * 4 + 3, hidden)
+        self._add_encoder(geometry.image_size, width)
+        self.lstm = nn.LSTMCell(SUMMARY, hidden)
         self.recollection = nn.Linear(hidden, width)
-        self.judge_patch = nn.Conv2d(width, width, 1, bias=False)
-        self.judge_centre = nn.Conv2d(width, width, 1)
-        self.logit = nn.Conv2d(width, 1, 1)
-        with torch.no_grad():  # begin close to the uniform policy
-            self.logit.weight.mul_(0.1)
-            self.logit.bias.zero_()  # type: ignore[union-attr]  # it has one
-        for axis, label in enumerate(("row", "column")):
-            patch, centre = location_weights(geometry, axis)
-            self.register_buffer(f"{label}_patch", patch, persistent=False)
-            self.register_buffer(f"{label}_centre", centre, persistent=False)
+        self._add_judge(geometry, width)
 
     def forward(
         self, observation: Mapping[str, Tensor], memory: AgentState | None = None
     ) -> tuple[Tensor, Tensor, AgentState]:
         """See :meth:`Policy.forward`."""
-        cells = self.encode(observation)
-        hidden, cell = self.remember(cells, observation, self.recall(observation, memory))
+        before = self.recall(observation, memory)
+        cells = self.encode(planes(observation["image"]), planes(observation["coverage"]))
+        event = self.summary(cells, observation["last_action"], observation["step"])
+        hidden, cell = self.lstm(event, (before["hidden"], before["cell"]))
         cells = functional.relu(cells + self.recollection(hidden)[:, :, None, None])
         logits = self.judge(cells)
         value = self.value(hidden, observation["step"])
         return logits, value, {"hidden": hidden, "cell": cell}
-
-    def encode(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """The map, (N, width, H / 8, W / 8), not rectified."""
-        image, coverage = planes(observation["image"]), planes(observation["coverage"])
-        # What a patch can win grows with the blurred edges in it that no patch has covered, which
-        # strided convolutions would have to learn to measure from the pixels.
-        detail = 10 * gradient_magnitude(image)
-        seen = torch.cat((image, coverage, detail, detail * (0.5 - coverage)), dim=1)
-        features = functional.relu(self.stem(seen))
-        features = functional.relu(self.down(features) + self.position)
-        mixed: Tensor = features + self.mix(features)
-        return mixed
-
-    def remember(
-        self, cells: Tensor, observation: Mapping[str, Tensor], before: AgentState
-    ) -> tuple[Tensor, Tensor]:
-        """The LSTM's next hidden and cell state, each (N, hidden)."""
-        summary = functional.adaptive_avg_pool2d(self.summarise(functional.relu(cells)), 4)
-        event = torch.cat(
-            (summary.flatten(1), observation["last_action"], observation["step"]), dim=1
-        )
-        hidden, cell = self.lstm(event, (before["hidden"], before["cell"]))
-        return hidden, cell
-
-    def judge(self, cells: Tensor) -> Tensor:
-        """Logits (N, num_locations) from the map."""
-        # The 1x1 convolutions commute with the weighted means and are cheaper on the map.
-        patch = self.row_patch @ self.judge_patch(cells) @ self.column_patch.mT
-        centre = self.row_centre @ self.judge_centre(cells) @ self.column_centre.mT
-        logits: Tensor = self.logit(functional.relu(patch + centre))
-        return logits.flatten(1)
 
 
 def planes(pixels: Tensor) -> Tensor:
@@ -220,7 +240,7 @@ def planes(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255 - 0.5
 
 
-def location_weights(geometry: PatchGeometry, axis: int) -> tuple[Tensor, Tensor]:
+def location_weights(geometry: PatchGeometry, axis: int, cell: int = CELL) -> tuple[Tensor, Tensor]:
     """How much each cell of the map counts for each row (or column) of locations.
 
     A patch is a rectangle, so its mean over the map is a product of one matrix for the rows and
@@ -229,18 +249,19 @@ def location_weights(geometry: PatchGeometry, axis: int) -> tuple[Tensor, Tensor
     Args:
         geometry: The locations.
         axis: 0 for rows, 1 for columns.
+        cell: Pixels a side of one cell of the map.
 
     Returns:
         Two (locations, cells) matrices: the share of the patch that lies in each cell (what is
         outside the image is missing from the sum), and linear interpolation at its centre.
     """
     count, size = geometry.grid[axis], geometry.patch_size[axis]
-    cells = torch.arange(geometry.image_size[axis] // CELL)
+    cells = torch.arange(geometry.image_size[axis] // cell)
     actions = torch.arange(count) * (geometry.grid[1] if axis == 0 else 1)
     first = geometry.top_left(actions)[:, axis, None]
-    overlap = (first + size).minimum((cells + 1) * CELL) - first.maximum(cells * CELL)
+    overlap = (first + size).minimum((cells + 1) * cell) - first.maximum(cells * cell)
     patch = overlap.clamp_min(0) / size
-    middle = (first + size / 2) / CELL - 0.5
+    middle = (first + size / 2) / cell - 0.5
     distance = (middle.clamp(0, len(cells) - 1) - cells).abs()
     return patch.float(), (1 - distance).clamp_min(0).float()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,18 @@ def check_geometry(
             f"{path} was trained with {theirs}, but the environment has {ours}: create the "
             "environment with the settings of the weights, or train an agent for it."
         )
+
+
+def archive_locations(path: str | os.PathLike[str]) -> int | None:
+    """Among how many locations a model of Stable-Baselines3 chooses; None if that is not there.
+
+    Archives hold their settings as JSON beside pickles, none of which is read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return int(json.loads(archive.read("data"))["action_space"]["n"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
 
 
 def shipped(prefix: str, core: HallucinationCore, dataset: str | None = None) -> Path:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
-from facehall_env.errors import FacehallError
+from facehall_env.errors import ConfigurationError, FacehallError
+from facehall_env.registry import unknown_name
 
 Config = TypeVar("Config")
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -36,8 +37,8 @@ class Invocation:
         """The whole command line."""
         return shlex.join(["facehall", *self.words, *self.arguments])
 
-    def parse(self, config: type[Config]) -> Config:
-        """The settings of a command.
+    def parse(self, config: type[Config], default: Config | None = None) -> Config:
+        """The settings of a command, as they stand in ``default`` unless they were given.
 
         Raises:
             SystemExit: With status 2 after naming what is wrong, with 0 after printing the help.
@@ -45,13 +46,16 @@ class Invocation:
         import tyro
 
         prog = " ".join(("facehall", *self.words))
-        return tyro.cli(
+        settings: Config = tyro.cli(
             config,
             prog=prog,
             description=self.help,
             args=self.arguments,
             config=(tyro.conf.OmitArgPrefixes,),
+            # Left out where there is none: tyro takes None for a default.
+            **cast("dict[str, Any]", {} if default is None else {"default": default}),
         )
+        return settings
 
 
 Command = Callable[[Invocation], None]
@@ -77,10 +81,59 @@ def train_enhancer(invocation: Invocation) -> None:
 
 
 def train_agent(invocation: Invocation) -> None:
-    """Train a policy that chooses the patches, by REINFORCE; with --joint the enhancer, too."""
+    """Train a policy that chooses the patches; with --joint the enhancer, too.
+
+    --algo names the algorithm: reinforce (the default), qmap, dagger (a warm start for reinforce,
+    given to its --init), ppo, recurrent_ppo, maskable_ppo, a2c or dqn of Stable-Baselines3, or
+    rllib-ppo; each has settings of its own (--algo ppo --help).
+    """
+    algorithm, invocation = _choose(invocation, "--algo", "reinforce", tuple(TRAINERS))
+    TRAINERS[algorithm](invocation, algorithm)
+
+
+def _train_reinforce(invocation: Invocation, algorithm: str) -> None:
     from facehall_env.agents.training import TrainAgentConfig, train_agent
 
     _written(train_agent(invocation.parse(TrainAgentConfig)))
+
+
+def _train_dagger(invocation: Invocation, algorithm: str) -> None:
+    from facehall_env.agents.training import TrainDaggerConfig, train_dagger
+
+    _written(train_dagger(invocation.parse(TrainDaggerConfig)))
+
+
+def _train_qmap(invocation: Invocation, algorithm: str) -> None:
+    from facehall_env.agents.training import TrainQMapConfig, train_qmap
+
+    _written(train_qmap(invocation.parse(TrainQMapConfig)))
+
+
+def _train_sb3(invocation: Invocation, algorithm: str) -> None:
+    from facehall_env.agents.sb3 import hyperparameters
+    from facehall_env.agents.sb3_training import TrainSB3Config, train_sb3
+
+    tuned = ", ".join(f"{name}={value}" for name, value in hyperparameters(algorithm).items())
+    help_ = f"{invocation.help}\n\nHyperparameters of {algorithm}: {tuned}."
+    config = replace(invocation, help=help_).parse(TrainSB3Config, TrainSB3Config(algo=algorithm))
+    _written(train_sb3(config))
+
+
+def _train_rllib(invocation: Invocation, algorithm: str) -> None:
+    from facehall_env.agents.rllib import TrainRLlibConfig, train_rllib
+
+    _written(train_rllib(invocation.parse(TrainRLlibConfig)))
+
+
+SB3_ALGORITHMS = ("ppo", "recurrent_ppo", "maskable_ppo", "a2c", "dqn")
+TRAINERS: dict[str, Callable[[Invocation, str], None]] = {
+    "reinforce": _train_reinforce,
+    "qmap": _train_qmap,
+    "dagger": _train_dagger,
+    **dict.fromkeys(SB3_ALGORITHMS, _train_sb3),
+    "rllib-ppo": _train_rllib,
+}
+"""What trains an agent, by the name of the algorithm."""
 
 
 def train_static(invocation: Invocation) -> None:
@@ -102,6 +155,13 @@ def bench_throughput(invocation: Invocation) -> None:
     from facehall_env.benchmarks.throughput import ThroughputConfig, run
 
     run(invocation.parse(ThroughputConfig), invocation.line)
+
+
+def bench_profile(invocation: Invocation) -> None:
+    """Show where the time of one REINFORCE update goes: policy, enhancer, environment, other."""
+    from facehall_env.benchmarks.profiling import ProfileConfig, run
+
+    run(invocation.parse(ProfileConfig), invocation.line)
 
 
 def data_list(invocation: Invocation) -> None:
@@ -137,7 +197,11 @@ COMMANDS = Group(
         ),
         "bench": Group(
             "Run a benchmark: a table on the terminal, results on disk.",
-            {"patch-selection": bench_patch_selection, "throughput": bench_throughput},
+            {
+                "patch-selection": bench_patch_selection,
+                "throughput": bench_throughput,
+                "profile": bench_profile,
+            },
         ),
         "data": Group("Look after the datasets.", {"list": data_list, "check": data_check}),
     },
@@ -171,6 +235,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return INTERRUPTED
     return 0
+
+
+def _choose(
+    invocation: Invocation, option: str, default: str, known: Sequence[str]
+) -> tuple[str, Invocation]:
+    """The value of an option that decides which others there are, and what was typed without it.
+
+    Raises:
+        UnknownNameError: If the value is none of those known.
+        ConfigurationError: If there is no value.
+    """
+    rest: list[str] = []
+    words = iter(invocation.arguments)
+    chosen: str | None = default
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name == option:
+            chosen = value if separator else next(words, None)
+        else:
+            rest.append(word)
+    if chosen is None:
+        raise ConfigurationError(f"{option} has no value: give one of {', '.join(known)}.")
+    if chosen not in known:
+        raise unknown_name(f"value of {option}", chosen, known)
+    return chosen, replace(invocation, arguments=rest)
 
 
 def _dispatch(group: Group, words: tuple[str, ...], arguments: list[str]) -> None:

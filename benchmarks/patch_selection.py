@@ -32,7 +32,7 @@ from facehall_env.files import write_text_atomic
 from facehall_env.patches import Border
 
 AGENTS = (START, "random", "even", "saliency", "static", "rl", "oracle")
-NOT_IN_THE_NUMBERS = frozenset({"out", "faces", "readme", "fresh"})
+NOT_IN_THE_NUMBERS = frozenset({"out", "faces", "readme", "fresh", "trust_pickle"})
 ORDER_SEED = 0
 """Of the order of the test images, which no option changes."""
 
@@ -54,7 +54,10 @@ class PatchSelectionConfig:
     agents: tuple[str, ...] = AGENTS
     """Who plays, in the order of the table; bicubic is the face that nobody has touched."""
     policy: tuple[str, ...] = ()
-    """Learned agents: PATH in place of the shipped rl or static one, NAME=PATH as a further row."""
+    """Learned agents: PATH in place of the shipped one of its kind, NAME=PATH as a further row."""
+    trust_pickle: bool = False
+    """Read archives (.zip) of Stable-Baselines3 given as policies, though their pickles can run any
+    code of whoever made them."""
     extra_enhancer: tuple[str, ...] = ()
     """NAME=WEIGHTS,AGENT adds AGENT, a name or a file, on an enhancer with other weights."""
     steps: tuple[int, ...] = (5, 9, 16, 25)

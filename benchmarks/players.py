@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facehall_env import agents, enhancers
-from facehall_env.agents.storage import load_agent, shipped
+from facehall_env.agents.storage import archive_locations, load_agent, shipped
 from facehall_env.benchmarks.measure import Contestant
 from facehall_env.benchmarks.rows import START
 from facehall_env.build import Setup, build_core
@@ -20,7 +21,10 @@ from facehall_env.errors import ConfigurationError
 if TYPE_CHECKING:
     from facehall_env.benchmarks.patch_selection import PatchSelectionConfig
 
-LEARNED = {"rl": "rl-conv", "static": "static"}
+LEARNED = {
+    "rl": "rl-conv",
+    **{name: name for name in ("static", "qmap", *agents.SB3_ALGORITHMS)},
+}
 """Agents that need weights, and what the names of the shipped files begin with."""
 
 ORACLE_BATCH = 8
@@ -78,8 +82,7 @@ def _core(
     """The process for an agent; a learned one, in a file, has a grid of locations of its own."""
     stride = config.action_stride
     if stride is None and learned is not None:
-        geometry = load_agent(learned)[1]["geometry"]
-        stride = int(geometry["image_size"][0] // geometry["grid"][0])
+        stride = _trained_stride(learned, setup.dataset.image_size)
     return build_core(
         dataset=setup.dataset,
         scale=config.scale,
@@ -107,7 +110,7 @@ def _player(
         path = shipped(LEARNED[agent], core_for(None), config.dataset)
     core = core_for(path)
     if path is not None:
-        make = _always(agents.load(path, core))
+        make = _always(agents.load(path, core, config.trust_pickle))
     elif agent == START:
         make = None
     elif agent == "random":
@@ -127,6 +130,16 @@ def _player(
     )
 
 
+def _trained_stride(path: Path, image_size: tuple[int, int]) -> int:
+    """Spacing of the locations that the agent in a file chooses among."""
+    if path.suffix == ".zip":
+        # Counted without unpickling; what does not fit is refused when the agent is loaded.
+        locations = archive_locations(path) or 1
+        return max(1, math.isqrt(math.prod(image_size) // locations))
+    geometry = load_agent(path)[1]["geometry"]
+    return int(geometry["image_size"][0] // geometry["grid"][0])
+
+
 def _always(agent: agents.Agent) -> Callable[[int], agents.Agent]:
     return lambda _: agent
 
@@ -143,6 +156,11 @@ def _policies(given: Sequence[str]) -> tuple[dict[str, Path], dict[str, Path]]:
         name, separator, path = text.partition("=")
         if separator and not Path(text).is_file():
             further[name] = Path(path)
+        elif Path(text).suffix == ".zip":
+            raise ConfigurationError(
+                f"--policy {text} is an archive that does not say which agent it is: give its row "
+                f"a name, as in NAME={text}."
+            )
         else:
             _, metadata = load_agent(text)
             replaced[str(metadata["agent"])] = Path(text)
