@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
+from facehall_env.agents.change import ChangeAgent
 from facehall_env.agents.even import EvenAgent
 from facehall_env.agents.oracle import GreedyOracle
 from facehall_env.agents.qmap import QMapAgent
@@ -38,6 +39,7 @@ __all__ = [
     "SB3_ALGORITHMS",
     "Agent",
     "AgentState",
+    "ChangeAgent",
     "EvenAgent",
     "GreedyOracle",
     "Observation",

@@ -98,6 +98,35 @@ def gain_map(core: HallucinationCore, state: CoreState, restored: Tensor | None 
     return ((state.image - restored) * (restored + state.image - 2 * state.hr)).sum(1)
 
 
+def check_lookahead(core: HallucinationCore) -> None:
+    """Refuses enhancers that cannot be asked what they would change of a whole face.
+
+    Raises:
+        ConfigurationError: If the enhancer works on patches, or restores once, at the start.
+    """
+    if isinstance(core.enhancer, OneShot) or not restores_whole_faces(core):
+        raise ConfigurationError(
+            "Looking ahead has the enhancer restore the whole current face at each step, which "
+            f"{core.enhancer.name!r} cannot: use 'compact', or an agent without lookahead."
+        )
+
+
+@torch.no_grad()
+def look_ahead(core: HallucinationCore, image: Tensor) -> Tensor:
+    """What the enhancer would change if it restored the whole face; the truth is not looked at.
+
+    Args:
+        core: The process; its enhancer restores whole faces.
+        image: (N, H, W, 3) uint8, the current faces as agents see them.
+
+    Returns:
+        (N, 3, H, W) float16.
+    """
+    before = image.permute(0, 3, 1, 2).float() / 255
+    restored: Tensor = core.enhancer.whole_face()(before)
+    return (restored.clamp(0, 1) - before).half()
+
+
 def box_sums(maps: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:
     """Sums of each map over rectangles, by an integral image.
 

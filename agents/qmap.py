@@ -26,7 +26,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
-from facehall_env.agents.gains import gain_map, mse_after_each, restores_whole_faces
+from facehall_env.agents.gains import (
+    check_lookahead,
+    gain_map,
+    look_ahead,
+    mse_after_each,
+    restores_whole_faces,
+)
 from facehall_env.agents.policies import location_weights, planes
 from facehall_env.agents.saliency import gradient_magnitude
 from facehall_env.agents.storage import check_geometry, load_agent, save_agent, shipped
@@ -39,7 +45,6 @@ from facehall_env.checkpoints import (
 )
 from facehall_env.core import CoreState, HallucinationCore, mean_squared_error
 from facehall_env.data.faces import Faces
-from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import observe
 from facehall_env.patches import PatchGeometry
@@ -138,7 +143,7 @@ class GainNetwork(nn.Module):
 
         Args:
             observation: ``image``, ``lr``, ``action_history`` and ``step``, batched; with
-                lookahead also ``ahead``, from :func:`look_ahead`.
+                lookahead also ``ahead``, from :func:`facehall_env.agents.gains.look_ahead`.
 
         Returns:
             Gains, the discounted rest of the return after each, and the gains without the
@@ -207,22 +212,6 @@ class GainNetwork(nn.Module):
         """(N,) int64, the number of patches so far, at most the last step it was trained for."""
         taken = (observation["action_history"] >= 0).sum(1)
         return taken.clamp_max(self.num_steps - 1)
-
-
-@torch.no_grad()
-def look_ahead(core: HallucinationCore, image: Tensor) -> Tensor:
-    """What the enhancer would change if it restored the whole face.
-
-    Args:
-        core: The process; its enhancer restores whole faces.
-        image: (N, H, W, 3) uint8, the current faces as agents see them.
-
-    Returns:
-        (N, 3, H, W) float16.
-    """
-    before = planes(image) + 0.5
-    restored: Tensor = core.enhancer.whole_face()(before)
-    return (restored.clamp(0, 1) - before).half()
 
 
 class ResidualBlock(nn.Module):
@@ -459,11 +448,8 @@ class QMapLearner:
         self.memory = ReplayMemory(config.memory)
         self.updates = 0
         self.has_density = restores_whole_faces(core)
-        if network.lookahead and (not self.has_density or isinstance(core.enhancer, OneShot)):
-            raise ConfigurationError(
-                f"lookahead=True has the enhancer restore whole faces again and again, which "
-                f"{core.enhancer.name!r} does not: use 'compact', or lookahead=False."
-            )
+        if network.lookahead:
+            check_lookahead(core)
         self._state: CoreState | None = None
 
     def update(self) -> dict[str, float]:

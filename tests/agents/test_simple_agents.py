@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from facehall_env import agents, enhancers
 from facehall_env.agents import (
@@ -19,6 +20,7 @@ from facehall_env.agents.oracle import location_grid
 from facehall_env.agents.saliency import gradient_magnitude
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
+from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, UnknownNameError, WeightsError
 from facehall_env.patches import PatchGeometry
 
@@ -309,3 +311,44 @@ class TestRollout:
         torch.testing.assert_close(result.area, result.psnr[:, 1:].mean(1))
         assert [int(step) for step in seen] == [0, 1, 2]
         assert result.total_seconds == result.agent_seconds + result.enhancer_seconds > 0
+
+
+class Sharpens(Enhancer):
+    """Adds a fixed map to whole faces, and the same to patches."""
+
+    name = "sharpens"
+
+    def __init__(self, change: Tensor) -> None:
+        super().__init__(4, (7, 7))
+        self.network = Adds(change)
+
+    def whole_face(self) -> nn.Module:
+        return self.network
+
+    def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
+        return patch
+
+
+class Adds(nn.Module):
+    def __init__(self, change: Tensor) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image + self.change
+
+
+def test_change_goes_where_the_enhancer_would_change_most(flat_faces, plant) -> None:
+    change = plant({(1, 0): -0.1, (0, 1): 0.08}, (16, 16))
+    core = HallucinationCore(Sharpens(change), image_size=(16, 16), action_stride=8, num_steps=2)
+    faces = flat_faces(torch.zeros(1, 1, 16, 16), 3)  # whatever the truth is
+
+    actions = rollout(core, agents.make("change", core), faces).actions
+
+    assert actions.tolist() == [[2, 2]] * 3
+
+
+def test_change_needs_an_enhancer_of_whole_faces() -> None:
+    core = HallucinationCore(enhancers.make("attention_fh"))
+    with pytest.raises(ConfigurationError, match="which 'attention_fh' cannot: use 'compact'"):
+        agents.make("change", core)
