@@ -32,6 +32,7 @@ OPTIONS = {
     "train static": "--faces",
     "bench patch-selection": "--oracle-limit",
     "bench throughput": "--num-envs",
+    "bench profile": "--foresight",
     "data list": "--help",
     "data check": "--split",
 }

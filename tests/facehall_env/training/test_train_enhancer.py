@@ -194,6 +194,20 @@ def test_runs_are_not_mixed_up(tmp_path: Path) -> None:
         train_enhancer(dataclasses.replace(config, resume=True, out=tmp_path / "empty"))
 
 
+def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", fresh_steps=1, rollout_steps=1)
+    train_enhancer(config)
+    path = tmp_path / "run" / "config.json"
+    settings = json.loads(path.read_text())
+    for name in ("beta1", "enhancer_settings", "devices"):
+        del settings[name]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ConfigurationError, match=r"run with beta1=0\.9, this command says 0\.5"):
+        train_enhancer(dataclasses.replace(config, resume=True, beta1=0.5))
+    train_enhancer(dataclasses.replace(config, resume=True))
+    assert json.loads(path.read_text())["beta1"] == 0.9
+
+
 def test_networks_without_parameters_and_pools_too_small_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nothing to train"):
         train_enhancer(tiny(tmp_path / "a", enhancer="bicubic"))
