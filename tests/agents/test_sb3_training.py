@@ -176,7 +176,7 @@ def test_hyperparameters_come_from_the_file_and_the_command_line(tmp_path: Path)
 class TestCommandLine:
     def test_each_algorithm_explains_itself(self, capsys: pytest.CaptureFixture[str]) -> None:
         for arguments, option, tuned in (
-            (["--algo", "dqn"], "--hyperparameter", "buffer_size=10000"),
+            (["--algo", "dqn"], "--hyperparameter", "buffer_size=5000"),
             (["--algo=a2c"], "--hyperparameter", "use_rms_prop=False"),
             (["--algo", "reinforce"], "--foresight", ""),
             ([], "--foresight", ""),
