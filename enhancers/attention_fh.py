@@ -36,8 +36,7 @@ class AttentionFH(Enhancer):
         patch_size: Height and width of the patch; the paper's is 60x45.
         image_size: Height and width of the face that the context branch reads.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain where that
-            is faster, on CPUs in fp32: the same network up to rounding, trained at about three
-            times the speed.
+            is faster, on CPUs in fp32: the same network up to rounding.
 
     Raises:
         ConfigurationError: If there is no such ``convolution``.
