@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import Registry
 
+Takes = Literal["initial", "lr"]
 PATCH_SIZE = (60, 45)
 """Height and width of the attended patch in the Attention-FH paper, section 3."""
 
@@ -75,9 +77,16 @@ class OneShot(Enhancer):
     result, so that a step costs next to nothing.
 
     Args:
-        network: Maps up-sampled faces (N, 3, H, W) to restored ones of the same size.
+        network: Maps faces to restored ones (N, 3, H, W), from what ``takes`` says.
         scale: Factor that the network is made for.
         patch_size: Height and width of the pieces.
+        takes: What the network is given: ``"initial"``, the up-sampled faces (N, 3, H, W), or
+            ``"lr"``, the low-resolution ones (N, 3, H / scale, W / scale).
+        **config: Keywords that build the same enhancer again, for subclasses.
+
+    Attributes:
+        network: The network.
+        takes: What it is given.
 
     >>> bicubic = OneShot(nn.Identity(), scale=4, patch_size=(2, 2))
     >>> face = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4) / 16
@@ -89,15 +98,39 @@ class OneShot(Enhancer):
     name = "one_shot"
 
     def __init__(
-        self, network: nn.Module, scale: int, patch_size: tuple[int, int] = PATCH_SIZE
+        self,
+        network: nn.Module,
+        scale: int,
+        patch_size: tuple[int, int] = PATCH_SIZE,
+        takes: Takes = "initial",
+        **config: Any,
     ) -> None:
-        super().__init__(scale, patch_size)
+        super().__init__(scale, patch_size, **config)
+        if takes not in get_args(Takes):
+            raise ConfigurationError(f"takes={takes!r} is unknown: use one of {get_args(Takes)}.")
         self.network = network
+        self.takes = takes
 
-    def restore(self, initial: Tensor) -> Tensor:
-        """The whole restored face: (N, 3, H, W) to the same, not clamped."""
-        restored: Tensor = self.network(initial)
+    def restore(self, initial: Tensor, lr: Tensor | None = None) -> Tensor:
+        """The whole restored face.
+
+        Args:
+            initial: (N, 3, H, W), up-sampled faces in [0, 1].
+            lr: (N, 3, H / scale, W / scale), the low-resolution ones that they come from; where
+                they are needed and not given, ``initial`` is made small again.
+
+        Returns:
+            (N, 3, H, W), not clamped.
+        """
+        given = initial
+        if self.takes == "lr":
+            given = shrink(initial, self.scale) if lr is None else lr
+        restored: Tensor = self.network(given)
         return restored
+
+    def whole_face(self) -> nn.Module:
+        """The network, if it takes up-sampled faces; see :meth:`Enhancer.whole_face`."""
+        return self.network if self.takes == "initial" else _FromInitial(self)
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """Restores ``image`` and cuts the patch out; see :meth:`Enhancer.forward`."""
@@ -106,6 +139,27 @@ class OneShot(Enhancer):
     def cut(self, restored: Tensor, location: Tensor) -> Tensor:
         """The piece of an already restored face around ``location``."""
         return patches.crop(restored, patches.corner_of(location, self.patch_size), self.patch_size)
+
+
+class _FromInitial(nn.Module):
+    """A network of low-resolution faces, given up-sampled ones."""
+
+    def __init__(self, enhancer: OneShot) -> None:
+        super().__init__()
+        self.enhancer = enhancer
+
+    def forward(self, initial: Tensor) -> Tensor:
+        """(N, 3, H, W) to the restored faces, of the same shape."""
+        return self.enhancer.restore(initial)
+
+
+def shrink(image: Tensor, scale: int) -> Tensor:
+    """Faces ``scale`` times smaller, antialiased bicubic: (N, 3, H, W) in [0, 1]."""
+    height, width = image.shape[-2:]
+    small = functional.interpolate(
+        image, size=(height // scale, width // scale), mode="bicubic", antialias=True
+    )
+    return small.clamp(0, 1)
 
 
 def parameter_count(module: nn.Module) -> int:

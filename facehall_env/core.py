@@ -292,7 +292,7 @@ class HallucinationCore:
                 )
         restored = None
         if isinstance(self.enhancer, OneShot):
-            restored = self.enhancer.restore(faces.initial)
+            restored = self.enhancer.restore(faces.initial, faces.lr)
         return CoreState(
             image=faces.initial,
             hr=faces.hr,
