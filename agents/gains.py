@@ -127,6 +127,27 @@ def look_ahead(core: HallucinationCore, image: Tensor) -> Tensor:
     return (restored.clamp(0, 1) - before).half()
 
 
+@torch.no_grad()
+def errors_by_guess(image: Tensor, change: Tensor, lr: Tensor, guess: Tensor) -> Tensor:
+    """The squared error of each pixel, and how much of it a change would take away, by a guess.
+
+    Args:
+        image: (N, 3, H, W), the current faces.
+        change: (N, 3, H, W), what the enhancer would change of them.
+        lr: (N, 3, H / scale, W / scale), the low-resolution faces.
+        guess: (N, 3, H, W), what the truth might be.
+
+    Returns:
+        (N, 2, H, W) float16: error and gain, summed over the channels, in units of the mean error
+        of the enlarged low-resolution face.
+    """
+    first = functional.interpolate(lr, size=image.shape[-2:], mode="bicubic", antialias=True)
+    unit = (first - guess).square().sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    error = (image - guess).square().sum(1, keepdim=True)
+    gain = -(change * (2 * (image - guess) + change)).sum(1, keepdim=True)
+    return (torch.cat((error, gain), dim=1) / unit.clamp_min(SMALLEST_MSE)).half()
+
+
 def box_sums(maps: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:
     """Sums of each map over rectangles, by an integral image.
 

@@ -8,7 +8,13 @@ at the face and predicts the gain at every location; the agent goes where it exp
     Q(s, a) = gain(s, a) + gamma * E[max over a' of Q(s', a')]
 
 With gamma = 0 that is a regression of measured gains. With a larger gamma a second head predicts
-the discounted rest, by double Q-learning on the steps that were taken. Learning is off-policy: the
+the discounted rest, by double Q-learning on the steps that were taken.
+
+What a patch wins depends on the truth linearly: |I - truth|^2 - |R - truth|^2, of a face I that
+becomes R, is (I - R)(I + R - 2 truth). So the expected gain needs no more of the truth than its
+expectation, and that is what a network trained to restore whole faces with the least squared error
+estimates. Such a network is the agent's *guess*: the gains by it are where the agent starts from,
+and what it learns is by how much they are wrong. Learning is off-policy: the
 states come from the agent's own episodes, are kept in a replay memory and used many times.
 """
 
@@ -28,6 +34,7 @@ from torch.nn import functional
 from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
 from facehall_env.agents.gains import (
     check_lookahead,
+    errors_by_guess,
     gain_map,
     look_ahead,
     mse_after_each,
@@ -45,6 +52,9 @@ from facehall_env.checkpoints import (
 )
 from facehall_env.core import CoreState, HallucinationCore, mean_squared_error
 from facehall_env.data.faces import Faces
+from facehall_env.enhancers import Enhancer
+from facehall_env.enhancers.weights import build, describe
+from facehall_env.enhancers.weights import load as load_enhancer
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import observe
 from facehall_env.patches import PatchGeometry
@@ -52,9 +62,11 @@ from facehall_env.patches import PatchGeometry
 CELL = 4
 """Pixels a side of one cell of the network's map."""
 KEYS = ("image", "lr", "action_history", "step")
-PLANES, PLANES_AHEAD = 11, 4
+PLANES, PLANES_AHEAD, PLANES_GUESS = 11, 4, 2
 AHEAD = "ahead"
 """Under this name an observation has what the enhancer would change, (N, 3, H, W)."""
+BY_GUESS = "by_guess"
+"""Under this name, the error of each pixel and the gain there, by the guess, (N, 2, H, W)."""
 MOST_VISITS = 4
 GOOD_TEMPERATURE = 0.3
 """Of the tried locations that seem good, in units of the typical gain."""
@@ -78,6 +90,7 @@ class GainNetwork(nn.Module):
         width: Channels of the map.
         future: Whether to predict the rest of the return, too.
         lookahead: Whether to look at what the enhancer would make of the whole face.
+        guess: Whether to start from the gains by a guess of the truth; needs ``lookahead``.
     """
 
     row_patch: Tensor
@@ -93,8 +106,14 @@ class GainNetwork(nn.Module):
         width: int = 32,
         future: bool = False,
         lookahead: bool = False,
+        guess: bool = False,
     ) -> None:
         super().__init__()
+        if guess and not lookahead:
+            raise ConfigurationError(
+                "The gains by a guess of the truth are those of what the enhancer would change: "
+                "switch lookahead on, too."
+            )
         height, width_pixels = geometry.image_size
         if height % (2 * CELL) or width_pixels % (2 * CELL):
             raise ConfigurationError(
@@ -104,13 +123,15 @@ class GainNetwork(nn.Module):
         self.geometry = geometry
         self.num_steps = num_steps
         self.lookahead = lookahead
+        self.guess = guess
         self.config: dict[str, Any] = {
             "num_steps": num_steps,
             "width": width,
             "future": future,
             "lookahead": lookahead,
+            "guess": guess,
         }
-        planes_seen = PLANES + PLANES_AHEAD * lookahead
+        planes_seen = PLANES + PLANES_AHEAD * lookahead + PLANES_GUESS * guess
         self.stem = nn.Conv2d(planes_seen, width, CELL, stride=CELL)
         self.position = nn.Parameter(torch.zeros(width, height // CELL, width_pixels // CELL))
         self.step = nn.Embedding(num_steps, width)
@@ -127,6 +148,7 @@ class GainNetwork(nn.Module):
         self.at_centre = nn.Conv2d(width, width, 1)
         self.correction = nn.Conv2d(width, 1, 1)
         self.rest = nn.Conv2d(width, 1, 1) if future else None
+        self.trust = nn.Parameter(torch.ones(())) if guess else None
         for module in (self.density, self.correction, self.rest):
             if module is not None:  # begin by expecting nothing
                 nn.init.zeros_(module.weight)
@@ -143,7 +165,8 @@ class GainNetwork(nn.Module):
 
         Args:
             observation: ``image``, ``lr``, ``action_history`` and ``step``, batched; with
-                lookahead also ``ahead``, from :func:`facehall_env.agents.gains.look_ahead`.
+                lookahead also ``ahead``, from :func:`facehall_env.agents.gains.look_ahead`, with
+                a guess ``by_guess``, from :func:`facehall_env.agents.gains.errors_by_guess`.
 
         Returns:
             Gains, the discounted rest of the return after each, and the gains without the
@@ -151,13 +174,23 @@ class GainNetwork(nn.Module):
             the face's step.
         """
         cells = self.features(observation)
-        inside = self.sums(self.density(cells))
+        density = self.density(cells)
+        if self.trust is not None:
+            density = density + self.trust * self.density_by_guess(observation)
+        inside = self.sums(density)
         patch = self.row_patch @ self.under_patch(cells) @ self.column_patch.mT
         centre = self.row_centre @ self.at_centre(cells) @ self.column_centre.mT
         judged = functional.relu(patch + centre)
         gain = inside + self.correction(judged)
         rest = torch.zeros_like(gain) if self.rest is None else self.rest(judged)
         return gain.flatten(1), rest.flatten(1), inside.flatten(1)
+
+    def density_by_guess(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The gain of a patch full of each cell, by the guess, (N, 1, H / 4, W / 4)."""
+        gain = observation[BY_GUESS][:, 1:].float()
+        share = math.prod(self.geometry.patch_size) / math.prod(self.geometry.image_size)
+        unit = self.scale[self.steps_taken(observation)][:, None, None, None]
+        return functional.avg_pool2d(gain, CELL) * share / unit
 
     def sums(self, density: Tensor) -> Tensor:
         """Mean of a map (..., H / 4, W / 4) over each patch; what lies outside counts as zero."""
@@ -194,6 +227,10 @@ class GainNetwork(nn.Module):
             # The mean of what the truth may be is the best guess of it; an enhancer that gives
             # that mean wins the square of what it changes.
             seen += [10 * change, 10 * change.square().sum(1, keepdim=True).sqrt()]
+        if self.guess:
+            error, gain = observation[BY_GUESS].float().chunk(2, dim=1)
+            unit = self.scale[self.steps_taken(observation)][:, None, None, None]
+            seen += [error.clamp_min(0).sqrt(), (gain / (10 * unit)).tanh()]
         return torch.cat(seen, dim=1)
 
     def visits(self, history: Tensor) -> Tensor:
@@ -237,6 +274,7 @@ class QMapAgent(Agent):
     Args:
         core: The environment's core.
         network: Predicts the gains; or None, and ``weights``.
+        guess: Restores whole faces, for networks that start from a guess of the truth.
         weights: A file written by :meth:`save`, ``"auto"`` for the agent that comes with the
             project for the core's enhancer and scale, or None for an untrained network.
         dataset: What ``"auto"`` should be trained on.
@@ -258,6 +296,7 @@ class QMapAgent(Agent):
         dataset: str | None = None,
         temperature: float = 0.1,
         seed: int = 0,
+        guess: Enhancer | None = None,
     ) -> None:
         super().__init__(core, KEYS)
         self.provenance: dict[str, Any] = {}
@@ -266,12 +305,18 @@ class QMapAgent(Agent):
                 "The qmap agent was given a network and weights: give one of them."
             )
         if weights is not None:
-            network = self._load(
+            network, guess = self._load(
                 core, shipped("qmap", core, dataset) if weights == "auto" else weights
             )
         elif network is None:
             network = untrained_network(core, QMapConfig(seed=seed))
+        if network.guess != (guess is not None):
+            raise ConfigurationError(
+                f"The qmap network is made for guess={network.guess}, but was given "
+                f"{'none' if guess is None else guess.name}: give it what it was trained with."
+            )
         self.network = network.to(core.device)
+        self.guess = None if guess is None else guess.to(core.device).eval()
         self.core = core
         self.temperature = temperature
         self._generator = torch.Generator(core.device).manual_seed(seed)
@@ -280,16 +325,17 @@ class QMapAgent(Agent):
     def act(
         self, observation: Observation, state: AgentState | None = None, deterministic: bool = True
     ) -> tuple[Tensor, AgentState | None]:
-        """The best locations, or sampled ones, (N,); keeps no state."""
+        """The best locations, or sampled ones, (N,); the guess is made once and kept."""
         seen = {key: self.read(observation, key) for key in self.observation_keys}
-        if self.network.lookahead:
-            seen[AHEAD] = look_ahead(self.core, seen["image"])
+        if self.guess is not None:
+            state = remember_guess(self.guess, seen, state)
+        look_closer(self.core, self.network, seen, None if state is None else state["guess"])
         gain, rest, _ = self.network(seen)
         value = gain + rest
         if deterministic:
-            return value.argmax(1), None
+            return value.argmax(1), state
         chances = (value / self.temperature).softmax(1)
-        return torch.multinomial(chances, 1, generator=self._generator)[:, 0], None
+        return torch.multinomial(chances, 1, generator=self._generator)[:, 0], state
 
     def save(
         self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
@@ -300,22 +346,87 @@ class QMapAgent(Agent):
             path: File to write, whole or not at all.
             provenance: How it was trained. JSON-serialisable.
         """
+        tensors = with_prefix("network", self.network.state_dict())
+        config: dict[str, Any] = {"network": self.network.config}
+        if self.guess is not None:
+            # In half precision: of a guess, three digits are more than enough.
+            halves = {name: value.half() for name, value in self.guess.state_dict().items()}
+            tensors |= with_prefix("guess", halves)
+            config["guess"] = describe(self.guess)
         save_agent(
             path,
             self.name,
-            self.network.state_dict(),
+            tensors,
             self.geometry,
-            self.network.config,
+            config,
             self.provenance if provenance is None else provenance,
         )
 
-    def _load(self, core: HallucinationCore, path: str | os.PathLike[str]) -> GainNetwork:
+    def _load(
+        self, core: HallucinationCore, path: str | os.PathLike[str]
+    ) -> tuple[GainNetwork, Enhancer | None]:
         tensors, metadata = load_agent(path, self.name)
         check_geometry(path, metadata["geometry"], core.geometry)
-        network = GainNetwork(core.geometry, **metadata["config"])
-        fill(network, tensors, f"{path} for the qmap network")
+        network = GainNetwork(core.geometry, **metadata["config"]["network"])
+        fill(network, under_prefix("network", tensors), f"{path} for the qmap network")
         self.provenance = metadata["provenance"]
-        return network
+        guess = None
+        if "guess" in metadata["config"]:
+            guess = build(metadata["config"]["guess"])
+            halves = under_prefix("guess", tensors)
+            singles = {name: value.float() for name, value in halves.items()}
+            fill(guess, singles, f"{path} for the guess of the qmap agent")
+        return network, guess
+
+
+@torch.no_grad()
+def remember_guess(
+    guess: Enhancer, observation: Mapping[str, Tensor], state: AgentState | None
+) -> AgentState:
+    """The guess of each face, made anew where an episode begins.
+
+    Args:
+        guess: Restores whole faces.
+        observation: ``lr`` and ``step`` of N faces.
+        state: What this function returned at the step before; None at first.
+
+    Returns:
+        ``guess``, (N, 3, H, W) in [0, 1].
+    """
+    begins = observation["step"].flatten() == 0
+    if state is not None and not bool(begins.any()):
+        return state
+    rows = torch.ones_like(begins) if state is None else begins
+    low = _unit_range(observation["lr"][rows])
+    size = [side * guess.scale for side in low.shape[-2:]]
+    # With antialias=True torch's kernel is that of the protocols, without it another one.
+    initial = functional.interpolate(low, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    made: Tensor = guess.whole_face()(initial).clamp(0, 1)
+    if state is None:
+        return {"guess": made}
+    kept = state["guess"].clone()
+    kept[rows] = made
+    return {"guess": kept}
+
+
+@torch.no_grad()
+def look_closer(
+    core: HallucinationCore,
+    network: GainNetwork,
+    observation: dict[str, Tensor],
+    guess: Tensor | None,
+) -> None:
+    """Adds to an observation what the network looks at besides."""
+    if network.lookahead:
+        observation[AHEAD] = look_ahead(core, observation["image"])
+    if guess is not None:
+        image, low = _unit_range(observation["image"]), _unit_range(observation["lr"])
+        observation[BY_GUESS] = errors_by_guess(image, observation[AHEAD], low, guess)
+
+
+def _unit_range(pixels: Tensor) -> Tensor:
+    """8-bit pixels (N, H, W, 3) as faces (N, 3, H, W) in [0, 1]."""
+    return planes(pixels) + 0.5
 
 
 @dataclass
@@ -348,6 +459,9 @@ class QMapConfig:
     lookahead: bool = False
     """Show the network what the enhancer would make of the whole face, which costs a restoration of
     it in each step; of enhancers that restore whole faces."""
+    guess: str = ""
+    """File of an enhancer that restores whole faces with the least squared error: start from the
+    gains by its guess of the truth. It is stored with the agent; needs --lookahead."""
     averaging: float = 0.01
     """Share of the network that goes into the averaged one with each batch (Polyak averaging). The
     averaged one is the agent that is kept, and values the next state."""
@@ -367,8 +481,28 @@ def untrained_network(core: HallucinationCore, config: QMapConfig) -> GainNetwor
             width=config.width,
             future=config.gamma > 0,
             lookahead=config.lookahead,
+            guess=bool(config.guess),
         )
     return network.to(core.device)
+
+
+def load_guess(path: str, core: HallucinationCore) -> Enhancer | None:
+    """The enhancer whose restored faces are the guess; None for no path.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds something else.
+        ConfigurationError: If it is made for another scale, or works on patches only.
+    """
+    if not path:
+        return None
+    guess = load_enhancer(path)
+    if guess.scale != core.scale:
+        raise ConfigurationError(
+            f"{path} is made for scale {guess.scale}, the environment's is {core.scale}: give the "
+            "weights of an enhancer of that scale."
+        )
+    guess.whole_face()  # Raises a clear error for networks that cannot.
+    return guess.to(core.device).eval()
 
 
 class ReplayMemory:
@@ -425,6 +559,7 @@ class QMapLearner:
         network: The network to train.
         config: Settings of the algorithm.
         draw: Gives so many new faces; called whenever episodes end.
+        guess: Restores whole faces, for networks that start from a guess of the truth.
 
     Raises:
         ConfigurationError: If the settings are out of range.
@@ -436,6 +571,7 @@ class QMapLearner:
         network: GainNetwork,
         config: QMapConfig,
         draw: Callable[[int], Faces],
+        guess: Enhancer | None = None,
     ) -> None:
         _check(config)
         self.core = core
@@ -443,6 +579,7 @@ class QMapLearner:
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         self.config = config
         self.draw = draw
+        self.guess = guess
         self.generator = torch.Generator(core.device).manual_seed(config.seed)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
         self.memory = ReplayMemory(config.memory)
@@ -451,6 +588,7 @@ class QMapLearner:
         if network.lookahead:
             check_lookahead(core)
         self._state: CoreState | None = None
+        self._guessed: AgentState | None = None
 
     def update(self) -> dict[str, float]:
         """One step in every environment, and some batches from the memory.
@@ -481,6 +619,8 @@ class QMapLearner:
             state = vars(self._state)
             present = {name: value for name, value in state.items() if value is not None}
             tensors |= with_prefix("state", present)
+        if self._guessed is not None:
+            tensors |= with_prefix("guessed", self._guessed)
         return tensors
 
     def state_metadata(self) -> dict[str, Any]:
@@ -503,6 +643,8 @@ class QMapLearner:
         state: dict[str, Any] = {"restored": None}
         state |= {key: value.to(device) for key, value in under_prefix("state", tensors).items()}
         self._state = CoreState(**state) if len(state) > 1 else None
+        guessed = under_prefix("guessed", tensors)
+        self._guessed = {key: value.to(device) for key, value in guessed.items()} or None
 
     @torch.no_grad()
     def _play(self) -> dict[str, float]:
@@ -510,8 +652,10 @@ class QMapLearner:
         core = self.core
         state = self._spread_episodes() if self._state is None else self._state
         observation = observe(core, state, KEYS)
-        if self.network.lookahead:
-            observation[AHEAD] = look_ahead(core, observation["image"])
+        if self.guess is not None:
+            self._guessed = remember_guess(self.guess, observation, self._guessed)
+        guess = None if self._guessed is None else self._guessed["guess"]
+        look_closer(core, self.network, observation, guess)
         tried = self._tries(observation)
         first_error = mean_squared_error(state.initial, state.hr)
         gains = (state.mse[:, None] - mse_after_each(core, state, tried)) / first_error[:, None]

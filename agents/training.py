@@ -17,7 +17,13 @@ from facehall_env.agents.base import Agent
 from facehall_env.agents.even import EvenAgent
 from facehall_env.agents.imitation import Imitation, ImitationConfig
 from facehall_env.agents.policies import Policy
-from facehall_env.agents.qmap import QMapAgent, QMapConfig, QMapLearner, untrained_network
+from facehall_env.agents.qmap import (
+    QMapAgent,
+    QMapConfig,
+    QMapLearner,
+    load_guess,
+    untrained_network,
+)
 from facehall_env.agents.reinforce import (
     Reinforce,
     ReinforceAgent,
@@ -351,12 +357,12 @@ class QMapTrainer(Trainer):
         torch.manual_seed(config.seed)
         core = make_core(config, action_stride=config.action_stride, validate=False)
         super().__init__(config, core, config.seed)
-        if config.init is None:
-            network = untrained_network(core, config)
-        else:
-            network = QMapAgent(core, weights=config.init).network
-        self.learner = QMapLearner(core, network, config, self.draw)
-        self.agent = QMapAgent(core, self.learner.averaged)
+        network, guess = untrained_network(core, config), load_guess(config.guess, core)
+        if config.init is not None:
+            before = QMapAgent(core, weights=config.init)
+            network, guess = before.network, guess or before.guess
+        self.learner = QMapLearner(core, network, config, self.draw, guess)
+        self.agent = QMapAgent(core, self.learner.averaged, guess=guess)
 
     def update(self) -> dict[str, float]:
         """See :meth:`Trainer.update`."""

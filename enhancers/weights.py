@@ -63,12 +63,25 @@ def save(
         provenance: How it was trained: command, dataset, protocol, versions. JSON-serialisable.
     """
     metadata = {
-        "name": enhancer.name,
-        "scale": enhancer.scale,
-        "config": enhancer.config,
+        **describe(enhancer),
         "provenance": dict(provenance if provenance is not None else enhancer.provenance),
     }
     save_tensors(path, enhancer.state_dict(), metadata, kind="enhancer")
+
+
+def describe(enhancer: Enhancer) -> dict[str, Any]:
+    """What builds an enhancer again, JSON-serialisable; see :func:`build`."""
+    return {"name": enhancer.name, "scale": enhancer.scale, "config": enhancer.config}
+
+
+def build(description: Mapping[str, Any]) -> Enhancer:
+    """An untrained enhancer as :func:`describe` describes it.
+
+    Raises:
+        UnknownNameError: If nothing is registered under its name.
+        ConfigurationError: If the enhancer does not have one of its settings.
+    """
+    return _build(description["name"], description["scale"], description["config"])
 
 
 def load(path: str | os.PathLike[str]) -> Enhancer:
@@ -116,7 +129,7 @@ def _load(path: Path, name: str | None, scale: int | None, config: Mapping[str, 
                 f"{path} holds an enhancer with {setting} {metadata[setting]!r}, expected "
                 f"{wanted!r}: give the weights of that one, or ask for what the file holds."
             )
-    enhancer = _build(metadata["name"], metadata["scale"], {**metadata["config"], **config})
+    enhancer = build({**metadata, "config": {**metadata["config"], **config}})
     fill(enhancer, tensors, f"{path} for the enhancer {metadata['name']!r} with {enhancer.config}")
     enhancer.provenance = metadata["provenance"]
     return enhancer.eval()
