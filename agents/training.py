@@ -32,6 +32,7 @@ from facehall_env.agents.reinforce import (
 )
 from facehall_env.agents.rollout import rollout
 from facehall_env.agents.static import StaticAgent
+from facehall_env.build import BICUBIC, load_initial
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.enhancers import OneShot
@@ -60,6 +61,9 @@ class AgentTaskConfig:
     """Restores the patches."""
     enhancer_weights: str | None = "auto"
     """Those that come with the project (auto), a file, or None for an untrained network."""
+    initial: str = BICUBIC
+    """What the faces start from: bicubic, or the result of a network that restores whole faces, by
+    its name or the file of its weights."""
     one_shot: bool = False
     """Let the enhancer's network restore the whole face once and paste pieces of that: steps then
     cost next to nothing, which is enough to learn most of where to look."""
@@ -177,6 +181,7 @@ def make_core(
         action_stride=action_stride,
         device=config.device,
         validate=validate,
+        initial=load_initial(config.initial, config.scale, config.dataset),
     )
 
 

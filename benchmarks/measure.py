@@ -87,6 +87,8 @@ class Contestant:
             "device": self.core.device.type,
             "seed": self.seed,
         }
+        if self.core.initial is not None:
+            identity["initial"] = fingerprint(self.core.initial)
         return identity
 
 

@@ -25,7 +25,7 @@ from facehall_env.benchmarks.measure import Cache, Measurements, Scoring, measur
 from facehall_env.benchmarks.players import Player, gather_players
 from facehall_env.benchmarks.results import provenance, write_json
 from facehall_env.benchmarks.rows import NOTES, START, table_rows
-from facehall_env.build import Setup, build_core
+from facehall_env.build import BICUBIC, Setup, build_core
 from facehall_env.core import CoreState, HallucinationCore, Precision
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
@@ -51,6 +51,9 @@ class PatchSelectionConfig:
     """Restores the patches."""
     weights: str | None = "auto"
     """Of the enhancer: auto for those that come with the project, a file, or None."""
+    initial: str = BICUBIC
+    """What the faces start from: bicubic, or the result of a network that restores whole faces, by
+    its name or the file of its weights."""
     agents: tuple[str, ...] = AGENTS
     """Who plays, in the order of the table; bicubic is the face that nobody has touched."""
     policy: tuple[str, ...] = ()
@@ -126,6 +129,8 @@ class PatchSelectionConfig:
     def stem(self) -> str:
         """What the names of the results begin with."""
         name = f"patch-selection-{self.enhancer}-{self.dataset}-x{self.scale}-{self.protocol}"
+        if self.initial != BICUBIC:
+            name = f"{name}-on-{Path(self.initial).stem}"
         return name if self.border == "centre" else f"{name}-{self.border}"
 
 
@@ -278,6 +283,7 @@ def _description(config: PatchSelectionConfig, player: Player) -> dict[str, Any]
         "scale": config.scale,
         "protocol": config.protocol,
         "precision": config.precision,
+        "initial": Path(config.initial).name,
     }
 
 
@@ -289,6 +295,7 @@ def _setup(config: PatchSelectionConfig) -> Setup:
         protocol=config.protocol,
         enhancer=config.enhancer,
         weights=config.weights,
+        initial=config.initial,
         num_steps=config.steps[-1],
         border=config.border,
         device=config.device,

@@ -13,7 +13,7 @@ from facehall_env import agents, enhancers
 from facehall_env.agents.storage import archive_locations, load_agent, shipped
 from facehall_env.benchmarks.measure import Contestant
 from facehall_env.benchmarks.rows import START
-from facehall_env.build import Setup, build_core
+from facehall_env.build import BICUBIC, Setup, build_core
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError
@@ -88,6 +88,7 @@ def _core(
         scale=config.scale,
         protocol=setup.protocol,
         enhancer=enhancer,
+        initial=setup.core.initial or BICUBIC,
         num_steps=config.steps[-1],
         border=config.border,
         action_stride=stride or 1,

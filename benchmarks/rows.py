@@ -26,6 +26,7 @@ NONE = Estimate(math.nan, math.nan)
 NOTES = {
     "psnr_ci": "half width of the 95 % interval over images; so are the other *_ci",
     "psnr_auc": "mean of the PSNR after 1 to `steps` patches",
+    "psnr_minus_start": "paired, against the face before the first patch",
     "psnr_minus_even": "paired over the images that both have; so is psnr_auc_minus_even",
     "oracle_share": "(agent - random) / (oracle - random), all three on the oracle's images",
     "psnr_oracle_images": "the agent's PSNR on the oracle's images",
@@ -60,6 +61,7 @@ def _row(
 ) -> dict[str, Any]:
     psnr = mean_ci(own.psnr[:, step])
     area = mean_ci(area_under_curve(own.psnr[:, : step + 1]))
+    gained = mean_ci(own.psnr[:, step] - own.psnr[:, 0])
     even = measured.get("even") if name != "even" else None
     minus_even = _paired(own, even, lambda who: who.psnr[:, step])
     area_minus_even = _paired(own, even, lambda who: area_under_curve(who.psnr[:, : step + 1]))
@@ -72,6 +74,8 @@ def _row(
         "images": len(own),
         "psnr": psnr.value,
         "psnr_ci": psnr.half_width,
+        "psnr_minus_start": gained.value,
+        "psnr_minus_start_ci": gained.half_width,
         "psnr_minus_even": minus_even.value,
         "psnr_minus_even_ci": minus_even.half_width,
         "psnr_auc": area.value,

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from facehall_env.build import BICUBIC
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
 
@@ -71,7 +72,7 @@ def summary(rows: Sequence[Row], title: str) -> Table:
         fewer = f" (first {last['images']})" if last["images"] < images else ""
         lines.append(
             [
-                name + fewer,
+                _label(last) + fewer,
                 *(decibels(own[step]["psnr"]) for step in steps),
                 decibels(last["psnr_auc"]),
                 *(share(own[step]["oracle_share"]) for step in ends),
@@ -95,6 +96,7 @@ def detail(rows: Sequence[Row], title: str) -> Table:
         "T",
         "images",
         "PSNR",
+        "minus start",
         "minus even",
         "area",
         "area minus even",
@@ -106,10 +108,11 @@ def detail(rows: Sequence[Row], title: str) -> Table:
     ordered = sorted(rows, key=lambda row: int(row["steps"]))
     lines = [
         [
-            row["agent"],
+            _label(row),
             str(row["steps"]),
             str(row["images"]),
             decibels(row["psnr"], row["psnr_ci"]),
+            decibels(row["psnr_minus_start"], row["psnr_minus_start_ci"], signed=True),
             decibels(row["psnr_minus_even"], row["psnr_minus_even_ci"], signed=True),
             decibels(row["psnr_auc"], row["psnr_auc_ci"]),
             decibels(row["psnr_auc_minus_even"], row["psnr_auc_minus_even_ci"], signed=True),
@@ -193,8 +196,10 @@ def check_markers(path: Path) -> str:
 
 def _summary_caption(rows: Sequence[Row], images: int, steps: int) -> str:
     row = rows[0]
+    started = "" if row.get("initial", BICUBIC) == BICUBIC else f" from faces restored by {row['initial']}"
     text = (
-        f"PSNR in dB after T patches ({row['enhancer']}, {row['dataset']} {row['scale']}x, "
+        f"PSNR in dB after T patches ({row['enhancer']}{started}, {row['dataset']} "
+        f"{row['scale']}x, "
         f"protocol {row['protocol']}, {images} test images); area: mean after 1 to {steps} patches"
     )
     tried = next((row["oracle_images"] for row in rows if row["oracle_images"]), 0)
@@ -202,6 +207,12 @@ def _summary_caption(rows: Sequence[Row], images: int, steps: int) -> str:
         on_them = "" if tried == images else f", on the first {tried} images"
         text += f"; share: of the gap between random and the greedy oracle{on_them}"
     return text + "."
+
+
+def _label(row: Row) -> str:
+    """The agent's name; for the starting image, what it is."""
+    restored = row["agent"] == BICUBIC and row.get("initial", BICUBIC) != BICUBIC
+    return "start" if restored else str(row["agent"])
 
 
 def _detail_caption(rows: Sequence[Row]) -> str:

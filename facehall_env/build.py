@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,10 @@ from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.patches import Border
 from facehall_env.rewards import Reward
+
+
+BICUBIC = "bicubic"
+"""Episodes start from the up-sampled face itself."""
 
 
 class Setup(NamedTuple):
@@ -47,6 +52,7 @@ def build_core(
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
     validate: bool = True,
+    initial: str | os.PathLike[str] | Enhancer = BICUBIC,
 ) -> Setup:
     """Builds the process that the settings of an environment describe.
 
@@ -67,6 +73,10 @@ def build_core(
         precision: ``"fp32"`` or ``"bf16"``.
         validate: Whether to check actions and the enhancer's output at every step, for which a
             GPU is waited for.
+        initial: What episodes start from: ``"bicubic"``, the face as the protocol enlarges it, or
+            what a network that restores whole faces makes of it: a name out of
+            `enhancers.available()`, with the weights that come with the project, a file with
+            weights, or an enhancer.
 
     Returns:
         Dataset, protocol and core.
@@ -100,12 +110,36 @@ def build_core(
         device=place,
         precision=precision,
         validate=validate,
+        initial=load_initial(initial, scale, faces.name),
     )
     return Setup(
         dataset=faces,
         protocol=protocol if isinstance(protocol, Protocol) else data.protocols.get(protocol),
         core=core,
     )
+
+
+def load_initial(
+    initial: str | os.PathLike[str] | Enhancer, scale: int, dataset: str | None = None
+) -> Enhancer | None:
+    """The network from whose result episodes start; None for ``"bicubic"``.
+
+    Args:
+        initial: See :func:`build_core`.
+        scale: Factor between the low and the high resolution.
+        dataset: What weights that come with the project should be trained on.
+
+    Raises:
+        UnknownNameError: If it is neither a file nor the name of an enhancer.
+        WeightsError: If there are no such weights, or they are made for something else.
+    """
+    if isinstance(initial, Enhancer):
+        return initial
+    if initial == BICUBIC:
+        return None
+    if Path(initial).is_file() or Path(initial).suffix == ".safetensors":
+        return enhancers.load(initial)
+    return enhancers.make(str(initial), scale=scale, weights="auto", dataset=dataset)
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -33,7 +33,7 @@ class CoreState:
         image: (N, 3, H, W) the current faces I_t, in [0, 1].
         hr: (N, 3, H, W) the truth.
         lr: (N, 3, H / scale, W / scale) the low-resolution faces.
-        initial: (N, 3, H, W) the up-sampled faces I_0.
+        initial: (N, 3, H, W) the faces I_0 that the episodes started from.
         restored: (N, 3, H, W) what a one-shot enhancer made of ``initial``; else None.
         actions: (N, T) int64, the actions so far; -1 where none was taken yet.
         location: (N, 2) int64, centre (y, x) of the last patch; -1 before the first.
@@ -108,6 +108,8 @@ class HallucinationCore:
             processors without bfloat16 arithmetic only its weights are rounded.
         validate: Check actions, episode ends and the enhancer's output at every step. The checks
             wait for the device once a step; switch them off for the last bit of GPU throughput.
+        initial: A network that restores whole faces, from whose result the episodes start, or
+            None to start from the up-sampled low-resolution face.
 
     >>> import torch
     >>> from facehall_env import enhancers
@@ -135,6 +137,7 @@ class HallucinationCore:
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
         validate: bool = True,
+        initial: Enhancer | None = None,
     ) -> None:
         if not isinstance(enhancer, Enhancer):
             raise ConfigurationError(
@@ -156,6 +159,7 @@ class HallucinationCore:
         self.reward = rewards.make(reward)
         self.validate = validate
         self.enhancer = self._prepare(enhancer)
+        self.initial = None if initial is None else self._starts_from(initial)
 
     @property
     def scale(self) -> int:
@@ -183,6 +187,14 @@ class HallucinationCore:
         if state is None or rows is None:
             return fresh
         return state.replace_rows(rows.to(self.device), fresh)
+
+    @torch.no_grad()
+    def begin(self, faces: Faces) -> Faces:
+        """The faces on the device, as episodes start with them: ``initial`` is I_0."""
+        faces = faces.to(self.device)
+        if self.initial is None:
+            return faces
+        return faces._replace(initial=restore_whole(self.initial, faces).clamp(0, 1))
 
     @torch.no_grad()
     def step(self, state: CoreState, action: Tensor) -> tuple[CoreState, Tensor, Tensor]:
@@ -282,6 +294,7 @@ class HallucinationCore:
 
     def _fresh(self, faces: Faces) -> CoreState:
         faces = faces.to(self.device)
+        given, faces = faces, self.begin(faces)
         height, width = self.geometry.image_size
         number = len(faces.hr)
         for name, tensor in (("hr", faces.hr), ("initial", faces.initial)):
@@ -292,7 +305,7 @@ class HallucinationCore:
                 )
         restored = None
         if isinstance(self.enhancer, OneShot):
-            restored = self.enhancer.restore(faces.initial, faces.lr)
+            restored = self.enhancer.restore(given.initial, given.lr)
         return CoreState(
             image=faces.initial,
             hr=faces.hr,
@@ -327,6 +340,16 @@ class HallucinationCore:
     def _outside(self, action: Tensor) -> Tensor:
         return (action < 0) | (action >= self.geometry.num_locations)
 
+    def _starts_from(self, initial: Enhancer) -> Enhancer:
+        """The network that episodes start from, if it is one of whole faces and this scale."""
+        initial.whole_face()  # Raises a clear error for networks that cannot.
+        if initial.scale != self.scale:
+            raise ConfigurationError(
+                f"The initial faces come from a network for scale {initial.scale}, but the "
+                f"enhancer's is {self.scale}: give both the same."
+            )
+        return self._prepare(initial)
+
     def _prepare(self, enhancer: Enhancer) -> Enhancer:
         if self.precision == "bf16":
             enhancer = copy.deepcopy(enhancer).bfloat16()
@@ -339,6 +362,14 @@ class HallucinationCore:
                     memory_format=torch.channels_last
                 )
         return enhancer.to(self.device).eval()
+
+
+def restore_whole(enhancer: Enhancer, faces: Faces) -> Tensor:
+    """Whole faces (N, 3, H, W), restored in one go, not clamped."""
+    if isinstance(enhancer, OneShot):
+        return enhancer.restore(faces.initial, faces.lr)
+    restored: Tensor = enhancer.whole_face()(faces.initial)
+    return restored
 
 
 def cpu_has_bfloat16() -> bool:

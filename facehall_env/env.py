@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from facehall_env.build import build_core
+from facehall_env.build import BICUBIC, build_core
 from facehall_env.core import CoreState, HallucinationCore, Precision
 from facehall_env.data import FaceDataset, Protocol
 from facehall_env.enhancers import Enhancer
@@ -123,6 +123,9 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         device: Where everything is computed: ``"cpu"``, ``"cuda"``, ...
         precision: ``"fp32"``, or ``"bf16"`` for an enhancer with weights in bfloat16.
         validate: Whether to check actions and the enhancer's output at every step.
+        initial: What episodes start from: ``"bicubic"``, the face as the protocol enlarges it, or
+            what a network makes of it that restores whole faces: a name, for the weights that come
+            with the project, a file, or an `Enhancer`.
         render_mode: ``"rgb_array"``: `render` returns the low-resolution face, the current one
             and the truth side by side, the newest patch in red and the earlier ones in dashed
             blue; ``"human"``: a window shows that after each step.
@@ -174,6 +177,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
         validate: bool = True,
+        initial: str | os.PathLike[str] | Enhancer = BICUBIC,
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -197,6 +201,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
             device=device,
             precision=precision,
             validate=validate,
+            initial=initial,
         )
         self._episodes = EpisodeBatch(setup, 1, observation)
         self.observation_space = observation_space(setup.core, self._episodes.keys)  # type: ignore[assignment]

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from facehall_env import data, enhancers, patches
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
+from facehall_env.build import BICUBIC, load_initial
 from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, EnhancerError
@@ -52,6 +53,9 @@ class TrainEnhancerConfig:
     """Factor between low and high resolution."""
     protocol: str = "bicubic"
     """How the low resolution is made."""
+    initial: str = BICUBIC
+    """What the faces start from: bicubic, or the result of a network that restores whole faces, by
+    its name or the file of its weights."""
     fresh_steps: int = 4000
     """Updates of the first stage, on untouched faces."""
     fresh_batch: int = 8
@@ -152,6 +156,7 @@ class EnhancerTrainer:
             border=config.border,
             reward="delta_mse",
             device=config.device,
+            initial=load_initial(config.initial, config.scale, config.dataset),
         )
         self.pool = FacePool(
             data.make(config.dataset, split="train"),
@@ -277,7 +282,8 @@ class EnhancerTrainer:
         index, flip = (self.team.own(drawn) for drawn in self._draw(config.fresh_batch))
         faces = self.pool.faces(index, flip).to(self.core.device)
         if config.fresh_on == "faces":
-            restored = self.enhancer.whole_face()(self._partly_restored(faces.initial))
+            initial = self.core.begin(faces).initial
+            restored = self.enhancer.whole_face()(self._partly_restored(initial))
             everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
             return self._descend(self._mean_loss(restored, faces.hr, everywhere))
         state = self.core.reset(faces)

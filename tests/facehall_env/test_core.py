@@ -267,3 +267,45 @@ def test_a_gpu_gives_what_the_cpu_gives() -> None:
         states.append(state)
     torch.testing.assert_close(states[0].image, states[1].image.cpu(), atol=1e-5, rtol=0)
     torch.testing.assert_close(states[0].mse, states[1].mse.cpu(), atol=1e-7, rtol=0)
+
+
+class Halfway(nn.Module):
+    """Moves each pixel half of the way to 0.5."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image + 0.5) / 2
+
+
+def test_episodes_start_from_what_another_network_restored() -> None:
+    given_ = faces(3)
+    core = make_core(initial=OneShot(Halfway(), scale=2, patch_size=(5, 4)))
+
+    state = core.reset(given_)
+
+    expected = (given_.initial + 0.5) / 2
+    torch.testing.assert_close(state.image, expected)
+    torch.testing.assert_close(state.initial, expected)
+    torch.testing.assert_close(state.mse, mean_squared_error(expected, given_.hr))
+    again = core.reset(faces(1, seed=5), state, torch.tensor([1]))
+    torch.testing.assert_close(again.image[1], (faces(1, seed=5).initial[0] + 0.5) / 2)
+    assert torch.equal(again.image[[0, 2]], state.image[[0, 2]])
+
+
+def test_a_one_shot_enhancer_still_restores_the_enlarged_face() -> None:
+    """Of faces that start from another network's result it pastes pieces of its own."""
+    given_ = faces(2)
+    own = OneShot(Halfway(), scale=2, patch_size=(5, 4))
+    start = OneShot(nn.Identity(), scale=2, takes="lr")
+    start.network = nn.Upsample(scale_factor=2)
+
+    state = make_core(enhancer=own, initial=start).reset(given_)
+
+    torch.testing.assert_close(state.image, nn.Upsample(scale_factor=2)(given_.lr))
+    torch.testing.assert_close(state.restored, (given_.initial + 0.5) / 2)
+
+
+def test_initial_networks_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="for scale 4, but the enhancer's is 2"):
+        make_core(initial=OneShot(Halfway(), scale=4))
+    with pytest.raises(ConfigurationError, match="works on patches of"):
+        make_core(initial=Wobble())
