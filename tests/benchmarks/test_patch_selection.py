@@ -95,6 +95,11 @@ def test_rows_are_those_of_episodes_played_by_hand(results: Results, faces: Face
             assert row["psnr_ci"] == pytest.approx(half_width(curve[:, step], quantile), rel=1e-4)
             assert row["psnr_auc"] == pytest.approx(area.mean(), abs=1e-5)
             assert row["psnr_auc_ci"] == pytest.approx(half_width(area, quantile), rel=1e-4)
+            won = curve[:, step] - curve[:, 0]
+            assert row["psnr_minus_start"] == pytest.approx(won.mean(), abs=1e-5)
+            assert row["psnr_minus_start_ci"] == pytest.approx(
+                half_width(won, quantile), rel=1e-3, abs=1e-6
+            )
             if name == "even":
                 assert math.isnan(row["psnr_minus_even"])
                 continue
