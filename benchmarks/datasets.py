@@ -1,4 +1,4 @@
-"""``facehall data``: which datasets there are, and whether their images can be read."""
+"""``facehall data``: which datasets there are, whether they can be read, and preparing them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from facehall_env import data
 from facehall_env.benchmarks.tables import Table, terminal
 from facehall_env.data import FaceDataset
 from facehall_env.data.base import Split
+from facehall_env.data.prepare import REPORT, PrepareConfig, prepare
 from facehall_env.errors import DatasetError
 
 
@@ -64,6 +65,16 @@ def check(config: CheckConfig, console: Console | None = None) -> None:
     )
 
 
+def prepare_faces(config: PrepareConfig, console: Console | None = None) -> None:
+    """Cuts the faces out of a folder of photographs and prints what became of them.
+
+    Raises:
+        FacehallError: As `facehall_env.data.prepare.prepare` does.
+    """
+    report = prepare(config)
+    (console or terminal()).print(f"{report.summary()} Details: {config.out / REPORT}")
+
+
 def _problem(dataset: FaceDataset, index: int) -> DatasetError | None:
     try:
         shape = dataset[index].shape
@@ -80,7 +91,11 @@ def _whereabouts(name: str) -> str:
     if name == "lfw":
         found = data.lfw.find()
         return f"in {found}" if found else "not on this machine; the first use fetches 232 MiB"
-    if name == "folder":
+    if name in data.LAYOUTS:
+        layout = data.LAYOUTS[name]
+        found = layout.find()
+        return f"in {found}" if found else f"not here; put {layout.title} into FACEHALL_DATA/{name}"
+    if name in ("folder", "identities"):
         root = os.environ.get("FACEHALL_DATA")
         return f"FACEHALL_DATA={root}" if root else "any folder: set FACEHALL_DATA to it"
     return "from another package"

@@ -13,22 +13,50 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from facehall_env.data import folder, lfw, protocols, synthetic
-from facehall_env.data.base import DATASETS, FaceDataset, Split, check_split
+from facehall_env.data import (
+    bioid,
+    celeba,
+    ffhq,
+    folder,
+    helen,
+    identities,
+    lfw,
+    protocols,
+    scface,
+    synthetic,
+)
+from facehall_env.data.base import DATASETS, FaceDataset, Identified, Split, check_split
+from facehall_env.data.bioid import BioID
+from facehall_env.data.celeba import CelebA
 from facehall_env.data.faces import Faces
+from facehall_env.data.ffhq import FFHQ
 from facehall_env.data.folder import ImageFolder
+from facehall_env.data.helen import Helen
+from facehall_env.data.identities import YTF, IdentityFolder
+from facehall_env.data.layout import Layout
 from facehall_env.data.lfw import LFW
 from facehall_env.data.protocols import Protocol
+from facehall_env.data.scface import SCface
 from facehall_env.data.synthetic import SyntheticFaces
 from facehall_env.errors import ConfigurationError
 
 __all__ = [
     "DATASETS",
+    "FFHQ",
+    "LAYOUTS",
     "LFW",
+    "YTF",
+    "BioID",
+    "CelebA",
     "FaceDataset",
     "Faces",
+    "Helen",
+    "Identified",
+    "IdentityFolder",
     "ImageFolder",
+    "Layout",
     "Protocol",
+    "SCface",
     "Split",
     "SyntheticFaces",
     "available",
@@ -39,6 +67,19 @@ __all__ = [
     "protocols",
     "synthetic",
 ]
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        bioid.LAYOUT,
+        celeba.LAYOUT,
+        ffhq.LAYOUT,
+        helen.LAYOUT,
+        identities.YTF_LAYOUT,
+        scface.LAYOUT,
+    )
+}
+"""How the folders look that users bring of the datasets that cannot be fetched, by name."""
 
 
 def available() -> list[str]:

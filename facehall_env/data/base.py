@@ -75,6 +75,25 @@ class FaceDataset(ABC):
         return f"<{self.name} {self.split}: {len(self)} faces of {height}x{width}>"
 
 
+class Identified(ABC):
+    """Mixed into a dataset that knows who is on its images.
+
+    Attributes:
+        people: Sorted names of all people in the split; empty if the dataset came without them.
+    """
+
+    people: tuple[str, ...]
+
+    @abstractmethod
+    def identity(self, index: int) -> str:
+        """Who is on face number ``index``: one of `people`.
+
+        Raises:
+            IndexError: If there is no such face.
+            DatasetError: If the dataset came without identities.
+        """
+
+
 DATASETS: Registry[FaceDataset] = Registry("dataset", "facehall_env.datasets")
 """Datasets by name. Other packages join by the entry point group ``facehall_env.datasets``."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,32 @@ SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 """Lower-case suffixes of the files that count as images."""
+
+Crop = Literal["fit", "centre", "stretch"]
+"""How an image is brought to a size; see `cut`."""
+
+
+def images_below(root: Path, recursive: bool = True) -> list[str]:
+    """The image files of a directory, hidden ones left out.
+
+    Args:
+        root: The directory.
+        recursive: Whether its sub-directories count.
+
+    Returns:
+        Their paths below ``root`` with forward slashes, sorted.
+    """
+    keys = []
+    for place, folders, files in os.walk(root):
+        if not recursive:
+            folders.clear()
+        below = Path(place).relative_to(root)
+        keys += [
+            (below / file).as_posix()
+            for file in files
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
+        ]
+    return sorted(keys)
 
 
 def read_image(path: Path | str) -> ImageArray:
@@ -126,3 +154,59 @@ def resize_to_cover(image: ImageArray, size: tuple[int, int]) -> ImageArray:
         picture = Image.fromarray(image).resize(target, Image.Resampling.BICUBIC)
         image = np.asarray(picture, dtype=np.uint8)
     return centre_crop(image, size)
+
+
+def stretch(image: ImageArray, size: tuple[int, int]) -> ImageArray:
+    """Resize (antialiased bicubic) to exactly ``size``, whatever becomes of the proportions.
+
+    Args:
+        image: (H, W, 3).
+        size: Rows and columns of the result.
+
+    Returns:
+        uint8 array of that size.
+    """
+    if image.shape[:2] == size:
+        return image
+    picture = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.array(picture, dtype=np.uint8)
+
+
+def check_crop(crop: str) -> Crop:
+    """The rule itself, if there is one of that name.
+
+    Raises:
+        ConfigurationError: Otherwise.
+    """
+    if crop not in _RULES:
+        raise ConfigurationError(
+            f"crop must be {', '.join(map(repr, _RULES))}, got {crop!r}: use one of these."
+        )
+    return crop
+
+
+def cut(image: ImageArray, size: tuple[int, int], crop: Crop, name: str = "image") -> ImageArray:
+    """Bring an image to a size.
+
+    Args:
+        image: (H, W, 3).
+        size: Rows and columns of the result.
+        crop: ``"fit"`` is `resize_to_cover`, ``"centre"`` is `centre_crop`, ``"stretch"`` is
+            `stretch`.
+        name: What an error calls the image.
+
+    Raises:
+        DatasetError: If the image is smaller than a centre crop.
+
+    Example:
+        >>> cut(np.zeros((218, 178, 3), np.uint8), (216, 176), "stretch").shape
+        (216, 176, 3)
+    """
+    return _RULES[crop](image, size, name)
+
+
+_RULES: dict[Crop, Callable[[ImageArray, tuple[int, int], str], ImageArray]] = {
+    "fit": lambda image, size, name: resize_to_cover(image, size),
+    "centre": centre_crop,
+    "stretch": lambda image, size, name: stretch(image, size),
+}

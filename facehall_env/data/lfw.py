@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facehall_env.data.base import DATASETS, FaceDataset, check_split
+from facehall_env.data.base import DATASETS, FaceDataset, Identified, check_split
 from facehall_env.data.download import Archive, fetch, unpack
 from facehall_env.data.images import ImageArray, as_size, centre_crop, read_image
+from facehall_env.data.layout import search_places
 from facehall_env.errors import DatasetError
 from facehall_env.files import cache_dir
 
@@ -56,7 +57,7 @@ _IMAGE_NAME = re.compile(r"(?P<person>.+)_\d{4}\.jpg")
 
 
 @DATASETS.register("lfw")
-class LFW(FaceDataset):
+class LFW(FaceDataset, Identified):
     """Labeled Faces in the Wild, the central 128x128 of every photograph.
 
     The official split needs the complete folder. With a part of it, ``split="all"`` works, and
@@ -109,6 +110,10 @@ class LFW(FaceDataset):
         file = self._files[self.checked(index)]
         return f"{file[: -len('_0001.jpg')]}/{file}"
 
+    def identity(self, index: int) -> str:
+        """The person's name, as the folder has it."""
+        return self.key(index).partition("/")[0]
+
 
 def find(root: Path | None = None) -> Path | None:
     """The folder of people, if one of the releases is on this machine.
@@ -116,7 +121,7 @@ def find(root: Path | None = None) -> Path | None:
     Args:
         root: Where to look; by default ``FACEHALL_DATA`` and then the user's cache.
     """
-    for place in _places(root):
+    for place in search_places("lfw", root):
         for folder in _candidates(place):
             if _holds_people(folder):
                 return folder
@@ -132,14 +137,6 @@ def official_split() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     packed = resources.files("facehall_env.data").joinpath("lfw_split.bin").read_bytes()
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=NUM_PEOPLE)
     return bits.astype(np.bool_)
-
-
-def _places(root: Path | None) -> list[Path]:
-    if root is not None:
-        return [root]
-    given = os.environ.get("FACEHALL_DATA")
-    given_places = [Path(given).expanduser()] if given else []
-    return [*given_places, cache_dir() / "lfw"]
 
 
 def _candidates(place: Path) -> Iterator[Path]:
@@ -160,12 +157,12 @@ def _obtain(root: Path | None, download: bool) -> Path:
     found = find(root)
     if found is not None:
         return found
-    for place in _places(root):
+    for place in search_places("lfw", root):
         for archive in (place / name for name in ARCHIVES):
             if archive.is_file():
                 return _unpacked(archive)
     if root is not None or not download:
-        looked = ", ".join(str(place) for place in _places(root))
+        looked = ", ".join(str(place) for place in search_places("lfw", root))
         raise DatasetError(f"No LFW images below {looked}: {_ADVICE}.")
     try:
         return _unpacked(fetch(FUNNELED, cache_dir() / "lfw"))
