@@ -8,14 +8,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.data import Faces
+from facehall_env.enhancers import OneShot
 from facehall_env.files import atomic_path
 from facehall_env.observations import to_uint8
-from facehall_env.rendering import Episode, Picture, draw_frame, filmstrip, save_gif
+from facehall_env.rendering import (
+    Episode,
+    Panel,
+    Picture,
+    draw_frame,
+    filmstrip,
+    save_gif,
+    side_by_side,
+)
 
 COLOURS = {
     "random": "#999999",
@@ -182,3 +193,49 @@ def _corners(core: HallucinationCore, state: CoreState) -> list[list[tuple[int, 
     """First row and column of each face's patches."""
     corners = [core.geometry.top_left(actions) for actions in state.actions]
     return [[(top, left) for top, left in face.tolist()] for face in corners]
+
+
+@torch.no_grad()
+def save_attention(network: OneShot, faces: Faces, path: str | os.PathLike[str]) -> None:
+    """Draws where a network looks (SPARNet, Fig. 6 and 9): a row for each face.
+
+    Each map is drawn from black, its least value on all these faces, to yellow, its largest; both
+    stand below it.
+
+    Args:
+        network: One whose ``network.attention_maps(image)`` gives (N, 1, h, w) by name.
+        faces: N faces, on its device.
+        path: PNG file to write.
+    """
+    maps: Mapping[str, Tensor] = network.network.attention_maps(  # type: ignore[operator]
+        faces.lr if network.takes == "lr" else faces.initial
+    )
+    columns = {"input": (_pictures(faces.initial), "")}
+    for name, attention in maps.items():
+        columns[name] = _coloured(attention, faces.hr.shape[2:])
+    restored = network.restore(faces.initial, faces.lr).clamp(0, 1)
+    columns |= {"restored": (_pictures(restored), ""), "truth": (_pictures(faces.hr), "")}
+    last = len(faces.hr) - 1
+    rows = [
+        side_by_side(
+            [
+                Panel(pictures[row], "" if row else name, footer if row == last else "")
+                for name, (pictures, footer) in columns.items()
+            ],
+            gap=6,
+        )
+        for row in range(len(faces.hr))
+    ]
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.concatenate(rows)).save(temporary, format="PNG")
+
+
+def _coloured(attention: Tensor, size: Sequence[int]) -> tuple[list[Picture], str]:
+    """Maps (N, 1, h, w) as pictures of some size, and the range that their colours stand for."""
+    from matplotlib import colormaps
+
+    low, high = attention.min().item(), attention.max().item()
+    large = functional.interpolate(attention.float(), size=tuple(size), mode="nearest")
+    shares = (large[:, 0] - low) / max(high - low, 1e-12)
+    colours = colormaps["inferno"](shares.cpu().numpy(), bytes=True)
+    return list(colours[..., :3]), f"{low:.2f} to {high:.2f}"
