@@ -196,7 +196,11 @@ def check_markers(path: Path) -> str:
 
 def _summary_caption(rows: Sequence[Row], images: int, steps: int) -> str:
     row = rows[0]
-    started = "" if row.get("initial", BICUBIC) == BICUBIC else f" from faces restored by {row['initial']}"
+    started = (
+        ""
+        if row.get("initial", BICUBIC) == BICUBIC
+        else f" from faces restored by {row['initial']}"
+    )
     text = (
         f"PSNR in dB after T patches ({row['enhancer']}{started}, {row['dataset']} "
         f"{row['scale']}x, "

@@ -17,7 +17,6 @@ from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.patches import Border
 from facehall_env.rewards import Reward
 
-
 BICUBIC = "bicubic"
 """Episodes start from the up-sampled face itself."""
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facehall_env import data, enhancers, patches
-from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
 from facehall_env.build import BICUBIC, load_initial
+from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
 from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, EnhancerError
