@@ -80,6 +80,20 @@ def train_enhancer(invocation: Invocation) -> None:
     _written(train_enhancer(invocation.parse(TrainEnhancerConfig)))
 
 
+def train_sr(invocation: Invocation) -> None:
+    """Train a network that restores whole faces, by default as its paper trains it."""
+    from facehall_env.training.sr import TrainSRConfig, train_sr
+
+    _written(train_sr(invocation.parse(TrainSRConfig)))
+
+
+def train_sparnet_hd(invocation: Invocation) -> None:
+    """Train SPARNetHD on faces of 512 pixels: a generator against discriminators."""
+    from facehall_env.training.sparnet_hd import TrainSPARNetHDConfig, train_sparnet_hd
+
+    _written(train_sparnet_hd(invocation.parse(TrainSPARNetHDConfig)))
+
+
 def train_agent(invocation: Invocation) -> None:
     """Train a policy that chooses the patches; with --joint the enhancer, too.
 
@@ -150,6 +164,13 @@ def bench_patch_selection(invocation: Invocation) -> None:
     run(invocation.parse(PatchSelectionConfig), invocation.line)
 
 
+def bench_sr(invocation: Invocation) -> None:
+    """Compare networks that restore whole faces: quality, parameters, GMACs, time and memory."""
+    from facehall_env.benchmarks.sr import SRBenchConfig, run
+
+    run(invocation.parse(SRBenchConfig), invocation.line)
+
+
 def bench_throughput(invocation: Invocation) -> None:
     """Measure how fast the environments step and the networks restore, as ratios of one run."""
     from facehall_env.benchmarks.throughput import ThroughputConfig, run
@@ -162,6 +183,13 @@ def bench_profile(invocation: Invocation) -> None:
     from facehall_env.benchmarks.profiling import ProfileConfig, run
 
     run(invocation.parse(ProfileConfig), invocation.line)
+
+
+def bench_network(invocation: Invocation) -> None:
+    """Measure what a whole-face network costs beside its convolutions, as a ratio of one run."""
+    from facehall_env.benchmarks.network_speed import NetworkSpeedConfig, run
+
+    run(invocation.parse(NetworkSpeedConfig), invocation.line)
 
 
 def data_list(invocation: Invocation) -> None:
@@ -179,6 +207,14 @@ def data_check(invocation: Invocation) -> None:
     check(invocation.parse(CheckConfig))
 
 
+def data_prepare(invocation: Invocation) -> None:
+    """Detect the faces on a folder of photographs, cut them out and resize them."""
+    from facehall_env.benchmarks.datasets import prepare_faces
+    from facehall_env.data.prepare import PrepareConfig
+
+    prepare_faces(invocation.parse(PrepareConfig))
+
+
 @dataclass(frozen=True)
 class Group:
     """Commands under one word."""
@@ -193,17 +229,28 @@ COMMANDS = Group(
         "demo": demo,
         "train": Group(
             "Train an enhancer or an agent.",
-            {"enhancer": train_enhancer, "agent": train_agent, "static": train_static},
+            {
+                "enhancer": train_enhancer,
+                "sr": train_sr,
+                "sparnet-hd": train_sparnet_hd,
+                "agent": train_agent,
+                "static": train_static,
+            },
         ),
         "bench": Group(
             "Run a benchmark: a table on the terminal, results on disk.",
             {
                 "patch-selection": bench_patch_selection,
+                "sr": bench_sr,
                 "throughput": bench_throughput,
                 "profile": bench_profile,
+                "network": bench_network,
             },
         ),
-        "data": Group("Look after the datasets.", {"list": data_list, "check": data_check}),
+        "data": Group(
+            "Look after the datasets.",
+            {"list": data_list, "check": data_check, "prepare": data_prepare},
+        ),
     },
 )
 

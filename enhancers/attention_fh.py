@@ -22,6 +22,35 @@ CONTEXT_LEARNING_RATE = 0.01
 Convolution = Literal["direct", "fourier"]
 
 
+def convolution_stack(inputs: int, convolution: Convolution = "direct") -> nn.Sequential:
+    """The paper's eight convolutions, from ``inputs`` channels to a residual of three.
+
+    Args:
+        inputs: Channels of what they are given.
+        convolution: How the large kernels are computed; see `AttentionFH`.
+
+    Raises:
+        ConfigurationError: If there is no such ``convolution``.
+    """
+    if convolution not in get_args(Convolution):
+        raise ConfigurationError(
+            f"convolution={convolution!r} is unknown: use one of {get_args(Convolution)}."
+        )
+    layers: list[nn.Conv2d] = []
+    for kernel, outputs in zip(KERNELS, CHANNELS, strict=True):
+        if convolution == "fourier" and kernel >= LARGE_KERNEL:
+            layers.append(FourierConv2d(inputs, outputs, kernel))
+        else:
+            layers.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
+        inputs = outputs
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # every layer has a bias
+    nn.init.zeros_(layers[-1].weight)
+    modules = [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]
+    return nn.Sequential(*modules[:-1])
+
+
 @ENHANCERS.register("attention_fh")
 class AttentionFH(Enhancer):
     """Eight convolutions on the patch and a context map from the whole face.
@@ -51,10 +80,6 @@ class AttentionFH(Enhancer):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
-        if convolution not in get_args(Convolution):
-            raise ConfigurationError(
-                f"convolution={convolution!r} is unknown: use one of {get_args(Convolution)}."
-            )
         super().__init__(scale, patch_size, image_size=tuple(image_size), convolution=convolution)
         height, width = self.patch_size
         self.context = nn.Sequential(
@@ -64,26 +89,9 @@ class AttentionFH(Enhancer):
             nn.Linear(CONTEXT_HIDDEN, 3 * height * width),
             nn.Unflatten(1, (3, height, width)),
         )
-        layers: list[nn.Module] = []
-        inputs = 6
-        for kernel, outputs in zip(KERNELS, CHANNELS, strict=True):
-            if convolution == "fourier" and kernel >= LARGE_KERNEL:
-                layers.append(FourierConv2d(inputs, outputs, kernel))
-            else:
-                layers.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
-            layers.append(nn.ReLU(inplace=True))
-            inputs = outputs
-        self.convolutions = nn.Sequential(*layers[:-1])
-        self._initialise()
-
-    def _initialise(self) -> None:
-        for module in self.convolutions:
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # every layer has a bias
-        for last in (self.convolutions[-1], self.context[3]):
-            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.context[3].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.context[3].bias)  # type: ignore[arg-type]
+        self.convolutions = convolution_stack(6, convolution)
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """Patch plus predicted residual; see :meth:`Enhancer.forward`. Location is not used."""

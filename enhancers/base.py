@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.registry import Registry
 
 Takes = Literal["initial", "lr"]
+Loss = Literal["l1", "mse", "charbonnier"]
+Schedule = Literal["cosine", "step", "constant"]
+Augmentation = Literal["flip", "scale", "rotate"]
 PATCH_SIZE = (60, 45)
 """Height and width of the attended patch in the Attention-FH paper, section 3."""
 
@@ -70,6 +74,32 @@ class Enhancer(nn.Module, ABC):
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a network's paper or its authors' release trains it: a trainer's defaults.
+
+    Attributes:
+        loss: Pixel loss between the restored and the true face.
+        learning_rate: Of Adam, at the start.
+        betas: Of Adam.
+        batch: Faces per update.
+        schedule: How the learning rate falls: along a half ``"cosine"`` to nearly nothing, to
+            its half every ``step_updates`` updates (``"step"``), or not at all (``"constant"``).
+        step_updates: Updates between two steps of the ``"step"`` schedule.
+        augment: How the training faces are varied: ``"flip"`` mirrors half of them left to
+            right, ``"scale"`` resizes them by a random factor before cropping, ``"rotate"``
+            turns them by a random multiple of 90 degrees.
+    """
+
+    loss: Loss = "l1"
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    batch: int = 16
+    schedule: Schedule = "cosine"
+    step_updates: int = 50_000
+    augment: tuple[Augmentation, ...] = ("flip",)
+
+
 class OneShot(Enhancer):
     """A whole-face network as an enhancer: restores once, then hands out pieces.
 
@@ -87,6 +117,7 @@ class OneShot(Enhancer):
     Attributes:
         network: The network.
         takes: What it is given.
+        recipe: How its paper trains it, for every network of the class.
 
     >>> bicubic = OneShot(nn.Identity(), scale=4, patch_size=(2, 2))
     >>> face = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4) / 16
@@ -96,6 +127,7 @@ class OneShot(Enhancer):
     """
 
     name = "one_shot"
+    recipe: ClassVar[Recipe] = Recipe()
 
     def __init__(
         self,

@@ -28,13 +28,18 @@ def leaves(group: Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 OPTIONS = {
     "demo": "--out",
     "train enhancer": "--rollout-steps",
+    "train sr": "--model",
+    "train sparnet-hd": "--vgg19",
     "train agent": "--policy",
     "train static": "--faces",
     "bench patch-selection": "--oracle-limit",
+    "bench sr": "--relative-to",
     "bench throughput": "--num-envs",
     "bench profile": "--foresight",
+    "bench network": "--precisions",
     "data list": "--help",
     "data check": "--split",
+    "data prepare": "--margin",
 }
 
 

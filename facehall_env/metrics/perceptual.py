@@ -1,0 +1,380 @@
+"""Perceptual metrics on networks that the user brings: LPIPS, FID, and VGG features for losses.
+
+The networks are built here, in plain torch, with the names that torchvision gives their weights;
+the weights themselves are files that the user has (docs/perceptual.md): ``.safetensors``, or
+``.pth`` state dictionaries, which are read without unpickling anything but tensors.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from facehall_env.checkpoints import fill
+from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.metrics._inputs import check_images, check_pair
+
+Backbone = Literal["vgg16", "vgg19", "alexnet"]
+Layer = int | str | tuple[int, int, int, int]
+"""Channels of a 3x3 convolution, (channels, kernel, stride, padding) of another one, both with a
+ReLU behind them, or ``"M"``, maxima of 2x2, or ``"P"``, of 3x3 with stride 2."""
+
+PLANS: Mapping[Backbone, Sequence[Layer]] = {
+    "vgg16": (64, 64, "M", 128, 128, "M", *[256] * 3, "M", *[512] * 3, "M", *[512] * 3, "M"),
+    "vgg19": (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M"),
+    "alexnet": ((64, 11, 4, 2), "P", (192, 5, 1, 2), "P", 384, 256, 256, "P"),
+}
+"""Convolutional parts of the networks."""
+PERCEPTUAL_TAPS = (0, 2, 4, 8, 12)
+"""First convolution of each of VGG19's stages, counted from 0: relu1_1, relu2_1, ..., relu5_1."""
+LPIPS_TAPS: Mapping[Backbone, tuple[int, ...]] = {
+    "vgg16": (1, 3, 6, 9, 12),
+    "alexnet": (0, 1, 2, 3, 4),
+}
+"""Convolutions whose outputs LPIPS compares: the last of each stage, all of AlexNet."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Features(nn.Module):
+    """Outputs of some convolutions of a chain of convolutions, after their ReLU.
+
+    Args:
+        plan: Its layers.
+        taps: Numbers of the convolutions whose outputs are wanted, rising, from 0.
+
+    Its weights are named as in torchvision: ``features.0.weight``.
+
+    >>> tiny = Features((2, "M", 3), taps=(0, 1))
+    >>> [tuple(f.shape) for f in tiny(torch.rand(1, 3, 8, 8))]
+    [(1, 2, 8, 8), (1, 3, 4, 4)]
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, plan: Sequence[Layer], taps: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        ends: list[int] = []
+        channels = 3
+        for layer in plan:
+            if isinstance(layer, str):
+                layers.append(nn.MaxPool2d(2, 2) if layer == "M" else nn.MaxPool2d(3, 2))
+                continue
+            width, kernel, stride, padding = (layer, 3, 1, 1) if isinstance(layer, int) else layer
+            layers += [nn.Conv2d(channels, width, kernel, stride, padding), nn.ReLU()]
+            ends.append(len(layers) - 1)
+            channels = width
+        self.ends = [ends[tap] for tap in taps]
+        self.features = nn.Sequential(*layers[: self.ends[-1] + 1])
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of the outputs."""
+        convolutions = (self.features[end - 1] for end in self.ends)
+        return [int(layer.out_channels) for layer in convolutions]  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features of images (N, 3, H, W) in [0, 1], from the first convolution wanted on."""
+        x = (images - self.mean) / self.std
+        outputs = []
+        for number, layer in enumerate(self.features):
+            x = layer(x)
+            if number in self.ends:
+                outputs.append(x)
+        return outputs
+
+
+def vgg19(path: str | os.PathLike[str]) -> Features:
+    """VGG19 up to relu5_1, for the perceptual loss (eq. 11 of the SPARNet paper), frozen.
+
+    Args:
+        path: Its weights on ImageNet.
+
+    Raises:
+        WeightsError: If the file is missing, unreadable or of another network.
+    """
+    return _backbone("vgg19", path, PERCEPTUAL_TAPS)
+
+
+def _backbone(name: Backbone, path: str | os.PathLike[str], taps: Sequence[int]) -> Features:
+    network = Features(PLANS[name], taps)
+    fill_from_file(network, load_state(path, f"the weights of {name}"), path, name)
+    return network.requires_grad_(False).eval()
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual image patch similarity (Zhang et al., CVPR 2018, eq. 1); lower is better.
+
+    Features of both images are scaled to unit length in each pixel; their squared differences are
+    weighed by channel, averaged over the pixels and added up over the layers.
+
+    Args:
+        features: Where the features come from.
+        weights: Of the channels of each of its outputs, (C,) each, not negative.
+
+    >>> tiny = LPIPS(Features((2,), taps=(0,)), [torch.ones(2)])
+    >>> image = torch.rand(1, 3, 8, 8)
+    >>> tiny(image, image).tolist()
+    [0.0]
+    """
+
+    def __init__(self, features: Features, weights: Sequence[Tensor]) -> None:
+        super().__init__()
+        found, expected = [len(weight) for weight in weights], features.channels
+        if found != expected:
+            raise WeightsError(
+                f"The linear layers of LPIPS weigh {found} channels, the network has {expected}: "
+                "give those that were trained for this network."
+            )
+        self.features = features
+        for number, weight in enumerate(weights):
+            self.register_buffer(f"weight{number}", weight.float().clone())
+
+    @classmethod
+    def load(
+        cls,
+        backbone: str | os.PathLike[str] | None,
+        linear: str | os.PathLike[str] | None,
+        network: Literal["vgg16", "alexnet"] = "alexnet",
+    ) -> LPIPS:
+        """LPIPS from two files of weights.
+
+        Args:
+            backbone: Weights of the network on ImageNet.
+            linear: Weights of the channels, version 0.1, as in the authors' repository.
+            network: Which network; results of different ones cannot be compared.
+
+        Raises:
+            WeightsError: If a file is not given, missing, unreadable or of another network.
+        """
+        if network not in LPIPS_TAPS:
+            raise ConfigurationError(
+                f"network={network!r} is none of LPIPS: use one of {tuple(LPIPS_TAPS)}."
+            )
+        backbone = given_file(backbone, f"LPIPS needs the ImageNet weights of {network}")
+        linear = given_file(linear, f"LPIPS needs the weights of its linear layers for {network}")
+        features = _backbone(network, backbone, LPIPS_TAPS[network])
+        state = load_state(linear, "the linear layers of LPIPS")
+        names = [name for name in state if name.startswith("lin") and name.endswith("weight")]
+        # lin0.model.1.weight (1, C, 1, 1), lin1..., as the authors name them.
+        return cls(features, [state[name].flatten() for name in sorted(names)]).eval()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """The distance of each pair.
+
+        Args:
+            x: Float images (N, 3, H, W) in [0, 1], on the device of the network.
+            y: Images of the same shape.
+
+        Returns:
+            (N,), 0 for equal images.
+
+        Raises:
+            TypeError: An argument is not a float tensor.
+            ValueError: Shapes or devices differ, or values lie outside [0, 1].
+        """
+        check_pair(x, y, channels=(3,))
+        total = torch.zeros(len(x), device=x.device)
+        pairs = zip(self.features(x.float()), self.features(y.float()), strict=True)
+        for number, (a, b) in enumerate(pairs):
+            weight = getattr(self, f"weight{number}")[:, None, None]
+            difference = (_unit(a) - _unit(b)).square() * weight
+            total = total + difference.sum(1).mean((1, 2))
+        return total
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features (N, C, h, w) of length 1 in each pixel."""
+    return features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)
+
+
+class Gaussian:
+    """Mean and covariance of features that come batch by batch, in float64.
+
+    Args:
+        channels: Of the features.
+
+    >>> statistics = Gaussian(1)
+    >>> statistics.update(torch.tensor([[1.0], [2.0]]))
+    >>> statistics.update(torch.tensor([[3.0]]))
+    >>> statistics.mean.item(), statistics.covariance.item()
+    (2.0, 1.0)
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.number = 0
+        self._mean = torch.zeros(channels, dtype=torch.float64)
+        self._scatter = torch.zeros(channels, channels, dtype=torch.float64)
+
+    def update(self, features: Tensor) -> None:
+        """Adds features (N, C) to what has come so far."""
+        features = features.detach().double().cpu()
+        number, mean = len(features), features.mean(0)
+        total = self.number + number
+        shift = mean - self._mean
+        centred = features - mean
+        # Chan et al.: exact, and without the difference of two large sums.
+        self._scatter += centred.T @ centred
+        self._scatter += torch.outer(shift, shift) * (self.number * number / total)
+        self._mean += shift * (number / total)
+        self.number = total
+
+    @property
+    def mean(self) -> Tensor:
+        """(C,) float64."""
+        return self._mean.clone()
+
+    @property
+    def covariance(self) -> Tensor:
+        """(C, C) float64, with Bessel's correction.
+
+        Raises:
+            ConfigurationError: If fewer than two images have come.
+        """
+        if self.number < 2:
+            raise ConfigurationError(
+                f"{self.number} images have no covariance: give FID at least 2, or some thousands "
+                "for a number worth reading."
+            )
+        return self._scatter / (self.number - 1)
+
+
+def frechet_distance(first: Gaussian, second: Gaussian) -> float:
+    """Fréchet distance of two Gaussians (Heusel et al., NeurIPS 2017, eq. 6).
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). The trace of the root is the sum of the roots of
+    the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric where C1 C2 is not.
+
+    Raises:
+        ConfigurationError: If one of them has seen fewer than two images.
+    """
+    one, two = first.covariance, second.covariance
+    values, vectors = torch.linalg.eigh(one)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = root @ two @ root
+    # Singular covariances, of fewer images than features, leave tiny negative eigenvalues.
+    crossed = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    apart = (first.mean - second.mean).square().sum()
+    return float(apart + one.trace() + two.trace() - 2 * crossed)
+
+
+class FID:
+    """Fréchet inception distance between restored and real faces; lower is better.
+
+    Args:
+        features: Maps images (N, 3, H, W) in [0, 1] to features (N, C): `inception.load` for
+            numbers that can be compared with those of papers, or any other network.
+        channels: C.
+
+    >>> fid = FID(lambda images: images.mean((2, 3)), channels=3)
+    >>> faces = torch.rand(8, 3, 4, 4)
+    >>> fid.update(faces, real=True)
+    >>> fid.update(faces, real=False)
+    >>> abs(fid.compute()) < 1e-6
+    True
+    """
+
+    def __init__(self, features: Callable[[Tensor], Tensor], channels: int = 2048) -> None:
+        self.features = features
+        self.statistics = {True: Gaussian(channels), False: Gaussian(channels)}
+
+    @torch.no_grad()
+    def update(self, images: Tensor, *, real: bool) -> None:
+        """Adds images (N, 3, H, W) in [0, 1] to the real or to the restored ones.
+
+        Raises:
+            TypeError: If they are not a float tensor.
+            ValueError: If they are of another shape.
+        """
+        check_images("images", images, channels=(3,))
+        self.statistics[real].update(self.features(images))
+
+    def compute(self) -> float:
+        """The distance.
+
+        Raises:
+            ConfigurationError: If fewer than two images of one kind have come.
+        """
+        return frechet_distance(self.statistics[True], self.statistics[False])
+
+
+def load_state(path: str | os.PathLike[str], what: str) -> dict[str, Tensor]:
+    """The tensors of a file of weights by name; nothing but tensors is unpickled.
+
+    Args:
+        path: ``.safetensors``, or what ``torch.save`` made of a state dictionary.
+        what: What is in it, as an error should call it.
+
+    Raises:
+        WeightsError: If the file is missing or is none of these.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsError(
+            f"{file} does not exist, which should hold {what}: check the path; "
+            "docs/perceptual.md says which files are needed."
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{file} cannot be read as {what} ({reason}): give a .safetensors file, or a .pth "
+            "file that holds a state dictionary and nothing else."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise WeightsError(
+            f"{file} holds a {type(state).__name__} that is no state dictionary: save "
+            "network.state_dict(), not the network."
+        )
+    return state
+
+
+def fill_from_file(
+    network: nn.Module, state: Mapping[str, Tensor], path: str | os.PathLike[str], name: str
+) -> None:
+    """Fills a network with those of a file's tensors that it has: files hold classifiers, too.
+
+    Args:
+        network: Filled in place.
+        state: What the file holds.
+        path: The file, for the error.
+        name: What the network is called.
+
+    Raises:
+        WeightsError: If a tensor is missing or of another shape.
+    """
+    wanted = network.state_dict().keys()
+    kept = {key: tensor for key, tensor in state.items() if key in wanted}
+    fill(network, kept, f"{path} for {name}")
+
+
+def given_file(path: str | os.PathLike[str] | None, need: str) -> str | os.PathLike[str]:
+    """The path of a file that a user has to bring.
+
+    Args:
+        path: What the user gave.
+        need: Who needs which weights, the beginning of the error.
+
+    Raises:
+        WeightsError: If nothing was given.
+    """
+    if path is None:
+        raise WeightsError(
+            f"{need}, which do not come with the project: get the file as docs/perceptual.md "
+            "says, and give its path."
+        )
+    return path
