@@ -34,10 +34,12 @@ COLOURS = {
     "saliency": "#CC79A7",
     "static": "#009E73",
     "rl": "#D55E00",
+    "qmap": "#000000",
     "oracle": "#0072B2",
 }
 """Okabe and Ito's palette, which readers with any colour vision can tell apart."""
-FURTHER = ("#56B4E9", "#000000", "#F0E442")
+FURTHER = ("#56B4E9", "#5D3A9B", "#8C6D31")
+"""For agents without a colour of their own; the palette's yellow cannot be read on white."""
 BASELINE = "bicubic"
 FILM_STEPS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 20, 25)
 
@@ -45,7 +47,7 @@ Curves = Mapping[str, npt.NDArray[np.float64]]
 
 
 def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> None:
-    """Draws PSNR by patches, each line named at its end.
+    """Draws PSNR by patches, each line named at its end, the best agent's thick.
 
     Args:
         curves: (T + 1,) mean PSNR in dB for each agent; "bicubic" is drawn as the baseline.
@@ -58,6 +60,7 @@ def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> Non
     axes: Any = figure.add_subplot()
     last = max(len(curve) for curve in curves.values()) - 1
     further = iter(FURTHER * len(curves))
+    best = _best(curves)
     ends = {}
     for name, curve in curves.items():
         baseline = name == BASELINE
@@ -66,9 +69,9 @@ def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> Non
             range(len(curve)),
             curve,
             color=colour,
-            linewidth=2.4 if name == "rl" else 1.6,
+            linewidth=2.4 if name == best else 1.6,
             linestyle=":" if baseline else "-",
-            zorder=3 if name == "rl" else 2,
+            zorder=3 if name == best else 2,
         )
         ends[name] = (float(curve[-1]), colour)
     axes.set_xlim(0, last)
@@ -81,10 +84,17 @@ def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> Non
             (last * 1.03, height),
             color=colour,
             fontsize=9,
-            fontweight="bold" if name == "rl" else "normal",
+            fontweight="bold" if name == best else "normal",
             verticalalignment="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
+            # To the beginning of the name: to its middle, lines would cross other names.
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkB": 0,
+            },
         )
     axes.set_xlabel("patches")
     axes.set_ylabel("PSNR [dB]")
@@ -94,6 +104,12 @@ def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> Non
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _best(curves: Curves) -> str | None:
+    """The agent that ends highest of those that do not see the truth."""
+    agents = [name for name in curves if name not in (BASELINE, "oracle")]
+    return max(agents, key=lambda name: float(curves[name][-1]), default=None)
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
