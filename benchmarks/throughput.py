@@ -209,7 +209,8 @@ def _compare(
 ) -> list[dict[str, Any]]:
     """The rows of one precision and number of environments."""
     kinds = config.kinds_at(number)
-    network = make_enhancer(config.enhancer, config.scale)
+    # In this precision already, or every single environment would keep a rounded copy.
+    network = _core(config, config.enhancer, precision).enhancer
     envs = {
         kind: Watched(make_env(config, kind, number, precision, network), config) for kind in kinds
     }
