@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from facehall_env.errors import WeightsError
 from facehall_env.files import atomic_path
@@ -92,6 +93,50 @@ def load_tensors(
             "again."
         )
     return tensors, json.loads(header["metadata"])
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """What :func:`save_tensors` says a file holds; None for a file that it did not write."""
+    try:
+        with safe_open(path, framework="pt") as archive:
+            header = archive.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return header.get("kind") if header.get("format") == FORMAT else None
+
+
+def load_state(
+    path: str | os.PathLike[str], what: str, advice: str = "check the path"
+) -> dict[str, torch.Tensor]:
+    """The tensors by name of a file of others; nothing but tensors is unpickled.
+
+    Args:
+        path: ``.safetensors``, or what ``torch.save`` made of a state dictionary.
+        what: What is in it, as an error should call it.
+        advice: What to do if it is not there.
+
+    Raises:
+        WeightsError: If the file is missing or is none of these.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise WeightsError(f"{file} does not exist, which should hold {what}: {advice}.")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{file} cannot be read as {what} ({reason}): give a .safetensors file, or a .pth "
+            "file that holds a state dictionary and nothing else."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise WeightsError(
+            f"{file} holds a {type(state).__name__} that is no state dictionary: save "
+            "network.state_dict(), not the network."
+        )
+    return state
 
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:

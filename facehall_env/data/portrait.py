@@ -9,7 +9,7 @@ the final size and averaged down.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -151,12 +151,40 @@ class Traits:
             glasses=int(rng.integers(2, 6)) if rng.random() < 0.22 else 0,
         )
 
+    def of_person(self, person: Traits) -> Traits:
+        """The same pose, light and expression on another person's face."""
+        return replace(self, **{name: getattr(person, name) for name in PERSONAL})
 
-def draw(rng: Generator) -> Picture:
+
+PERSONAL = (
+    "skin",
+    "hair",
+    "iris",
+    "lips",
+    "style",
+    "part",
+    "volume",
+    "jaw",
+    "length",
+    "eye_gap",
+    "lashes",
+    "nose",
+    "age",
+    "beard",
+    "moustache",
+    "glasses",
+)
+"""The traits that stay the same on all portraits of a person."""
+
+
+def draw(rng: Generator, person: Generator | None = None) -> Picture:
     """Draw a portrait.
 
     Args:
         rng: Where all its traits and details come from.
+        person: Where those come from that make a person: the shape of face and features, the
+            colours, hair, marks on the skin, glasses. A generator of the same state draws the
+            same person in another pose, light and place. By default it is ``rng``, too.
 
     Returns:
         uint8 (128, 128, 3), RGB.
@@ -166,15 +194,25 @@ def draw(rng: Generator) -> Picture:
         >>> picture.shape, bool((picture == draw(np.random.default_rng(0))).all())
         ((128, 128, 3), True)
     """
-    return _Portrait(Traits.sample(rng), rng).finished()
+    if person is None:
+        return _Portrait(Traits.sample(rng), rng, rng).finished()
+    who = Traits.sample(person)
+    return _Portrait(Traits.sample(rng).of_person(who), rng, person).finished()
 
 
 class _Portrait:
-    """The canvas, and the parts of a portrait in the order in which they are painted."""
+    """The canvas, and the parts of a portrait in the order in which they are painted.
 
-    def __init__(self, traits: Traits, rng: Generator) -> None:
+    Args:
+        traits: Of this portrait.
+        rng: Where the details come from that differ between portraits of one person.
+        marks: Where those come from that a person keeps.
+    """
+
+    def __init__(self, traits: Traits, rng: Generator, marks: Generator) -> None:
         self.traits = traits
         self.rng = rng
+        self.marks = marks
         self.canvas: Picture = np.empty((_DRAWN, _DRAWN, 3), np.uint8)
         self.rounded: Picture = np.zeros((_DRAWN, _DRAWN), np.uint8)
         """Where the light falls on the rounded head, not on the background."""
@@ -383,7 +421,7 @@ class _Portrait:
 
     def skin_marks(self) -> None:
         """Moles or freckles, folds beside the nose, and the wrinkles of the older."""
-        t, rng = self.traits, self.rng
+        t, rng = self.traits, self.marks
         count = int(rng.integers(0, 4)) + (25 if rng.random() < 0.08 else 0)
         spots = self.on_face(rng.uniform([-0.75, -0.1], [0.75, 0.7], (count, 2)))
         for spot in _fixed(spots).tolist():
@@ -651,7 +689,7 @@ class _Portrait:
 
     def glasses(self) -> None:
         """Rims, bridge and temples."""
-        t, rng = self.traits, self.rng
+        t, rng = self.traits, self.marks
         if not t.glasses:
             return
         colour = rng.uniform(10, 60, 3) if rng.random() < 0.7 else rng.uniform(110, 190, 3)
@@ -665,7 +703,7 @@ class _Portrait:
             edge = side * (t.eye_gap + half[0])
             temple = np.array([[edge, -0.10], [side * 1.0, -0.12]])
             self.line(self.on_face(temple, 0.15), colour * 0.8, t.glasses)
-            if rng.random() < 0.4:
+            if self.rng.random() < 0.4:
                 glare = np.array([[-0.12, 0.10], [0.02, -0.13]]) + _point(side * t.eye_gap, 0)
                 self.line(self.on_face(glare, 0.22), np.clip(t.skin * 1.1 + 50, 0, 245), 2)
         gap = t.eye_gap - half[0] + 0.01

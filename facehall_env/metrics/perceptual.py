@@ -8,16 +8,13 @@ the weights themselves are files that the user has (docs/perceptual.md): ``.safe
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from facehall_env import checkpoints
 from facehall_env.checkpoints import fill
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.metrics._inputs import check_images, check_pair
@@ -319,28 +316,8 @@ def load_state(path: str | os.PathLike[str], what: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: If the file is missing or is none of these.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise WeightsError(
-            f"{file} does not exist, which should hold {what}: check the path; "
-            "docs/perceptual.md says which files are needed."
-        )
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(
-            f"{file} cannot be read as {what} ({reason}): give a .safetensors file, or a .pth "
-            "file that holds a state dictionary and nothing else."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise WeightsError(
-            f"{file} holds a {type(state).__name__} that is no state dictionary: save "
-            "network.state_dict(), not the network."
-        )
-    return state
+    advice = "check the path; docs/perceptual.md says which files are needed"
+    return checkpoints.load_state(path, what, advice)
 
 
 def fill_from_file(

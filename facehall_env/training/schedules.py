@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import get_args
 
 import torch
@@ -53,6 +54,25 @@ def learning_rate(
     else:
         raise ConfigurationError(f"schedule={kind!r} is unknown: use one of {get_args(Schedule)}.")
     return highest * share * min(1.0, (update + 1) / max(1, warm_up))
+
+
+def milestone_rate(
+    highest: float, update: int, total: int, milestones: Sequence[float], factor: float = 0.1
+) -> float:
+    """A learning rate that falls to its tenth at some shares of the training.
+
+    Args:
+        highest: Where it begins.
+        update: Number of the update, from 0.
+        total: Updates of the whole training.
+        milestones: Shares of it in [0, 1] at which the rate falls.
+        factor: To which part of it.
+
+    >>> [round(milestone_rate(1.0, n, 10, (0.5, 0.8)), 6) for n in (0, 4, 5, 7, 8)]
+    [1.0, 1.0, 0.1, 0.1, 0.01]
+    """
+    passed = sum(update >= share * total for share in milestones)
+    return highest * factor**passed
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

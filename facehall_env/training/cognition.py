@@ -1,0 +1,450 @@
+"""Training of the cognition network: SphereFace-20 with A-softmax on faces of known people.
+
+Section III-F of the IPFH paper; where it says nothing, as SphereFace was trained (Liu et al., CVPR
+2017): SGD, a learning rate that falls to its tenth three times, a margin that comes slowly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from facehall_env import data
+from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
+from facehall_env.data import FaceDataset, Identified
+from facehall_env.enhancers import recognition
+from facehall_env.enhancers.base import Augmentation
+from facehall_env.enhancers.recognition import AngularSoftmax, ChannelOrder, Cognition, Recogniser
+from facehall_env.enhancers.recognition.angular import MARGIN
+from facehall_env.enhancers.recognition.sphereface import Pooling
+from facehall_env.errors import ConfigurationError, DatasetError, EnhancerError
+from facehall_env.registry import parse_settings
+from facehall_env.training.augment import Views, draw_views, look
+from facehall_env.training.budget import Budget
+from facehall_env.training.devices import Team, launch
+from facehall_env.training.faces import decode
+from facehall_env.training.run import TrainingRun
+from facehall_env.training.schedules import milestone_rate
+
+FEWEST_PEOPLE = 2
+FEWEST_IMAGES = 2
+"""Of a person: one to learn from, one to be held out."""
+DATASET_SETTINGS: Mapping[str, Mapping[str, Any]] = {"synthetic": {"images_per_person": 10}}
+"""What some datasets need to have people, unless it is set otherwise."""
+
+
+@dataclass
+class TrainCognitionConfig:
+    """Settings of ``facehall train cognition``.
+
+    The paper's network is ``--width 64 --embedding 512 --batch 256 --people None``; the defaults
+    are what a processor can train.
+    """
+
+    out: Path = Path("runs/cognition")
+    """Folder for the log, the checkpoint, and the networks: cognition.safetensors, the last one,
+    and best.safetensors, that of the best held-out accuracy."""
+    dataset: str = "synthetic"
+    """Where the faces come from, a dataset with identities; always its official training split."""
+    dataset_settings: tuple[str, ...] = ()
+    """Options of the dataset, NAME=VALUE; of the synthetic faces images_per_person=10 unless it is
+    given."""
+    min_images: int = 3
+    """People with fewer images are left out."""
+    people: int | None = 1000
+    """Use at most so many of the people who have enough images, since all their faces are held in
+    memory; None for all of them."""
+    width: int = 16
+    """Channels of the first stage of SphereFace-20; they double from stage to stage."""
+    embedding: int = 128
+    """Values of an embedding, with --pooling fc."""
+    pooling: Pooling = "fc"
+    """How features become an embedding: by a fully-connected layer (fc) or their means (gap)."""
+    channel_order: ChannelOrder = "rgb"
+    """In which order the network takes the channels; the published weights expect bgr."""
+    weights: Path | None = None
+    """Start from these weights of the recogniser, ours or the published ones; its people may be
+    others."""
+    margin: float = MARGIN
+    """m of A-softmax."""
+    updates: int = 2000
+    """Length of the training."""
+    minutes: float | None = None
+    """Length of the training in wall time instead; the learning rate then follows its share."""
+    batch: int = 64
+    """Faces in an update."""
+    learning_rate: float = 0.1
+    """Of SGD, at the start."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 5e-4
+    """Of SGD, on all weights."""
+    milestones: tuple[float, ...] = (0.5, 0.75, 0.9)
+    """Shares of the training after which the learning rate falls to its tenth: 10, 15 and 18 of
+    20 epochs."""
+    augment: tuple[Augmentation, ...] = ("flip",)
+    """How faces are varied: mirrored (flip), enlarged by up to 1.3 and cropped (scale), turned by
+    quarters (rotate)."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient; 0 switches clipping off. Without it a network that has no
+    normalisation leaps at this learning rate."""
+    validation_people: int = 100
+    """At most so many people have one image each held out, to watch the accuracy."""
+    log_every: int = 50
+    """Updates between entries in the log."""
+    validate_every: int = 200
+    """Updates between measurements of the accuracy on the held-out images."""
+    checkpoint_every: int = 200
+    """Updates between checkpoints."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    device: str = "cpu"
+    """Where to train."""
+    devices: int = 1
+    """Devices, or on the CPU processes, that share each batch."""
+    num_nodes: int = 1
+    """Machines with as many devices each."""
+    resume: bool = False
+    """Continue the run in the folder exactly where its checkpoint stands."""
+
+    def check(self) -> None:
+        """Checks what needs neither the network nor the faces.
+
+        Raises:
+            ConfigurationError: If a number is out of its range.
+        """
+        least = {"min_images": FEWEST_IMAGES, "people": FEWEST_PEOPLE}
+        counts = ("updates", "batch", "validation_people", "log_every", "validate_every")
+        for name, fewest in {**dict.fromkeys((*counts, "checkpoint_every"), 1), **least}.items():
+            value = getattr(self, name)
+            if value is not None and value < fewest:
+                raise ConfigurationError(f"{name}={value}: give {fewest} or more.")
+        if not all(0 < share < 1 for share in self.milestones):
+            raise ConfigurationError(
+                f"milestones={self.milestones}: give shares of the training between 0 and 1, such "
+                "as 0.5 0.75 0.9."
+            )
+
+
+class NamedFaces:
+    """Faces of people with enough images, in memory, one image of some people held out.
+
+    Args:
+        dataset: Where the faces come from.
+        min_images: People with fewer are left out.
+        people: Use only so many people; all by default.
+        held_out: At most so many people, spread over all of them, have their last image held out.
+        progress: Whether to show a progress bar while the faces are read.
+
+    Attributes:
+        people: Their names, sorted.
+        images: (N, 3, H, W) uint8, those of training first.
+        label: (N,) int64, who is on each: a place in ``people``.
+        num_training: How many of them are drawn.
+
+    Raises:
+        DatasetError: If the dataset has no identities, or fewer than two people enough images.
+    """
+
+    def __init__(
+        self,
+        dataset: FaceDataset,
+        min_images: int,
+        people: int | None = None,
+        held_out: int = 100,
+        progress: bool = True,
+    ) -> None:
+        owned = _images_by_person(dataset)
+        chosen = sorted(person for person, images in owned.items() if len(images) >= min_images)
+        if len(chosen) < FEWEST_PEOPLE:
+            most = max(map(len, owned.values()))
+            raise DatasetError(
+                f"{len(chosen)} of the {len(owned):,} people in {dataset.name!r} have at least "
+                f"{min_images} images (the most of anyone: {most}), and two or more are needed: "
+                "lower min_images or use another dataset."
+            )
+        self.people = tuple(chosen[:people])
+        step = math.ceil(len(self.people) / held_out)
+        validated = set(self.people[::step])
+        training = [
+            (index, number)
+            for number, person in enumerate(self.people)
+            for index in (owned[person][:-1] if person in validated else owned[person])
+        ]
+        held = [
+            (owned[person][-1], number)
+            for number, person in enumerate(self.people)
+            if person in validated
+        ]
+        self.num_training = len(training)
+        self.images = decode(dataset, [index for index, _ in training + held], progress)
+        self.label = torch.tensor([number for _, number in training + held])
+
+    def draw(self, number: int, generator: torch.Generator) -> Tensor:
+        """(number,) int64, training faces drawn with replacement."""
+        return torch.randint(self.num_training, (number,), generator=generator)
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Images (M, 3, H, W) uint8 that are never drawn, and who is on them (M,)."""
+        return self.images[self.num_training :], self.label[self.num_training :]
+
+
+def _images_by_person(dataset: FaceDataset) -> dict[str, list[int]]:
+    if not isinstance(dataset, Identified) or not dataset.people:
+        raise DatasetError(
+            f"The dataset {dataset.name!r} does not say who is on its faces, which a recogniser is "
+            "trained with: use lfw, identities (a folder for each person), celeba with its list "
+            "of identities, or synthetic with images_per_person=10."
+        )
+    owned: dict[str, list[int]] = {person: [] for person in dataset.people}
+    for index in range(len(dataset)):
+        owned[dataset.identity(index)].append(index)
+    return owned
+
+
+class CognitionTrainer:
+    """One update at a time; its whole state can be saved and restored.
+
+    Args:
+        config: The settings.
+        team: The processes that share the batches.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other.
+        DatasetError: If the dataset has no identities, or too few images of too few people.
+        WeightsError: If the weights to start from cannot be used.
+    """
+
+    def __init__(self, config: TrainCognitionConfig, team: Team | None = None) -> None:
+        config.check()
+        self.config = config
+        self.team = team or Team()
+        self.team.check_shares(batch=config.batch)
+        self.device = torch.device(config.device)
+        self.faces = NamedFaces(
+            _make_dataset(config),
+            config.min_images,
+            config.people,
+            config.validation_people,
+            progress=self.team.leads,
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        torch.manual_seed(config.seed)
+        recogniser = _make_recogniser(config)
+        head = AngularSoftmax(
+            recogniser.embedding_size, len(self.faces.people), margin=config.margin
+        )
+        self.head = head.to(self.device)
+        self.cognition = Cognition(recogniser, head, self.faces.people).to(self.device)
+        self.optimizer = torch.optim.SGD(
+            self.cognition.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.step = 0
+        self.best = -math.inf
+
+    def update(self) -> float:
+        """One update; returns the loss on the faces of all processes.
+
+        Raises:
+            EnhancerError: If the loss or its gradient is not finite; the weights stay as they were.
+        """
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        index = self.faces.draw(config.batch, self.generator)
+        views = draw_views(config.batch, config.augment, self.generator)
+        own = self.team.own(index)
+        faces = self._look(self.faces.images[own], Views(*(self.team.own(v) for v in views)))
+        self.cognition.train()
+        label = self.faces.label[own].to(self.device)
+        loss = self.head(self.cognition.recogniser.embed(faces), label)
+        value = self._descend(loss, index)
+        self.head.advance()
+        self.step += 1
+        return value
+
+    def learning_rate(self) -> float:
+        """Of the next update."""
+        config = self.config
+        return milestone_rate(config.learning_rate, self.step, config.updates, config.milestones)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """``accuracy/held_out``: how many of the held-out images are given their person's name."""
+        self.cognition.eval()
+        images, label = self.faces.held_out()
+        found = torch.cat(
+            [
+                self.cognition.classify(part.to(self.device).float() / 255).cpu()
+                for part in images.split(self.config.batch)
+            ]
+        )
+        return {"accuracy/held_out": (found == label).float().mean().item()}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that the next update depends on."""
+        optimizer, _ = pack_optimizer(self.optimizer)
+        return {
+            **with_prefix("cognition", self.cognition.state_dict()),
+            **with_prefix("optimizer", optimizer),
+            "generator": self.generator.get_state(),
+        }
+
+    def state_metadata(self) -> dict[str, Any]:
+        """What belongs to the tensors and is none."""
+        _, optimizer = pack_optimizer(self.optimizer)
+        best = self.best if math.isfinite(self.best) else None
+        return {"optimizer": optimizer, "best": best}
+
+    def restore(self, step: int, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
+        self.step = step
+        self.best = -math.inf if metadata["best"] is None else metadata["best"]
+        self.cognition.load_state_dict(under_prefix("cognition", tensors))
+        optimizer = under_prefix("optimizer", tensors)
+        unpack_optimizer(self.optimizer, optimizer, metadata["optimizer"])
+        self.generator.set_state(tensors["generator"])
+
+    def _look(self, images: Tensor, views: Views) -> Tensor:
+        """Faces as the views show them, float in [0, 1]."""
+        seen = look(images.to(self.device), views)
+        return seen if seen.is_floating_point() else seen.float() / 255
+
+    def _descend(self, loss: Tensor, index: Tensor) -> float:
+        value = self.team.mean(loss).item()
+        if not math.isfinite(value):
+            raise self._broken(f"the loss is {value}", index.tolist())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.team.average_gradients(self.cognition.parameters())
+        largest = self.config.grad_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.cognition.parameters(), largest)
+        # Before it spoils the weights, and with them the next checkpoint.
+        if not bool(torch.isfinite(norm)):
+            raise self._broken(f"the gradient's norm is {norm.item()}", index.tolist())
+        self.optimizer.step()
+        return value
+
+    def _broken(self, what: str, index: Sequence[int]) -> EnhancerError:
+        return EnhancerError(
+            f"At update {self.step}, on the training faces {', '.join(map(str, index))}, {what}: "
+            "the last checkpoint is intact; start again with a lower learning_rate or grad_clip."
+        )
+
+
+def train_cognition(config: TrainCognitionConfig) -> Path:
+    """Trains a recogniser with its angular head and writes both.
+
+    Returns:
+        Path of the last network, ``cognition.safetensors`` in the run's folder; see
+        `facehall_env.enhancers.recognition.load_cognition`.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other or the folder's run.
+        DatasetError: If the dataset has no identities, or too few images of too few people.
+        EnhancerError: If loss or gradient are not finite.
+        MissingExtraError: If several devices are asked for without Lightning Fabric.
+        WeightsError: If the weights to start from cannot be used.
+    """
+    return launch(_train, config)
+
+
+def _train(config: TrainCognitionConfig, team: Team) -> Path:
+    """What each of the processes does; the one that leads writes."""
+    with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
+        trainer = CognitionTrainer(config, team)
+        checkpoint, spent = run.restore(), 0.0
+        if checkpoint is not None:
+            trainer.restore(*checkpoint)
+            spent = checkpoint[2].get("spent", 0.0)
+        budget = Budget(config.minutes, spent, team.size)
+        for loss in _with_progress(run, trainer, budget):
+            if trainer.step % config.log_every == 0:
+                rate = trainer.optimizer.param_groups[0]["lr"]
+                values = {"loss": loss, "learning_rate": rate, "annealing": trainer.head.annealing}
+                run.log(trainer.step, values)
+            # After the validation of the same step, which a resumed run does not repeat.
+            if trainer.step % config.checkpoint_every == 0:
+                _save(run, trainer, budget)
+        _save(run, trainer, budget)
+        path = run.directory / "cognition.safetensors"
+        if team.leads:
+            _save_network(run, trainer, path, trainer.validate())
+        return path
+
+
+def _with_progress(run: TrainingRun, trainer: CognitionTrainer, budget: Budget) -> Iterator[float]:
+    leads, config = trainer.team.leads, trainer.config
+    total = budget.total(trainer.step, config.updates)
+    with tqdm(
+        total=total,
+        initial=trainer.step,
+        desc=f"training to tell {len(trainer.faces.people)} people apart",
+        disable=not leads,
+    ) as bar:
+        while trainer.step < total:
+            trainer.config = replace(config, updates=total)
+            loss = trainer.update()
+            bar.total = total = budget.total(trainer.step, config.updates)
+            bar.update()
+            last = trainer.step == total
+            if leads and (last or trainer.step % config.validate_every == 0):
+                accuracy = _watch(run, trainer)
+                bar.set_postfix(accuracy=f"{accuracy:.1%}")
+            yield loss
+
+
+def _watch(run: TrainingRun, trainer: CognitionTrainer) -> float:
+    """Logs the accuracy on the held-out images, and keeps the best network."""
+    scores = trainer.validate()
+    run.log(trainer.step, scores)
+    accuracy = scores["accuracy/held_out"]
+    if accuracy > trainer.best:
+        trainer.best = accuracy
+        _save_network(run, trainer, run.directory / "best.safetensors", scores)
+    return accuracy
+
+
+def _save(run: TrainingRun, trainer: CognitionTrainer, budget: Budget) -> None:
+    metadata = {**trainer.state_metadata(), "spent": budget.spent}
+    run.save(trainer.step, trainer.state_tensors(), metadata)
+
+
+def _save_network(
+    run: TrainingRun, trainer: CognitionTrainer, path: Path, scores: Mapping[str, float]
+) -> None:
+    provenance = {
+        **run.provenance(),
+        "people": len(trainer.faces.people),
+        "faces": trainer.faces.num_training,
+        "updates": trainer.step,
+        "held_out": dict(scores),
+    }
+    recognition.save_cognition(trainer.cognition, path, provenance)
+
+
+def _make_dataset(config: TrainCognitionConfig) -> FaceDataset:
+    settings = {
+        **DATASET_SETTINGS.get(config.dataset, {}),
+        **parse_settings(config.dataset_settings),
+    }
+    return data.make(config.dataset, split="train", **settings)
+
+
+def _make_recogniser(config: TrainCognitionConfig) -> Recogniser:
+    names = ("width", "embedding", "pooling", "channel_order")
+    settings: dict[str, Any] = {name: getattr(config, name) for name in names}
+    if config.weights is None:
+        return recognition.make("sphereface", **settings)
+    recogniser = recognition.load("sphereface", config.weights, **settings)
+    return recogniser.requires_grad_(True)
