@@ -10,6 +10,7 @@ if __name__ == "enhancers":
         "Import facehall_env.enhancers: the bare name 'enhancers' would load a second copy of it."
     )
 
+from facehall_env.enhancers import recognition
 from facehall_env.enhancers.attention_fh import AttentionFH
 from facehall_env.enhancers.base import (
     ENHANCERS,
@@ -20,9 +21,11 @@ from facehall_env.enhancers.base import (
     parameter_count,
 )
 from facehall_env.enhancers.bicubic import Bicubic
+from facehall_env.enhancers.coarse import Coarse
 from facehall_env.enhancers.compact import Compact
 from facehall_env.enhancers.fusion import for_inference, fuse_batch_norm
 from facehall_env.enhancers.gln import GLN
+from facehall_env.enhancers.ipfh import IPFHRestorer
 from facehall_env.enhancers.light import Light
 from facehall_env.enhancers.sisn import SISN
 from facehall_env.enhancers.sparnet import SPARNet
@@ -44,8 +47,10 @@ __all__ = [
     "VDSR",
     "AttentionFH",
     "Bicubic",
+    "Coarse",
     "Compact",
     "Enhancer",
+    "IPFHRestorer",
     "Light",
     "OneShot",
     "Recipe",
@@ -59,6 +64,7 @@ __all__ = [
     "load",
     "make",
     "parameter_count",
+    "recognition",
     "register",
     "save",
     "shipped",

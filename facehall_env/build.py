@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import torch
 
-from facehall_env import data, enhancers
+from facehall_env import data, enhancers, rewards
 from facehall_env.core import HallucinationCore, Precision
-from facehall_env.data import FaceDataset, Protocol
+from facehall_env.data import FaceDataset, Identified, Protocol
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.patches import Border
@@ -63,7 +63,7 @@ def build_core(
         enhancer: A name out of `enhancers.available()`, or an enhancer, used as it is.
         weights: ``"auto"`` for those that come with the project, a file, or None for an untrained
             network; of an enhancer given by name.
-        reward: Name of the reward, or a sum such as ``"delayed_mse + 4*coverage"``.
+        reward: Name of the reward, or a sum such as ``"delayed_mse + 4*coverage"``, or a `Reward`.
         num_steps: Patches in an episode, T.
         patch_size: Height and width of the patch; the enhancer's own by default.
         border: ``"centre"`` or ``"inside"``; see `PatchGeometry`.
@@ -90,7 +90,7 @@ def build_core(
     >>> core.geometry.num_locations
     1024
     """
-    place = _device(device)
+    place = check_device(device)
     faces = _dataset(dataset, split)
     if scale < 1 or any(side % scale for side in faces.image_size):
         raise ConfigurationError(
@@ -101,7 +101,7 @@ def build_core(
     core = HallucinationCore(
         network,
         image_size=faces.image_size,
-        reward=reward,
+        reward=rewards.make(reward).for_people(_people(faces)),
         border=border,
         patch_size=patch_size,
         num_steps=num_steps,
@@ -141,8 +141,12 @@ def load_initial(
     return enhancers.make(str(initial), scale=scale, weights="auto", dataset=dataset)
 
 
-def _device(device: str | torch.device) -> torch.device:
-    """The device itself, if this machine has it."""
+def check_device(device: str | torch.device) -> torch.device:
+    """The device itself, if this machine has it.
+
+    Raises:
+        ConfigurationError: Otherwise.
+    """
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
@@ -169,6 +173,11 @@ def _dataset(dataset: object, split: str) -> FaceDataset:
             "has at least one."
         )
     return dataset
+
+
+def _people(dataset: FaceDataset) -> tuple[str, ...] | None:
+    """Names of the people that the faces' `identity` counts; None if nobody knows them."""
+    return (dataset.people or None) if isinstance(dataset, Identified) else None
 
 
 def _enhancer(

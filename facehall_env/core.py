@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from facehall_env import patches, rewards
+from facehall_env.data.faces import UNKNOWN
 from facehall_env.enhancers.base import Enhancer, OneShot
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
 from facehall_env.patches import Border, PatchGeometry
@@ -41,6 +42,7 @@ class CoreState:
         coverage: (N, 1, H, W) bool, pixels that some patch has covered.
         step: (N,) int64, patches so far.
         mse: (N,) float64, mean squared error of ``image``, over all channels.
+        identity: (N,) int64, who is on the faces, as in :class:`~facehall_env.data.Faces`; or None.
     """
 
     image: Tensor
@@ -54,6 +56,7 @@ class CoreState:
     coverage: Tensor
     step: Tensor
     mse: Tensor
+    identity: Tensor | None = None
 
     @property
     def num_envs(self) -> int:
@@ -71,6 +74,8 @@ class CoreState:
 
     def replace_rows(self, index: Tensor, rows: CoreState) -> CoreState:
         """This state with some rows exchanged for those of another; neither is changed."""
+        if self.identity is not None and rows.identity is None:
+            rows = dataclasses.replace(rows, identity=torch.full_like(rows.step, UNKNOWN))
         return self._each(lambda name, own: own.index_copy(0, index, getattr(rows, name)))
 
     def _each(self, function: Callable[[str, Tensor], Tensor]) -> CoreState:
@@ -212,10 +217,15 @@ class HallucinationCore:
             EpisodeError: If an episode is already over.
             EnhancerError: If the enhancer returns another shape or values that are not finite.
         """
+        after, done = self.advance(state, action)
+        return after, self.reward(state, after, done).float(), done
+
+    @torch.no_grad()
+    def advance(self, state: CoreState, action: Tensor) -> tuple[CoreState, Tensor]:
+        """:meth:`step` without its reward: the next state, and whether the episode is over."""
         self._check(state, action)
         after = self.write(state, action, self.enhance(state, action))
-        done = after.step >= self.num_steps
-        return after, self.reward(state, after, done).float(), done
+        return after, after.step >= self.num_steps
 
     def check_range(self, action: Tensor) -> None:
         """Refuses locations that there are not; with ``validate=False`` it lets all pass.
@@ -318,6 +328,7 @@ class HallucinationCore:
             coverage=torch.zeros((number, 1, height, width), dtype=torch.bool, device=self.device),
             step=torch.zeros(number, dtype=torch.int64, device=self.device),
             mse=mean_squared_error(faces.initial, faces.hr),
+            identity=faces.identity,
         )
 
     def _check(self, state: CoreState, action: Tensor) -> None:
@@ -352,9 +363,7 @@ class HallucinationCore:
 
     def _prepare(self, enhancer: Enhancer) -> Enhancer:
         if self.precision == "bf16":
-            enhancer = copy.deepcopy(enhancer).bfloat16()
-            if self.device.type == "cpu" and not cpu_has_bfloat16():
-                enhancer = enhancer.float()
+            enhancer = _rounded(enhancer, self.device)
         # Convolutions on the CPU are half as fast in the other layout.
         for module in enhancer.modules():
             if isinstance(module, torch.nn.Conv2d):
@@ -362,6 +371,16 @@ class HallucinationCore:
                     memory_format=torch.channels_last
                 )
         return enhancer.to(self.device).eval()
+
+
+def _rounded(enhancer: Enhancer, device: torch.device) -> Enhancer:
+    """The enhancer with its weights in bfloat16; itself, to be shared, if they already are."""
+    emulated = device.type == "cpu" and not cpu_has_bfloat16()
+    kept = torch.float32 if emulated else torch.bfloat16
+    floating = [tensor for tensor in enhancer.state_dict().values() if tensor.is_floating_point()]
+    if all(t.dtype == kept and torch.equal(t, t.bfloat16().to(kept)) for t in floating):
+        return enhancer
+    return copy.deepcopy(enhancer).bfloat16().to(kept)
 
 
 def restore_whole(enhancer: Enhancer, faces: Faces) -> Tensor:

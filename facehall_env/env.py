@@ -75,6 +75,10 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
       same aim as the paper's, with far less variance.
     - `delta_psnr`: by how many dB the step raised the PSNR.
     - `coverage`: share of the face that was covered for the first time.
+    - `ipfh`, the sum of eight terms: patch by patch `ipfh_patch_mse_hr`, `ipfh_patch_texture_hr`,
+      `ipfh_patch_mse_lr` and `ipfh_patch_texture_lr`, and for the last step instead
+      `ipfh_face_mse`, `ipfh_face_texture`, `ipfh_feature` and `ipfh_identity`, each minus a loss.
+      All but the errors (`mse`) need a network that knows people; see `IPFHReward`.
 
     ## Starting State
 
@@ -140,7 +144,8 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
 
     - `FaceHallucination-v0`: the defaults, those of Attention-FH.
     - `FaceHallucination-IPFH-v0`: 20 patches of 32 x 32, as in identity-preserving face
-      hallucination.
+      hallucination. Its own networks and reward have to be trained first, and are then named:
+      ``scale=8, enhancer="ipfh", weights=FILE, initial=FILE, reward=IPFHReward(FILE)``.
 
     `gymnasium.make_vec` makes many at once; see `FaceHallucinationVectorEnv`.
 

@@ -12,9 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from facehall_env import rewards
 from facehall_env.build import Setup
 from facehall_env.core import CoreState
 from facehall_env.data import FaceDataset
+from facehall_env.data.faces import identity_numbers
 from facehall_env.errors import ConfigurationError, EpisodeError
 from facehall_env.observations import check_keys, observe, to_uint8
 from facehall_env.rendering import Picture, draw_frame
@@ -82,7 +84,6 @@ class EpisodeBatch:
         self._state: CoreState | None = None
         self._totals: _Totals
         self._terms: dict[str, Tensor] = {}
-        self._several_terms = False
 
     @property
     def started(self) -> bool:
@@ -114,6 +115,7 @@ class EpisodeBatch:
         """
         images = self.dataset.batch(index.tolist()).to(self.core.device)
         faces = self.protocol.degrade(images, self.core.scale)
+        faces = faces._replace(identity=identity_numbers(self.dataset, index.tolist()))
         if len(rows) == self.num_envs:
             self._state = self.core.reset(faces)
         else:
@@ -123,6 +125,7 @@ class EpisodeBatch:
         self.steps[rows] = 0
         self._restart_totals(rows)
 
+    @torch.no_grad()
     def step(self, action: Tensor, hold: BoolArray | None = None) -> tuple[Tensor, Tensor]:
         """Takes a step in all episodes but those held.
 
@@ -144,8 +147,10 @@ class EpisodeBatch:
         held = torch.from_numpy(hold).to(self.core.device) if hold.any() else None
         if held is not None:
             action = action.masked_fill(held, 0)
-        after, reward, done = self.core.step(before, action)
-        self._terms = self.core.reward.terms(before, after, done) if self._several_terms else {}
+        after, done = self.core.advance(before, action)
+        terms = self.core.reward.terms(before, after, done)
+        self._terms = terms if len(terms) > 1 else {}
+        reward = rewards.total(terms).float()
         if held is not None:
             _put_back(after, before, torch.from_numpy(np.flatnonzero(hold)).to(self.core.device))
             reward, done = reward.masked_fill(held, 0.0), done & ~held
@@ -228,9 +233,6 @@ class EpisodeBatch:
         if len(rows) == self.num_envs:
             zeros = torch.zeros_like(state.mse)
             self._totals = _Totals(state.psnr, zeros, zeros.clone())
-            nothing_done = torch.zeros_like(zeros, dtype=torch.bool)
-            terms = self.core.reward.terms(state, state, nothing_done)
-            self._several_terms = len(terms) > 1
             return
         where = torch.from_numpy(rows).to(self.core.device)
         self._totals.initial_psnr[where] = state.psnr[where]

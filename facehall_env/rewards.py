@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +36,19 @@ class Reward(ABC):
 
     def __call__(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
         """The reward, (N,) float64."""
-        return torch.stack(list(self.terms(before, after, done).values())).sum(0)
+        return total(self.terms(before, after, done))
+
+    def for_people(self, people: Sequence[str] | None) -> Reward:
+        """The reward for faces of a dataset; :func:`facehall_env.build.build_core` asks for it.
+
+        Args:
+            people: The dataset's `people`, to whom the states' ``identity`` refers; None if it
+                does not know who is on its faces.
+
+        Raises:
+            ConfigurationError: If the reward depends on who that is, and cannot know it.
+        """
+        return self
 
     def __add__(self, other: Reward) -> Reward:
         """Both rewards together."""
@@ -54,16 +66,24 @@ class _Sum(Reward):
         self.parts = parts
 
     def terms(self, before: CoreState, after: CoreState, done: Tensor) -> dict[str, Tensor]:
-        total: dict[str, Tensor] = {}
+        added: dict[str, Tensor] = {}
         for weight, reward in self.parts:
             for name, value in reward.terms(before, after, done).items():
-                total[name] = total.get(name, 0) + weight * value
-        return total
+                added[name] = added.get(name, 0) + weight * value
+        return added
+
+    def for_people(self, people: Sequence[str] | None) -> Reward:
+        return _Sum([(weight, reward.for_people(people)) for weight, reward in self.parts])
 
     def __str__(self) -> str:
         return " + ".join(
             str(reward) if weight == 1 else f"{weight:g}*{reward}" for weight, reward in self.parts
         )
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of all terms, (N,) float64."""
+    return torch.stack(list(terms.values())).sum(0)
 
 
 def _parts(reward: Reward) -> list[tuple[float, Reward]]:
@@ -161,3 +181,6 @@ def _parse(expression: str) -> list[tuple[str, float]]:
                 "weight*name, joined by '+', as in 'delta_mse + 0.1*coverage'."
             ) from None
     return parts
+
+
+from facehall_env import ipfh_rewards  # noqa: E402, F401 (needs all of the above; adds its terms)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from facehall_env.data import Faces, Protocol
 from facehall_env.data.base import FaceDataset
+from facehall_env.data.faces import identity_numbers
 from facehall_env.errors import ConfigurationError
 
 CHUNK = 64
@@ -16,7 +19,8 @@ CHUNK = 64
 class FacePool:
     """A training set in memory, its last faces held out to watch the progress.
 
-    The held-out faces come from the same split, so that the test split is never looked at.
+    The held-out faces come from the same split, so that the test split is never looked at. Faces
+    say who is on them, where the dataset knows.
 
     Args:
         dataset: Where the faces come from.
@@ -44,7 +48,8 @@ class FacePool:
             )
         self.protocol = protocol
         self.scale = scale
-        self.images = _decode(dataset, number, progress)
+        self.images = decode(dataset, range(number), progress)
+        self.identity = identity_numbers(dataset, range(number))
         self.num_training = number - held_out
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
@@ -56,24 +61,39 @@ class FacePool:
         hr = self.images[index]
         if flip is not None:
             hr = torch.where(flip[:, None, None, None], hr.flip(3), hr)
-        return self.protocol.degrade(hr, self.scale)
+        return self._degraded(hr, index)
 
     def held_out(self) -> Faces:
         """The faces that are never drawn."""
-        return self.protocol.degrade(self.images[self.num_training :], self.scale)
+        last = slice(self.num_training, None)
+        return self._degraded(self.images[last], last)
+
+    def _degraded(self, hr: Tensor, index: Tensor | slice) -> Faces:
+        faces = self.protocol.degrade(hr, self.scale)
+        return faces if self.identity is None else faces._replace(identity=self.identity[index])
 
 
-def _decode(dataset: FaceDataset, number: int, progress: bool) -> Tensor:
-    chunks = [range(first, min(first + CHUNK, number)) for first in range(0, number, CHUNK)]
+def decode(dataset: FaceDataset, indices: Sequence[int], progress: bool = True) -> Tensor:
+    """Faces read into memory.
+
+    Args:
+        dataset: Where they come from.
+        indices: Their numbers in it, N of them.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        uint8 (N, 3, H, W) on the CPU.
+    """
     bar = tqdm(
-        chunks,
+        range(0, len(indices), CHUNK),
         desc=f"reading {dataset.name}",
         unit_scale=CHUNK,
         leave=False,
         disable=not progress,
     )
     height, width = dataset.image_size
-    images = torch.empty(number, 3, height, width, dtype=torch.uint8)
-    for chunk in bar:
-        images[chunk.start : chunk.stop] = dataset.batch(chunk)
+    images = torch.empty(len(indices), 3, height, width, dtype=torch.uint8)
+    for first in bar:
+        chunk = indices[first : first + CHUNK]
+        images[first : first + len(chunk)] = dataset.batch(chunk)
     return images

@@ -245,7 +245,7 @@ class TestStatic:
         hr[:2, :, 9:16, 9:16] -= 0.25
         faces = Faces(hr=hr, lr=initial, initial=initial)
         assert StaticAgent.fit(core, [faces], stride=8).centres.tolist() == [[4, 4]]
-        one = Faces(*(tensor[2:] for tensor in faces))
+        one = faces.rows(slice(2, None))
         assert StaticAgent.fit(core, [one], stride=8).centres.tolist() == [[12, 12]]
 
     def test_plays_on_another_grid_and_begins_again(self) -> None:

@@ -69,7 +69,7 @@ def test_the_range_is_kept_where_the_kernel_overshoots() -> None:
     edge = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     edge[..., 14:] = 255
     for protocol in protocols.PROTOCOLS.values():
-        for image in protocol.degrade(edge, 4):
+        for image in protocol.degrade(edge, 4)[:3]:
             assert image.min() >= 0
             assert image.max() <= 1
 
@@ -86,7 +86,7 @@ def test_afh_averages_blocks_and_keeps_the_corners(faces: torch.Tensor, name: st
 def test_bytes_and_floats_give_the_same(faces: torch.Tensor) -> None:
     protocol = protocols.get("sisn")
     for bytes_, floats in zip(
-        protocol.degrade(faces, 8), protocol.degrade(faces.double() / 255, 8), strict=True
+        protocol.degrade(faces, 8)[:3], protocol.degrade(faces.double() / 255, 8)[:3], strict=True
     ):
         assert bytes_.dtype == torch.float32
         torch.testing.assert_close(bytes_, floats)
@@ -130,7 +130,7 @@ def test_an_unknown_protocol_brings_the_nearest_name() -> None:
 def test_rows_and_device_of_faces(faces: torch.Tensor) -> None:
     result = protocols.get("bicubic").degrade(faces, 4)
     chosen = result.rows(torch.tensor([2, 0])).to("cpu")
-    for before, after in zip(result, chosen, strict=True):
+    for before, after in zip(result[:3], chosen[:3], strict=True):
         torch.testing.assert_close(after[1], before[0], rtol=0, atol=0)
         torch.testing.assert_close(after[0], before[2], rtol=0, atol=0)
     assert result.rows(slice(1, 3)).hr.shape[0] == 2
