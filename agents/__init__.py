@@ -22,7 +22,9 @@ from typing import Any
 
 from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
 from facehall_env.agents.change import ChangeAgent
+from facehall_env.agents.controller import Controller
 from facehall_env.agents.even import EvenAgent
+from facehall_env.agents.first_look import FirstLookPolicy
 from facehall_env.agents.oracle import GreedyOracle
 from facehall_env.agents.qmap import QMapAgent
 from facehall_env.agents.random import RandomAgent
@@ -40,7 +42,9 @@ __all__ = [
     "Agent",
     "AgentState",
     "ChangeAgent",
+    "Controller",
     "EvenAgent",
+    "FirstLookPolicy",
     "GreedyOracle",
     "Observation",
     "QMapAgent",

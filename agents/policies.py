@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,12 +18,12 @@ from facehall_env.registry import unknown_name
 
 
 class Policy(nn.Module, ABC):
-    """A recurrent policy with a value head, over the locations of one geometry.
+    """A policy with a value head, most often recurrent, over the locations of one geometry.
 
     Args:
         geometry: The locations it chooses among.
         num_steps: Length of the episodes it is trained on.
-        hidden: Units of its LSTM.
+        hidden: Units of its LSTM, or numbers in whatever its value head sees.
         config: Keywords that build the same network again.
     """
 
@@ -266,16 +266,17 @@ def location_weights(geometry: PatchGeometry, axis: int, cell: int = CELL) -> tu
     return patch.float(), (1 - distance).clamp_min(0).float()
 
 
-POLICIES: dict[str, type[FullyConnectedPolicy] | type[ConvolutionalPolicy]] = {
+POLICIES: dict[str, Callable[..., Policy]] = {
     policy.name: policy for policy in (FullyConnectedPolicy, ConvolutionalPolicy)
 }
+"""The networks by name; modules of others add theirs."""
 
 
 def make_policy(name: str, geometry: PatchGeometry, **config: Any) -> Policy:
     """Builds a policy network by name.
 
     Args:
-        name: ``"fc"`` or ``"conv"``.
+        name: ``"fc"``, ``"fc-first"``, ``"conv"`` or ``"ipfh"``.
         geometry: The locations it chooses among.
         **config: Settings of that network.
 

@@ -1,4 +1,4 @@
-"""REINFORCE on a recurrent policy (Attention-FH, section 3.3), alone or with the enhancer.
+"""REINFORCE on a policy (Attention-FH, section 3.3), alone or with the enhancer.
 
 An update plays one episode of a batch of faces, all at once on the core's device, and follows
 
@@ -67,7 +67,8 @@ class ReinforceConfig:
     samples_per_face: int = 1
     """Episodes of the same face in an update; must divide the batch."""
     learning_rate: float | None = None
-    """Of the policy; by default what suits it: 2e-4 for fc (the paper's), 1e-3 for conv."""
+    """Of the policy; by default what suits it: 2e-4 for fc (the paper's), 1e-3 for conv, 5e-4 for
+    ipfh."""
     value_learning_rate: float = 1e-3
     """Of the value head."""
     final_learning_rate: float = 0.1
@@ -109,7 +110,7 @@ class ReinforceAgent(Agent):
 
     Args:
         core: The environment's core.
-        policy: The network, or the name of one: ``"conv"`` or ``"fc"``.
+        policy: The network, or the name of one: ``"conv"``, ``"fc"`` or ``"ipfh"``.
         weights: A file written by :meth:`save`, ``"auto"`` for the agent that comes with the
             project for the core's enhancer and scale, or None for an untrained network.
         dataset: What ``"auto"`` should be trained on.
@@ -392,10 +393,10 @@ class Reinforce:
             {"params": policy.policy_parameters(), "lr": rate},
             {"params": list(policy.value_head.parameters()), "lr": config.value_learning_rate},
         ]
-        self.optimizers = {"policy": _adam(groups, config.beta1)}
+        self.optimizers = {"policy": adam(groups, config.beta1)}
         if config.joint:
             groups = core.enhancer.parameter_groups(config.enhancer_learning_rate)
-            self.optimizers["enhancer"] = _adam(groups, config.beta1)
+            self.optimizers["enhancer"] = adam(groups, config.beta1)
         self.updates = 0
         self.running_return = torch.zeros(core.num_steps, device=core.device)
         self.return_scale = torch.zeros((), device=core.device)
@@ -583,7 +584,8 @@ class Reinforce:
                 group["lr"] = group["initial_lr"] * share
 
 
-def _adam(groups: list[dict[str, Any]], beta1: float) -> torch.optim.Adam:
+def adam(groups: list[dict[str, Any]], beta1: float) -> torch.optim.Adam:
+    """An optimiser whose groups remember the learning rates that they begin with."""
     for group in groups:
         group["initial_lr"] = group["lr"]
     return torch.optim.Adam(groups, betas=(beta1, 0.999))

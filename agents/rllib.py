@@ -30,6 +30,7 @@ from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, MissingExtraError, WeightsError
+from facehall_env.registry import parse_settings
 from facehall_env.training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class RLlibTrainer:
         self.agent = ReinforceAgent(
             self.core, untrained_policy(config.policy, self.core, config.seed)
         )
-        dataset = data.make(config.dataset, split="train")
+        options = parse_settings(config.dataset_settings)
+        dataset = data.make(config.dataset, split="train", **options)
         number = min(len(dataset), config.limit or len(dataset))
         training = number - config.validation_faces
         if not 0 < config.validation_faces <= training:

@@ -119,7 +119,8 @@ class SB3Trainer:
         self.total = int(_taken(settings, "n_timesteps", config.steps))
         number = int(_taken(settings, "n_envs", None))
         core = make_core(config, config.reward, config.action_stride)
-        dataset = data.make(config.dataset, split="train")
+        options = parse_settings(config.dataset_settings)
+        dataset = data.make(config.dataset, split="train", **options)
         self.pool = FacePool(
             dataset,
             data.protocols.get(config.protocol),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,9 @@ from facehall_env.data.faces import Faces
 from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import Border
+from facehall_env.registry import parse_settings
+from facehall_env.rewards import Reward
+from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import FacePool
 from facehall_env.training.run import TrainingRun, versions
@@ -53,6 +56,8 @@ class AgentTaskConfig:
 
     dataset: str = "synthetic"
     """Where the faces come from; always its official training split."""
+    dataset_settings: tuple[str, ...] = ()
+    """Options of the dataset, NAME=VALUE, such as size=256."""
     scale: int = 4
     """Factor between low and high resolution."""
     protocol: str = "bicubic"
@@ -86,6 +91,9 @@ class AgentRunConfig(AgentTaskConfig):
     and enhancer.safetensors of joint training."""
     action_stride: int = 8
     """Spacing of the locations in pixels; the paper has 1."""
+    minutes: float | None = None
+    """Length of the training in wall time instead of updates; what changes along it follows its
+    share."""
     init: Path | None = None
     """Start from the weights of another agent instead of from scratch."""
     flip: bool = True
@@ -105,7 +113,7 @@ class TrainAgentConfig(ReinforceConfig, AgentRunConfig):
     """Settings of ``facehall train agent``."""
 
     policy: str = "conv"
-    """Network: conv, or the paper's fc."""
+    """Network: conv, Attention-FH's fc, or IPFH's controller, ipfh."""
     reward: str = "delta_psnr"
     """What is maximised: a reward by name, or a weighted sum of several."""
     devices: int = 1
@@ -119,7 +127,7 @@ class TrainDaggerConfig(ImitationConfig, AgentRunConfig):
     """Settings of ``facehall train agent --algo dagger``."""
 
     policy: str = "conv"
-    """Network: conv, or the paper's fc."""
+    """Network: conv, Attention-FH's fc, or IPFH's controller, ipfh."""
 
 
 @dataclass
@@ -148,7 +156,7 @@ class TrainStaticConfig(AgentTaskConfig):
 
 def make_core(
     config: AgentTaskConfig,
-    reward: str = "delta_psnr",
+    reward: str | Reward = "delta_psnr",
     action_stride: int = 1,
     validate: bool = True,
 ) -> HallucinationCore:
@@ -173,8 +181,10 @@ def make_core(
     )
     if config.one_shot:
         enhancer = OneShot(enhancer.whole_face(), enhancer.scale, enhancer.patch_size)
+    faces = data.make(config.dataset, split="train", **parse_settings(config.dataset_settings))
     return HallucinationCore(
         enhancer,
+        image_size=faces.image_size,
         reward=reward,
         border=config.border,
         num_steps=config.num_steps,
@@ -189,6 +199,7 @@ class Learner(Protocol):
     """What learns: its whole state can be saved and restored between updates."""
 
     updates: int
+    config: Any
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that the next update depends on, but the faces."""
@@ -214,6 +225,8 @@ class Trainer(ABC):
 
     learner: Learner
     agent: ReinforceAgent | QMapAgent
+    criterion = "held_out/psnr_auc"
+    """What the best weights are the best in."""
 
     def __init__(
         self, config: AgentRunConfig, core: HallucinationCore, seed: int, team: Team | None = None
@@ -221,8 +234,14 @@ class Trainer(ABC):
         self.run_config = config
         self.core = core
         self.team = team or Team()
+        dataset = data.make(
+            config.dataset, split="train", **parse_settings(config.dataset_settings)
+        )
+        # To whom the faces' identities refer; None where nobody knows.
+        self.people: tuple[str, ...] | None = getattr(dataset, "people", ()) or None
+        core.reward = core.reward.for_people(self.people)
         self.pool = FacePool(
-            data.make(config.dataset, split="train"),
+            dataset,
             data.protocols.get(config.protocol),
             config.scale,
             held_out=config.validation_faces,
@@ -263,6 +282,10 @@ class Trainer(ABC):
     def measure(self, agent: Agent) -> dict[str, float]:
         """Mean PSNR of the held-out faces in dB after T and after 5 patches, and over t = 1..T."""
         return held_out_scores(self.core, agent, self.pool.held_out())
+
+    def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
+        """Writes what was trained, with how that was done."""
+        self.agent.save(path, provenance)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that the next update depends on."""
@@ -393,9 +416,13 @@ def initial_policy(core: HallucinationCore, name: str, init: Path | None, seed: 
 
 def held_out_scores(core: HallucinationCore, agent: Agent, faces: Faces) -> dict[str, float]:
     """Mean PSNR in dB after T and after 5 patches, and over t = 1..T, for a training's log."""
-    curves = [rollout(core, agent, some).psnr for some in _chunks(faces)]
-    curve = torch.cat(curves).mean(0)
-    early = min(5, core.num_steps)
+    return curve_scores(torch.cat([rollout(core, agent, some).psnr for some in chunks(faces)]))
+
+
+def curve_scores(psnr: Tensor) -> dict[str, float]:
+    """The same of curves (N, T + 1)."""
+    curve = psnr.mean(0)
+    early = min(5, len(curve) - 1)
     return {
         "held_out/psnr": curve[-1].item(),
         f"held_out/psnr_{early}": curve[early].item(),
@@ -427,7 +454,7 @@ def train_dagger(config: TrainDaggerConfig) -> Path:
         ConfigurationError: If the settings contradict each other or the folder's run.
     """
     with TrainingRun(config.out, config, config.resume) as run:
-        return _run(run, DaggerTrainer(config), config.updates)
+        return run_trainer(run, DaggerTrainer(config), config.updates)
 
 
 def train_qmap(config: TrainQMapConfig) -> Path:
@@ -440,37 +467,43 @@ def train_qmap(config: TrainQMapConfig) -> Path:
         ConfigurationError: If the settings contradict each other or the folder's run.
     """
     with TrainingRun(config.out, config, config.resume) as run:
-        return _run(run, QMapTrainer(config), config.updates)
+        return run_trainer(run, QMapTrainer(config), config.updates)
 
 
 def _train(config: TrainAgentConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = AgentTrainer(config, team)
-        best = _run(run, trainer, config.updates)
+        best = run_trainer(run, trainer, config.updates)
         if config.joint and team.leads:
             path = run.directory / "enhancer.safetensors"
             enhancers.save(trainer.core.enhancer, path, run.provenance())
     return best
 
 
-def _run(run: TrainingRun, trainer: Trainer, updates: int) -> Path:
+def run_trainer(run: TrainingRun, trainer: Trainer, updates: int) -> Path:
     """Trains to the end, from the checkpoint if there is one; returns the best weights' path."""
     config, learner, leads = trainer.run_config, trainer.learner, trainer.team.leads
-    checkpoint = run.restore()
+    checkpoint, spent = run.restore(), 0.0
     if checkpoint is not None:
         trainer.restore(*checkpoint)
-    with tqdm(total=updates, initial=learner.updates, desc="training", disable=not leads) as bar:
-        while learner.updates < updates:
+        spent = checkpoint[2].get("spent", 0.0)
+    budget = Budget(config.minutes, spent, trainer.team.size)
+    total = budget.total(learner.updates, updates)
+    with tqdm(total=total, initial=learner.updates, desc="training", disable=not leads) as bar:
+        while learner.updates < total:
+            learner.config = replace(learner.config, updates=total)
             run.log(learner.updates + 1, trainer.update())
+            bar.total = total = budget.total(learner.updates, updates)
             bar.update()
-            last = learner.updates == updates
+            last = learner.updates == total
             if leads and (last or learner.updates % config.validate_every == 0):
                 _validate(run, trainer, bar)
             if last or learner.updates % config.checkpoint_every == 0:
-                run.save(learner.updates, trainer.state_tensors(), trainer.state_metadata())
+                metadata = {**trainer.state_metadata(), "spent": budget.spent}
+                run.save(learner.updates, trainer.state_tensors(), metadata)
     if leads:
-        trainer.agent.save(run.directory / "last.safetensors", run.provenance())
+        trainer.save(run.directory / "last.safetensors", run.provenance())
     return run.directory / "best.safetensors"
 
 
@@ -480,7 +513,7 @@ def train_static(config: TrainStaticConfig) -> Path:
     Returns:
         Path of the file.
     """
-    dataset = data.make(config.dataset, split="train")
+    dataset = data.make(config.dataset, split="train", **parse_settings(config.dataset_settings))
     protocol = data.protocols.get(config.protocol)
     generator = torch.Generator().manual_seed(config.seed)
     number = min(len(dataset), config.limit or len(dataset))
@@ -490,7 +523,7 @@ def train_static(config: TrainStaticConfig) -> Path:
         )
     chosen = torch.randperm(number, generator=generator)[: config.faces].tolist()
     faces = protocol.degrade(dataset.batch(chosen), config.scale)
-    agent = StaticAgent.fit(make_core(config), _chunks(faces), stride=config.stride, progress=True)
+    agent = StaticAgent.fit(make_core(config), chunks(faces), stride=config.stride, progress=True)
     settings = {key: str(value) for key, value in vars(config).items() if key != "out"}
     agent.save(config.out, {"settings": settings, "versions": versions()})
     return config.out
@@ -505,12 +538,13 @@ def _validate(run: TrainingRun, trainer: Trainer, bar: Any) -> None:
         area=f"{scores['held_out/psnr_auc']:.2f} dB",
         above_even=f"{scores['held_out/psnr_auc_above_even']:+.3f}",
     )
-    if scores["held_out/psnr_auc"] > trainer.best:
-        trainer.best = scores["held_out/psnr_auc"]
+    if scores[trainer.criterion] > trainer.best:
+        trainer.best = scores[trainer.criterion]
         provenance = {**run.provenance(), "held_out": scores, "updates": trainer.learner.updates}
-        trainer.agent.save(run.directory / "best.safetensors", provenance)
+        trainer.save(run.directory / "best.safetensors", provenance)
 
 
-def _chunks(faces: Faces) -> Iterator[Faces]:
+def chunks(faces: Faces) -> Iterator[Faces]:
+    """The faces, as many at a time as are played at once."""
     for first in range(0, len(faces.hr), CHUNK):
         yield faces.rows(slice(first, first + CHUNK))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -28,6 +28,7 @@ from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.patches import Border
 from facehall_env.registry import parse_settings
+from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import FacePool
 from facehall_env.training.run import TrainingRun
@@ -49,6 +50,8 @@ class TrainEnhancerConfig:
     convolution=fourier; they are stored with its weights."""
     dataset: str = "synthetic"
     """Where the faces come from; always its official training split."""
+    dataset_settings: tuple[str, ...] = ()
+    """Options of the dataset, NAME=VALUE, such as size=256."""
     scale: int = 4
     """Factor between low and high resolution."""
     protocol: str = "bicubic"
@@ -56,6 +59,9 @@ class TrainEnhancerConfig:
     initial: str = BICUBIC
     """What the faces start from: bicubic, or the result of a network that restores whole faces, by
     its name or the file of its weights."""
+    minutes: float | None = None
+    """Length of the training in wall time instead of updates; the updates of the two stages then
+    say which shares of it they have, and the learning rates follow the time."""
     fresh_steps: int = 4000
     """Updates of the first stage, on untouched faces."""
     fresh_batch: int = 8
@@ -150,21 +156,23 @@ class EnhancerTrainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed)
         self.enhancer = self._make_enhancer()
-        self.core = HallucinationCore(
-            self.enhancer,
-            num_steps=config.num_steps,
-            border=config.border,
-            reward="delta_mse",
-            device=config.device,
-            initial=load_initial(config.initial, config.scale, config.dataset),
-        )
         self.pool = FacePool(
-            data.make(config.dataset, split="train"),
+            data.make(config.dataset, split="train", **parse_settings(config.dataset_settings)),
             data.protocols.get(config.protocol),
             config.scale,
             held_out=config.validation_faces,
             limit=config.limit,
             progress=self.team.leads,
+        )
+        height, width = self.pool.images.shape[2:]
+        self.core = HallucinationCore(
+            self.enhancer,
+            image_size=(height, width),
+            num_steps=config.num_steps,
+            border=config.border,
+            reward="delta_mse",
+            device=config.device,
+            initial=load_initial(config.initial, config.scale, config.dataset),
         )
         self.optimizer = torch.optim.Adam(
             self.enhancer.parameter_groups(1.0), betas=(config.beta1, 0.999)
@@ -389,30 +397,42 @@ def _train(config: TrainEnhancerConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = EnhancerTrainer(config, team)
-        checkpoint = run.restore()
+        checkpoint, spent = run.restore(), 0.0
         if checkpoint is not None:
             step, tensors, metadata = checkpoint
             trainer.restore(step, tensors, metadata["optimizer"])
-        for loss in _with_progress(run, trainer):
+            spent = metadata.get("spent", 0.0)
+            steps = metadata.get("fresh_steps", config.fresh_steps)
+            trainer.config = replace(config, fresh_steps=steps)
+        budget = Budget(config.minutes, spent, team.size)
+        for loss in _with_progress(run, trainer, budget):
             if trainer.step % config.log_every == 0:
                 run.log(trainer.step, {"loss": loss})
             if trainer.step % config.checkpoint_every == 0:
-                _save(run, trainer)
-        _save(run, trainer)
+                _save(run, trainer, budget)
+        _save(run, trainer, budget)
         path = run.directory / "enhancer.safetensors"
         if team.leads:
-            provenance = {**run.provenance(), "held_out": trainer.validate()}
+            provenance = {
+                **run.provenance(),
+                "updates": trainer.step,
+                "held_out": trainer.validate(),
+            }
             enhancers.save(trainer.enhancer, path, provenance)
         return path
 
 
-def _with_progress(run: TrainingRun, trainer: EnhancerTrainer) -> Iterator[float]:
-    leads = trainer.team.leads
+def _with_progress(run: TrainingRun, trainer: EnhancerTrainer, budget: Budget) -> Iterator[float]:
+    leads, given = trainer.team.leads, replace(trainer.config)
+    _fit(trainer, budget, given)
     with tqdm(
         total=trainer.total_steps, initial=trainer.step, desc="training", disable=not leads
     ) as bar:
         while trainer.step < trainer.total_steps:
-            yield trainer.update()
+            loss = trainer.update()
+            _fit(trainer, budget, given)
+            yield loss
+            bar.total = trainer.total_steps
             bar.update()
             if leads and trainer.step % trainer.config.validate_every == 0:
                 scores = trainer.validate()
@@ -420,6 +440,26 @@ def _with_progress(run: TrainingRun, trainer: EnhancerTrainer) -> Iterator[float
                 bar.set_postfix({k.partition("/")[2]: f"{v:.2f} dB" for k, v in scores.items()})
 
 
-def _save(run: TrainingRun, trainer: EnhancerTrainer) -> None:
+def _fit(trainer: EnhancerTrainer, budget: Budget, given: TrainEnhancerConfig) -> None:
+    """Lets the stages be as long as their shares of the time allow; they are as given without."""
+    if budget.minutes is None:
+        return
+    step, config = trainer.step, trainer.config
+    switch = given.fresh_steps / (given.fresh_steps + given.rollout_steps)
+    if step < config.fresh_steps:
+        fresh = budget.total(step, given.fresh_steps, 0.0, switch)
+        trainer.config = config = replace(config, fresh_steps=fresh)
+    if step >= config.fresh_steps and switch < 1:
+        done = step - config.fresh_steps
+        rollout = budget.total(done, given.rollout_steps, switch, 1.0)
+        trainer.config = replace(config, rollout_steps=rollout)
+
+
+def _save(run: TrainingRun, trainer: EnhancerTrainer, budget: Budget) -> None:
     _, optimizer = pack_optimizer(trainer.optimizer)
-    run.save(trainer.step, trainer.state_tensors(), {"optimizer": optimizer})
+    metadata = {
+        "optimizer": optimizer,
+        "spent": budget.spent,
+        "fresh_steps": trainer.config.fresh_steps,
+    }
+    run.save(trainer.step, trainer.state_tensors(), metadata)

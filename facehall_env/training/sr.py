@@ -32,6 +32,7 @@ from facehall_env.observations import to_uint8
 from facehall_env.registry import parse_settings
 from facehall_env.rendering import Panel, Picture, side_by_side
 from facehall_env.training.augment import Views, draw_views, look
+from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.enhancer import patch_loss
 from facehall_env.training.faces import FacePool
@@ -57,12 +58,16 @@ class TrainSRConfig:
     they are stored with its weights."""
     dataset: str = "synthetic"
     """Where the faces come from; always its official training split."""
+    dataset_settings: tuple[str, ...] = ()
+    """Options of the dataset, NAME=VALUE, such as size=256."""
     scale: int = 4
     """Factor between low and high resolution."""
     protocol: str = "bicubic"
     """How the low resolution is made, and what the held-out PSNR and SSIM look at."""
     updates: int = 20_000
     """Length of the training."""
+    minutes: float | None = None
+    """Length of the training in wall time instead; the schedule then follows its share."""
     batch: int | None = None
     """Faces in an update; by default as in the network's recipe."""
     learning_rate: float | None = None
@@ -205,7 +210,7 @@ class SRTrainer:
         self.recipe = config.recipe(getattr(type(enhancer), "recipe", Recipe()))
         self.team.check_shares(batch=self.recipe.batch)
         self.pool = FacePool(
-            data.make(config.dataset, split="train"),
+            data.make(config.dataset, split="train", **parse_settings(config.dataset_settings)),
             data.protocols.get(config.protocol),
             config.scale,
             held_out=config.validation_faces,
@@ -333,7 +338,7 @@ class SRTrainer:
 
     def _restore(self, enhancer: Enhancer, faces: Faces) -> Tensor:
         """Whole restored faces in float32, unclamped."""
-        faces = Faces(*(im.contiguous(memory_format=torch.channels_last) for im in faces))
+        faces = Faces(*(im.contiguous(memory_format=torch.channels_last) for im in faces[:3]))
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             restored = restore_whole(enhancer, faces).float()
@@ -400,35 +405,40 @@ def _train(config: TrainSRConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = SRTrainer(config, team)
-        checkpoint = run.restore()
+        checkpoint, spent = run.restore(), 0.0
         if checkpoint is not None:
             trainer.restore(*checkpoint)
-        for loss in _with_progress(run, trainer):
+            spent = checkpoint[2].get("spent", 0.0)
+        budget = Budget(config.minutes, spent, team.size)
+        for loss in _with_progress(run, trainer, budget):
             if trainer.step % config.log_every == 0:
                 rate = trainer.optimizer.param_groups[0]["lr"]
                 run.log(trainer.step, {"loss": loss, "learning_rate": rate})
             # After the validation of the same step, which a resumed run does not repeat.
             if trainer.step % config.checkpoint_every == 0:
-                _save(run, trainer)
-        _save(run, trainer)
+                _save(run, trainer, budget)
+        _save(run, trainer, budget)
         path = run.directory / "enhancer.safetensors"
         if team.leads:
             _save_weights(run, trainer, path, trainer.validate().scores)
         return path
 
 
-def _with_progress(run: TrainingRun, trainer: SRTrainer) -> Iterator[float]:
+def _with_progress(run: TrainingRun, trainer: SRTrainer, budget: Budget) -> Iterator[float]:
     leads, config = trainer.team.leads, trainer.config
+    total = budget.total(trainer.step, config.updates)
     with tqdm(
-        total=config.updates,
+        total=total,
         initial=trainer.step,
         desc=f"training {config.model}",
         disable=not leads,
     ) as bar:
-        while trainer.step < config.updates:
+        while trainer.step < total:
+            trainer.config = dataclasses.replace(config, updates=total)
             loss = trainer.update()
+            bar.total = total = budget.total(trainer.step, config.updates)
             bar.update()
-            last = trainer.step == config.updates
+            last = trainer.step == total
             if leads and (last or trainer.step % config.validate_every == 0):
                 scores = _watch(run, trainer)
                 bar.set_postfix(
@@ -449,8 +459,9 @@ def _watch(run: TrainingRun, trainer: SRTrainer) -> dict[str, float]:
     return validation.scores
 
 
-def _save(run: TrainingRun, trainer: SRTrainer) -> None:
-    run.save(trainer.step, trainer.state_tensors(), trainer.state_metadata())
+def _save(run: TrainingRun, trainer: SRTrainer, budget: Budget) -> None:
+    metadata = {**trainer.state_metadata(), "spent": budget.spent}
+    run.save(trainer.step, trainer.state_tensors(), metadata)
 
 
 def _save_weights(
