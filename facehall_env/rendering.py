@@ -398,7 +398,8 @@ def save_gif(
         )
     # The first and the last frame hold the blurred and the sharp face: all colours there are.
     sample = Image.fromarray(np.concatenate((frames[0], frames[-1])))
-    palette = sample.quantize(256, Image.Quantize.MEDIANCUT)
+    # One of the 256 is left for what stays as it was: else every frame is stored as a whole.
+    palette = sample.quantize(255, Image.Quantize.MEDIANCUT)
     pages = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in frames
