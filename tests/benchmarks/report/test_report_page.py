@@ -1,0 +1,409 @@
+"""The page: whole, readable by machines and people, and loading nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from facehall_env.benchmarks.cli import main
+from facehall_env.benchmarks.report import ReportConfig, page, pictures, run, views
+from facehall_env.benchmarks.report.grids import Column, grid
+from facehall_env.benchmarks.report.pictures import Gallery, Play
+from facehall_env.benchmarks.report.reading import Found, Result, read_results
+from facehall_env.errors import ConfigurationError
+from facehall_env.patches import PatchGeometry
+
+GEOMETRY = PatchGeometry((32, 32), (16, 12))
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class Document(HTMLParser):
+    """Elements in their order, with the text in them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self._open: list[tuple[str, list[str]]] = []
+        self.unbalanced: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        text: list[str] = []
+        self.elements.append((tag, dict(attrs), text))
+        if tag not in VOID:
+            self._open.append((tag, text))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open[-1][0] != tag:
+            self.unbalanced.append(tag)
+            return
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for _, text in self._open:
+            text.append(data)
+
+    def all(self, *tags: str) -> Iterator[tuple[str, dict[str, str | None], str]]:
+        for tag, attributes, text in self.elements:
+            if not tags or tag in tags:
+                yield tag, attributes, " ".join("".join(text).split())
+
+
+def gallery(seed: int = 0) -> Gallery:
+    """Two faces of noise, which two agents restored with two patches."""
+    rng = np.random.default_rng(seed)
+    faces = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2)]
+    actions = torch.tensor([[0, 33], [5, 900]])
+    psnr = torch.tensor([[20.0, 21.0, 22.0], [20.0, 22.0, 24.0]])
+    plays = [
+        Play("static", GEOMETRY, actions, psnr + 5, [faces] * 3),
+        Play("rl", GEOMETRY, actions, psnr, [faces] * 3),
+    ]
+    small = [face[::4, ::4] for face in faces]
+    return Gallery("synthetic", 4, "tiny", 2, faces, small, faces[0], plays)
+
+
+@pytest.fixture
+def document(results: Path) -> Document:
+    (results / "broken.json").write_text("{", encoding="utf-8")
+    text, _ = page.render(read_results(results), gallery())
+    return Document(text)
+
+
+def test_nothing_is_loaded_from_elsewhere(document: Document) -> None:
+    addresses = [
+        address
+        for _, attributes, _ in document.all()
+        for name, address in attributes.items()
+        if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href") and address
+    ]
+    outside = {address for address in addresses if not address.startswith(("data:", "#"))}
+    assert outside == set(page.LINKS.values())
+    links = {a["href"] for tag, a, _ in document.all("a") if (a["href"] or "").startswith("http")}
+    assert links == outside
+    style = next(text for _, _, text in document.all("style"))
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_browser_is_told_so(document: Document) -> None:
+    policy = next(a["content"] for _, a, _ in document.all("meta") if "http-equiv" in a) or ""
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    source = (Path(page.__file__).parent / "templates" / "slider.js").read_bytes()
+    digest = base64.b64encode(hashlib.sha256(source).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_elements_are_closed_and_identifiers_the_only_ones(document: Document) -> None:
+    assert document.unbalanced == []
+    ids = [a["id"] for _, a, _ in document.all() if "id" in a]
+    assert len(set(ids)) == len(ids)
+    for _, attributes, _ in document.all():
+        for id_ in (attributes.get("aria-labelledby") or "").split():
+            assert id_ in ids
+        if (attributes.get("href") or "").startswith("#"):
+            assert (attributes["href"] or "")[1:] in ids
+
+
+def test_pictures_have_words_and_tables_have_heads(document: Document) -> None:
+    images = [attributes for _, attributes, _ in document.all("img")]
+    assert len(images) > 20
+    assert all((image.get("alt") or "").strip() for image in images)
+    assert all(a.get("scope") in ("row", "col") for _, a, _ in document.all("th"))
+    tables = list(document.all("table"))
+    assert len(tables) == len(list(document.all("caption"))) >= 8
+
+
+def test_headings_are_in_order(document: Document) -> None:
+    levels = [int(tag[1]) for tag, _, _ in document.all("h1", "h2", "h3", "h4", "h5", "h6")]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    for landmark in ("header", "nav", "main", "footer"):
+        assert len(list(document.all(landmark))) == 1
+
+
+def test_what_was_left_out_is_said(document: Document) -> None:
+    items = [text for _, _, text in document.all("li")]
+    assert any(text.startswith("broken.json is damaged: it is no JSON") for text in items)
+    assert "patch-selection.json" in " ".join(items)
+
+
+def test_the_best_is_bold_but_never_the_oracle(results: Path) -> None:
+    found = read_results(results)
+    sections = {section.id: section for section in views.sections(found)}
+    table = sections["choosing"].blocks[0].grids[0]
+    best = {line.name: [cell.best for cell in line.cells] for line in table.lines}
+    assert best.pop("rl") == [True] * 5
+    assert not any(any(cells) for cells in best.values())
+    oracle = next(line for line in table.lines if line.name == "oracle")
+    assert [cell.text for cell in oracle.cells[:2]] == ["33.00", "34.00"]
+    # Of sizes and times, the least; the faces themselves do not compete for identity.
+    cost = sections["whole"].blocks[0].grids[1]
+    assert [line.cells[0].best for line in cost.lines] == [True, False]
+    identity = sections["identity"].blocks[0].grids[0]
+    assert [line.cells[0].best for line in identity.lines] == [False, True, False]
+
+
+def test_bold_is_what_reads_best() -> None:
+    columns = [
+        Column("a", [1.004, 1.0, 0.5, 9.0], ".2f", [0.1, None, None, None], "higher"),
+        Column("b", [3.0, 2.0, None, 1.0], ".0f", better="lower"),
+        Column("nothing", [None] * 4),
+        Column("c", [1.0, 2.0, 3.0, 4.0]),
+    ]
+    table = grid("caption", "corner", "wxyz", columns, competes=[True, True, True, False])
+    assert table.header == ("a", "b", "c")
+    assert [[cell.best for cell in line.cells] for line in table.lines] == [
+        [True, False, False],
+        [True, True, False],
+        [False, False, False],
+        [False, False, False],
+    ]
+    assert [cell.interval for cell in table.lines[0].cells] == ["0.10", "", ""]
+    alone = grid("", "", "ab", [Column("a", [1.0, None], better="higher")])
+    assert not alone.marks
+
+
+def test_the_papers_numbers_stand_beside_ours(document: Document) -> None:
+    cells = [text for _, _, text in document.all("td")]
+    assert "30.00 ± 0.20paper 28.89" in [text.replace(" paper", "paper") for text in cells]
+    text = " ".join(text for _, _, text in document.all("main"))
+    assert "T = 9 before T = 5" in text
+    assert "Tiny 4x PSNR: holds" in text
+    assert "A row could not be made." in text
+
+
+def test_what_was_found_is_said_in_the_numbers_of_the_table(results: Path) -> None:
+    assert [
+        sentence.replace("\xa0", " ") for sentence in views.headlines(read_results(results))
+    ] == [
+        "With 1 patch, where it is put is worth 1.00 dB: 31.00 dB for places chosen at random, "
+        "32.00 dB for rl, the best agent, on 10 faces of tiny.",
+        "After 2 patches, rl is 0.750 ± 0.050 dB above the fixed order even, on the same faces "
+        "with the same network (95 % interval).",
+        "Of what an oracle that knows the truth wins over random places, rl wins 50 ± 4 % after 2 "
+        "patches (95 % interval).",
+    ]
+
+
+def test_the_curves_start_where_the_faces_did(results: Path) -> None:
+    chart = views.sections(read_results(results))[0].blocks[0].chart
+    assert chart is not None
+    assert chart.lines["rl"] == [0.0, 2.0, 3.0]
+    assert set(chart.lines) == {"random", "even", "rl", "oracle"}
+    assert chart.best == "rl"
+
+
+def test_markup_in_results_is_text(contents: dict[str, dict[str, Any]]) -> None:
+    content = json.loads(
+        json.dumps(contents["patch-selection"]).replace('"rl"', '"<script>rl</script>"')
+    )
+    text, _ = page.render(Found((Result("a<b>.json", "patch-selection", content),)))
+    assert "<script>rl" not in text
+    assert "&lt;script&gt;rl" in text
+    assert "a<b>" not in text
+    assert Document(text).unbalanced == []
+
+
+def test_coverage_is_counted() -> None:
+    # Centres (8, 8) and (24, 8), so that rows 1-16 and 17-32 of columns 3-14 are covered.
+    actions = torch.tensor([[8 * 32 + 8, 24 * 32 + 8], [8 * 32 + 8, 8 * 32 + 8]])
+    expected = np.zeros((32, 32))
+    expected[1:17, 3:15] = 1.5
+    expected[17:33, 3:15] = 0.5
+    np.testing.assert_array_equal(pictures.coverage(GEOMETRY, actions), expected)
+
+
+def test_the_shown_agent_is_the_best_of_those_that_look() -> None:
+    assert gallery().shown.agent == "rl"
+
+
+def test_heat_goes_from_the_first_colour_to_the_last() -> None:
+    coloured = pictures.heat(np.array([[0.0, 2.0, 9.0]]), 2.0)
+    assert coloured.shape == (1, 3, 3)
+    assert coloured[0, 0].sum() < coloured[0, 1].sum()
+    # What is beyond the highest has its colour.
+    assert (coloured[0, 1] == coloured[0, 2]).all()
+
+
+def test_pictures_are_kept_without_loss() -> None:
+    picture = gallery().truth[0]
+    kind, _, data = pictures.png(picture).partition(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert (np.asarray(image) == picture).all()
+
+
+def test_attention_figures_of_people_need_their_dataset(
+    results: Path, contents: dict[str, dict[str, Any]]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 3000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(results / "sr-attention-sparnet.png")
+    (results / "sr-attention-torn.png").write_bytes(b"\x89PNG")
+    found = read_results(results)
+    assert page.attention_figures(found, results, "synthetic") == []
+    figures = page.attention_figures(found, results, "tiny")
+    assert [title for title, _ in figures] == ["sparnet on faces of tiny", "torn on faces of tiny"]
+    text, left_out = page.render(found, None, figures)
+    assert [file.name for file in left_out] == ["sr-attention-torn.png"]
+    widths = [a["width"] for _, a, _ in Document(text).all("img")]
+    assert widths == [str(pictures.WIDEST)]
+
+
+def test_a_page_that_is_too_large_is_refused(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "LARGEST", 10_000)
+    with pytest.raises(ConfigurationError, match="show fewer --faces"):
+        page.render(read_results(results))
+
+
+@pytest.fixture
+def config(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReportConfig:
+    """Of a report with small faces and a network that does nothing."""
+    build = pictures.build_core
+    tiny = {"enhancer": "tiny", "weights": None}
+    monkeypatch.setattr(pictures, "build_core", lambda **given: build(**{**given, **tiny}))
+    config = pictures.PatchSelectionConfig
+    monkeypatch.setattr(
+        pictures, "PatchSelectionConfig", lambda **given: config(**{**given, **tiny})
+    )
+    return ReportConfig(
+        results=results,
+        out=tmp_path / "page.html",
+        dataset="tiny",
+        faces=2,
+        images=3,
+        agents=("random", "saliency"),
+        steps=3,
+    )
+
+
+def test_the_seed_decides_and_the_old_page_is_replaced(config: ReportConfig) -> None:
+    config.out.write_text("old", encoding="utf-8")
+    first = run(config).read_bytes()
+    assert run(config).read_bytes() == first
+    config.seed = 1
+    assert run(config).read_bytes() != first
+    assert len(first) < 1_000_000
+    assert [path.name for path in config.out.parent.glob("*.html")] == ["page.html"]
+    text = " ".join(text for _, _, text in Document(first.decode()).all("main"))
+    assert "The agent is saliency" in text
+    assert "the mean over 3 test faces" in text
+    assert "These are people" in text
+
+
+def test_a_failure_leaves_the_old_page(
+    config: ReportConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.out.write_text("old", encoding="utf-8")
+    monkeypatch.setattr(page, "LARGEST", 10)
+    with pytest.raises(ConfigurationError):
+        run(config)
+    assert config.out.read_text("utf-8") == "old"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--faces", "-1"], "--faces -1: give 0 or more"),
+        (["--images", "0"], "--images 0: give 1 or more"),
+        (["--results", "nowhere"], "There is no folder nowhere"),
+        (["--agents", "bicubic"], "bicubic chooses no patches"),
+        (["--agents", "nobody"], "nobody"),
+        (["--out", "."], "--out . is a folder"),
+    ],
+)
+def test_bad_input_is_named(
+    arguments: list[str],
+    words: str,
+    results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["report", "--results", str(results), "--out", str(tmp_path / "a.html"), *arguments]
+    assert main(given) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_the_command_names_what_it_left_out(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (results / "mine.json").write_text('{"a": 1}', encoding="utf-8")
+    out = tmp_path / "deep" / "a.html"
+    assert main(["report", "--results", str(results), "--faces", "0", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert 'left out: mine.json holds no results: it has no field "benchmark".' in printed
+    assert printed.endswith(f"written: {out}\n")
+    document = Document(out.read_text("utf-8"))
+    assert list(document.all("img")) == []
+    assert document.unbalanced == []
+
+
+def browser() -> str:
+    """A Chromium, or the reason to skip."""
+    given = os.environ.get("FACEHALL_CHROMIUM")
+    found = given or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if found is None:
+        pytest.skip("needs Chromium: install it, or name it in FACEHALL_CHROMIUM")
+    return found
+
+
+def test_in_a_browser(results: Path, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    executable = browser()
+    path = tmp_path / "page.html"
+    path.write_text(page.render(read_results(results), gallery())[0], encoding="utf-8")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        for width, scheme in ((400, "dark"), (1400, "light")):
+            window = chromium.new_page(
+                viewport={"width": width, "height": 900}, color_scheme=scheme
+            )
+            asked, said = [], []
+            window.on("request", lambda request, asked=asked: asked.append(request.url))
+            window.on("console", lambda message, said=said: said.append(message.text))
+            window.goto(path.as_uri())
+            # No part of the page is wider than the window, and nothing was asked for or refused.
+            assert window.evaluate("document.documentElement.scrollWidth") == width
+            assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+            assert said == []
+            paper = window.evaluate("getComputedStyle(document.body).backgroundColor")
+            levels = [int(level) for level in re.findall(r"\d+", paper)]
+            assert (sum(levels) < 200) == (scheme == "dark")
+            shown = ".narrow" if width < 700 else ".wide"
+            assert window.locator(f"{shown} svg").first.is_visible()
+            # The slider answers to the keyboard.
+            slider = window.locator(".pair input").first
+            slider.focus()
+            slider.press("Home")
+            clip = "getComputedStyle(document.querySelector('.after')).clipPath"
+            assert window.evaluate(clip) == "inset(0px 0px 0px 0%)"
+        without = chromium.new_context(java_script_enabled=False).new_page()
+        without.goto(path.as_uri())
+        before, after = (without.locator(f".{side} img").first for side in ("before", "after"))
+        assert before.bounding_box()["x"] < after.bounding_box()["x"]
+        chromium.close()

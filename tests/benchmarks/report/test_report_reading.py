@@ -1,0 +1,187 @@
+"""Which files are results, and what is said of the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facehall_env.benchmarks.report.forms import mismatch
+from facehall_env.benchmarks.report.reading import (
+    KINDS,
+    LeftOut,
+    Result,
+    read_result,
+    read_results,
+)
+from facehall_env.errors import ConfigurationError
+
+Content = dict[str, Any]
+
+
+def reason(path: Path, content: object) -> str:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    read = read_result(path)
+    assert isinstance(read, LeftOut), read
+    assert read.name == path.name
+    return read.reason
+
+
+def test_every_kind_is_read(results: Path, contents: dict[str, Content]) -> None:
+    found = read_results(results)
+    assert found.left_out == ()
+    assert {result.kind: result.content for result in found.results} == contents
+    assert set(contents) | {"network"} == set(KINDS)
+
+
+def test_the_projects_own_results_are_read(root: Path) -> None:
+    found = read_results(root / "benchmarks" / "results")
+    assert found.left_out == ()
+    assert len(found.of("patch-selection")) >= 2
+
+
+@pytest.mark.parametrize("kind", ["patch-selection", "sr", "throughput", "identity"])
+def test_an_older_form_is_named_with_the_command_that_renews_it(
+    kind: str, contents: dict[str, Content], tmp_path: Path
+) -> None:
+    content = contents[kind]
+    old = content["vector_env" if kind == "throughput" else "rows"][1]
+    # As they were before, with the same numbers under other names.
+    old["batched_steps_per_second"] = old.pop(next(key for key in old if "_" in key))
+    told = reason(tmp_path / "old.json", content)
+    assert told.startswith("is of another version, or was changed by hand (there is no ")
+    assert "[1]." in told
+    assert told.endswith(f"run `{KINDS[kind].command}` again")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_version_is_named(
+    version: object, contents: dict[str, Content], tmp_path: Path
+) -> None:
+    told = reason(tmp_path / "a.json", {**contents["profile"], "version": version})
+    assert told.startswith(f"is of version {version!r}, this report reads version 1")
+
+
+def change_a_row(content: Content) -> None:
+    content["rows"][3]["psnr"] = 33.0
+
+
+def change_a_curve(content: Content) -> None:
+    content["curves"][2]["psnr"][1] = 30.0
+
+
+def repeat_a_row(content: Content) -> None:
+    content["rows"].append(content["rows"][1])
+
+
+def drop_a_curve(content: Content) -> None:
+    del content["curves"][3]
+
+
+def shorten_a_curve(content: Content) -> None:
+    del content["curves"][4]["psnr"][2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (change_a_row, "rl after 1 patches: 33.000 dB in the table, 32.000 dB in the curve"),
+        (change_a_curve, "even after 1 patches: 31.500 dB in the table, 30.000 dB in the curve"),
+        (repeat_a_row, "two rows of random after 1 patches"),
+        (drop_a_curve, "a row of rl, but no curve"),
+        (shorten_a_curve, "a row of oracle after 2 patches, its curve has 1"),
+    ],
+)
+def test_numbers_that_contradict_one_another_are_found(
+    change: Callable[[Content], None],
+    words: str,
+    contents: dict[str, Content],
+    tmp_path: Path,
+) -> None:
+    content = contents["patch-selection"]
+    change(content)
+    told = reason(tmp_path / "a.json", content)
+    assert told.startswith(f"was changed by hand, or is damaged ({words})")
+
+
+def test_contradictions_of_other_kinds(contents: dict[str, Content], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    contents["profile"]["shares"]["policy"] = 0.5
+    assert "the shares sum to 1.250" in reason(path, contents["profile"])
+    contents["sr"]["relative_to"] = "other"
+    assert "relative to other, of which there is no row" in reason(path, contents["sr"])
+    table = contents["paper-table"]
+    table["orderings"][0]["verdict"] = "undecided"
+    assert "T = 9 before T = 5 is called undecided" in reason(path, table)
+    table["rows"][0]["cells"] *= 2
+    assert "the row t5 has 2 cells for 1 columns" in reason(path, table)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "is damaged: it is no JSON"),
+        (b'{"benchmark": "profile", "shares": {', "is damaged: it is no JSON"),
+        (b'{"benchmark": NaN}', "is damaged: it is no JSON (NaN is no number)"),
+        (b'{"benchmark": 1e999}', "is damaged: it is no JSON (1e999 is too large)"),
+        (b"\xff\xfe\x00", "is damaged: it is no JSON (not text in UTF-8)"),
+        (b"[" * 100_000, "is damaged: it is no JSON"),
+        (b"[1, 2]", 'holds no results: it has no field "benchmark"'),
+        (b'{"name": "left-pad"}', 'holds no results: it has no field "benchmark"'),
+        (b'{"benchmark": ["sr"]}', 'holds no results: it has no field "benchmark"'),
+        (b'{"benchmark": "juggling"}', "is of a benchmark that is not known here (juggling"),
+    ],
+)
+def test_what_is_no_results_file_is_named(text: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(text)
+    read = read_result(path)
+    assert isinstance(read, LeftOut)
+    assert read.reason.startswith(words)
+
+
+def test_the_good_files_are_read_beside_the_bad(results: Path) -> None:
+    (results / "foreign.json").write_text("{}", encoding="utf-8")
+    (results / "folder.json").mkdir()
+    (results / ".being-written.json").write_text("{", encoding="utf-8")
+    found = read_results(results)
+    assert [file.name for file in found.left_out] == ["folder.json", "foreign.json"]
+    assert len(found.results) == 6
+    assert all(isinstance(result, Result) for result in found.results)
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="There is no folder"):
+        read_results(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match="There are no results in"):
+        read_results(tmp_path)
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"a\.json holds no results"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "words"),
+    [
+        (True, int, "x is True, expected a whole number"),
+        (1.5, int, "x is 1.5, expected a whole number"),
+        (None, float, "x is null, expected a number"),
+        ("1", (float, None), "x is '1', expected a number or null"),
+        ([], [int], "x is empty, expected a list with at least one entry"),
+        ({}, [int, ...], "x is {}, expected a list"),
+        ([1, "2"], [int, ...], "x[1] is '2', expected a whole number"),
+        ({"a": 1}, {"a": int, "b": int}, "there is no x.b"),
+        ({"a": "b"}, {str: int}, "x.a is 'b', expected a whole number"),
+    ],
+)
+def test_the_first_mismatch_is_named(value: object, form: object, words: str) -> None:
+    assert mismatch(value, form, "x") == words
+
+
+def test_what_fits_has_no_mismatch() -> None:
+    form = {"a": (str, int), "b": [{"c": float}], "d": [str, ...], "e": {str: (float, None)}}
+    value = {"a": 3, "b": [{"c": 1}, {"c": 0.5, "more": []}], "d": [], "e": {"f": None}}
+    assert mismatch(value, form) is None
