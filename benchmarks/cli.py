@@ -73,6 +73,20 @@ def demo(invocation: Invocation) -> None:
     run(invocation.parse(DemoConfig), invocation.line)
 
 
+def enhance(invocation: Invocation) -> None:
+    """Restore the faces of photographs patch by patch and put them back."""
+    from facehall_env.benchmarks.enhance import EnhanceConfig, run
+
+    run(invocation.parse(EnhanceConfig))
+
+
+def report(invocation: Invocation) -> None:
+    """Put the results on disk into one HTML page: tables, curves and pictures."""
+    from facehall_env.benchmarks.report import ReportConfig, run
+
+    _written(run(invocation.parse(ReportConfig)))
+
+
 def train_enhancer(invocation: Invocation) -> None:
     """Train a network that sharpens patches: fresh faces first, then staggered rollouts."""
     from facehall_env.training.enhancer import TrainEnhancerConfig, train_enhancer
@@ -87,11 +101,29 @@ def train_sr(invocation: Invocation) -> None:
     _written(train_sr(invocation.parse(TrainSRConfig)))
 
 
+def train_cognition(invocation: Invocation) -> None:
+    """Train the recogniser of the IPFH paper, SphereFace-20 with A-softmax, on faces with names."""
+    from facehall_env.training.cognition import TrainCognitionConfig, train_cognition
+
+    _written(train_cognition(invocation.parse(TrainCognitionConfig)))
+
+
 def train_sparnet_hd(invocation: Invocation) -> None:
     """Train SPARNetHD on faces of 512 pixels: a generator against discriminators."""
     from facehall_env.training.sparnet_hd import TrainSPARNetHDConfig, train_sparnet_hd
 
     _written(train_sparnet_hd(invocation.parse(TrainSPARNetHDConfig)))
+
+
+def train_ipfh(invocation: Invocation) -> None:
+    """Train all of IPFH in order: coarse hallucinator, cognition, restorer, controller.
+
+    --initial, --cognition and --enhancer-weights give what is trained already; --resume goes on in
+    whatever stage was interrupted; --without leaves parts out, as Table IX does.
+    """
+    from facehall_env.agents.ipfh_training import TrainIPFHConfig, train_ipfh
+
+    _written(train_ipfh(invocation.parse(TrainIPFHConfig)))
 
 
 def train_agent(invocation: Invocation) -> None:
@@ -171,6 +203,58 @@ def bench_sr(invocation: Invocation) -> None:
     run(invocation.parse(SRBenchConfig), invocation.line)
 
 
+def bench_identity(invocation: Invocation) -> None:
+    """Ask recognisers whether restored faces are still the same people: LFW's pairs, rank-1."""
+    from facehall_env.benchmarks.identity import IdentityBenchConfig, run
+
+    run(invocation.parse(IdentityBenchConfig), invocation.line)
+
+
+def bench_attention_fh(invocation: Invocation) -> None:
+    """Make a table of Attention-FH (Cao et al., CVPR 2017) anew: ours beside the paper's numbers.
+
+    --list shows which there are; docs/tables.md says what the rows are and how to add tables.
+    """
+    _bench_paper(invocation, "attention-fh")
+
+
+def bench_sparnet(invocation: Invocation) -> None:
+    """Make a table or figure of SPARNet (Chen et al., TIP 2020) anew, beside the paper's numbers.
+
+    --list shows which there are; docs/tables.md says what the rows are and how to add tables.
+    """
+    _bench_paper(invocation, "sparnet")
+
+
+def bench_sisn(invocation: Invocation) -> None:
+    """Make a table or figure of SISN (Lu et al., ACM MM 2021) anew, beside the paper's numbers.
+
+    --list shows which there are; docs/tables.md says what the rows are and how to add tables.
+    """
+    _bench_paper(invocation, "sisn")
+
+
+def bench_ipfh(invocation: Invocation) -> None:
+    """Make a table of IPFH anew: ours beside the paper's numbers.
+
+    --list shows which there are; docs/tables.md says what the rows are and how to add tables.
+    """
+    _bench_paper(invocation, "ipfh")
+
+
+def _bench_paper(invocation: Invocation, paper: str) -> None:
+    from facehall_env.benchmarks.papers.engine import PaperConfig, run
+
+    run(paper, invocation.parse(PaperConfig), invocation.line)
+
+
+def bench_results(invocation: Invocation) -> None:
+    """Collect the papers' tables on disk in one page, with the orders that hold and do not."""
+    from facehall_env.benchmarks.papers.results_page import ResultsPageConfig, run
+
+    run(invocation.parse(ResultsPageConfig))
+
+
 def bench_throughput(invocation: Invocation) -> None:
     """Measure how fast the environments step and the networks restore, as ratios of one run."""
     from facehall_env.benchmarks.throughput import ThroughputConfig, run
@@ -215,6 +299,20 @@ def data_prepare(invocation: Invocation) -> None:
     prepare_faces(invocation.parse(PrepareConfig))
 
 
+def mos_build(invocation: Invocation) -> None:
+    """Make a page on which people rate restored faces blindly, from 1 to 5."""
+    from facehall_env.benchmarks.mos import MosBuildConfig, build
+
+    build(invocation.parse(MosBuildConfig))
+
+
+def mos_score(invocation: Invocation) -> None:
+    """Mean opinion scores, with intervals, from the files that raters have saved."""
+    from facehall_env.benchmarks.mos import MosScoreConfig, score
+
+    score(invocation.parse(MosScoreConfig))
+
+
 @dataclass(frozen=True)
 class Group:
     """Commands under one word."""
@@ -227,12 +325,16 @@ COMMANDS = Group(
     "Restoring faces patch by patch: train and compare agents that choose where to look.",
     {
         "demo": demo,
+        "enhance": enhance,
+        "report": report,
         "train": Group(
             "Train an enhancer or an agent.",
             {
                 "enhancer": train_enhancer,
                 "sr": train_sr,
                 "sparnet-hd": train_sparnet_hd,
+                "cognition": train_cognition,
+                "ipfh": train_ipfh,
                 "agent": train_agent,
                 "static": train_static,
             },
@@ -242,11 +344,18 @@ COMMANDS = Group(
             {
                 "patch-selection": bench_patch_selection,
                 "sr": bench_sr,
+                "attention-fh": bench_attention_fh,
+                "ipfh": bench_ipfh,
+                "sparnet": bench_sparnet,
+                "sisn": bench_sisn,
+                "results": bench_results,
+                "identity": bench_identity,
                 "throughput": bench_throughput,
                 "profile": bench_profile,
                 "network": bench_network,
             },
         ),
+        "mos": Group("Have people rate restored faces.", {"build": mos_build, "score": mos_score}),
         "data": Group(
             "Look after the datasets.",
             {"list": data_list, "check": data_check, "prepare": data_prepare},

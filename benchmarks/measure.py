@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,7 +143,8 @@ class Cache:
             return None
         try:
             tensors, _ = load_tensors(path, kind="measurements")
-        except WeightsError:
+        except WeightsError as error:
+            warnings.warn(f"{error} What it held is measured again.", stacklevel=2)
             return None
         found = tensors.pop("checksums")
         number = min(len(found), len(checksums))

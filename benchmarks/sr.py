@@ -220,7 +220,7 @@ def run(config: SRBenchConfig, command: str = "", console: Console | None = None
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     config.check()
-    setup = _setup(config)
+    setup = still_setup(config)
     entries = {entry.name: entry for entry in gather(config, setup)}
     relative_to = _reference(config, list(entries))
     figured = _with_attention(entries) if config.attention_figure else {}
@@ -315,7 +315,7 @@ def restored_once(config: SRBenchConfig, place: int) -> Iterator[list[int]]:
         config: The settings.
         place: Number of the row.
     """
-    setup = _setup(config)
+    setup = still_setup(config)
     text = (*config.models, *config.agents)[place]
     make = _whole_face if place < len(config.models) else _patch_by_patch
     entry = make(config, setup, text)
@@ -352,8 +352,14 @@ def write(results: Results, command: str) -> list[Path]:
     return paths
 
 
-def _setup(config: SRBenchConfig, dataset: FaceDataset | None = None, **changes: Any) -> Setup:
-    """Dataset, protocol and a core; unless changed, of one that leaves faces as they start."""
+def still_setup(config: SRBenchConfig, dataset: FaceDataset | None = None, **changes: Any) -> Setup:
+    """Dataset, protocol and a core; unless changed, one that leaves faces as they start.
+
+    Args:
+        config: The settings.
+        dataset: Instead of the test split of theirs.
+        **changes: Other arguments for `build_core`.
+    """
     still: dict[str, Any] = {
         "enhancer": BICUBIC,
         "weights": None,
@@ -376,7 +382,7 @@ def _whole_face(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
     network = _network(config, name, weights) if separator else _named(config, text)
     if not separator and Path(text).is_file():
         name, weights = Path(text).stem, text
-    core = _setup(config, dataset=setup.dataset, initial=network).core
+    core = still_setup(config, dataset=setup.dataset, initial=network).core
     # The core's own: it may have been rounded to bf16 and laid out anew.
     initial = core.initial
     return Entry(
@@ -439,7 +445,7 @@ def _patch_by_patch(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
         device=config.device,
         precision=config.precision,
     )
-    own = _setup(
+    own = still_setup(
         config,
         dataset=setup.dataset,
         enhancer=enhancer,
@@ -453,17 +459,24 @@ def _patch_by_patch(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
     return Entry(
         contestant,
         weights=", ".join(files[: len(words)]),
-        restore=partial(_play, contestant),
+        restore=partial(restored, contestant),
         upsampled=True,
         limit=player.limit,
         batch=player.batch,
     )
 
 
-def _play(contestant: Contestant, faces: Faces) -> object:
+def restored(contestant: Contestant, faces: Faces, first: int = 0) -> Tensor:
+    """What a contestant makes of faces: (N, 3, H, W) in [0, 1], on its device.
+
+    Args:
+        contestant: Who restores them.
+        faces: N faces.
+        first: Number of the first of them, for agents that draw at random.
+    """
     if contestant.make_agent is None:
-        return contestant.core.reset(faces)
-    return rollout(contestant.core, contestant.make_agent(0), faces)
+        return contestant.core.reset(faces).image
+    return rollout(contestant.core, contestant.make_agent(first), faces).state.image
 
 
 def _reference(config: SRBenchConfig, names: Sequence[str]) -> str:

@@ -27,16 +27,28 @@ def leaves(group: Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 OPTIONS = {
     "demo": "--out",
+    "enhance": "--max-face",
+    "report": "--results",
     "train enhancer": "--rollout-steps",
     "train sr": "--model",
     "train sparnet-hd": "--vgg19",
+    "train cognition": "--embedding",
+    "train ipfh": "--without",
     "train agent": "--policy",
     "train static": "--faces",
     "bench patch-selection": "--oracle-limit",
     "bench sr": "--relative-to",
+    "bench attention-fh": "--budget",
+    "bench ipfh": "--budget",
+    "bench sparnet": "--figure",
+    "bench sisn": "--lpips",
+    "bench results": "--results",
+    "bench identity": "--recognisers",
     "bench throughput": "--num-envs",
     "bench profile": "--foresight",
     "bench network": "--precisions",
+    "mos build": "--folders",
+    "mos score": "--out",
     "data list": "--help",
     "data check": "--split",
     "data prepare": "--margin",
@@ -55,7 +67,7 @@ def test_every_command_explains_itself(
     assert OPTIONS[" ".join(words)] in printed
 
 
-@pytest.mark.parametrize("words", [(), ("train",), ("bench",), ("data",)])
+@pytest.mark.parametrize("words", [(), ("train",), ("bench",), ("mos",), ("data",)])
 @pytest.mark.parametrize("asked", [[], ["--help"]])
 def test_groups_list_their_commands(
     words: tuple[str, ...], asked: list[str], capsys: pytest.CaptureFixture[str]

@@ -213,7 +213,7 @@ def test_costs_are_those_of_the_networks(mixer: str, tmp_path: Path) -> None:
 
 def test_up_sampling_is_part_of_the_time_where_it_is_needed(mixer: str, tmp_path: Path) -> None:
     settings = config(tmp_path, f"mixer={mixer}", "grow=None")
-    setup = sr._setup(settings)
+    setup = sr.still_setup(settings)
     first, second = sr.gather(settings, setup)
     lr = torch.rand(1, 3, 8, 8)
     nothing = torch.zeros(1, 3, 32, 32)

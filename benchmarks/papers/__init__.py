@@ -1,0 +1,1 @@
+"""The tables and figures of the papers: data in ``tables/``, one engine for all of them."""

@@ -1,0 +1,186 @@
+"""The metrics that columns of tables may have, by name.
+
+Those that a protocol scores (PSNR, SSIM, FSIM) come from the measurement itself; others look at the
+restored faces, or say what a method costs. What cannot be had says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facehall_env.data.landmarks import DlibLandmarks, Landmarks, Marker
+from facehall_env.errors import ConfigurationError, FacehallError
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Of restored and true faces (N, 3, H, W) in [0, 1]: (N,) float64 on the CPU; NaN where there is
+no score."""
+Source = Literal["protocol", "faces", "cost", "pairs", "none"]
+
+
+class Remembering:
+    """A marker that marks the same face once only: the truth is that of all rows and metrics.
+
+    Args:
+        marker: Marks a face that is new.
+    """
+
+    def __init__(self, marker: Marker) -> None:
+        self._marker = marker
+        self._points: dict[bytes, NDArray[np.float64]] = {}
+
+    def __call__(self, faces: Tensor) -> Landmarks:
+        """The points of faces (N, 3, H, W) in [0, 1]."""
+        points = []
+        for face in faces.detach().cpu():
+            key = hashlib.sha256(face.contiguous().numpy().tobytes()).digest()
+            if key not in self._points:
+                self._points[key] = self._marker(face[None]).points[0]
+            points.append(self._points[key])
+        return Landmarks(np.stack(points))
+
+
+@lru_cache(maxsize=1)
+def _dlib() -> Marker:
+    return Remembering(DlibLandmarks())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What metrics need that not everybody has.
+
+    Attributes:
+        lpips: Files with the weights of LPIPS's network and of its linear layers.
+        device: Where networks compute.
+        marker: Finds the landmarks; dlib by default.
+    """
+
+    lpips: tuple[Path, Path] | None = None
+    device: str = "cpu"
+    marker: Marker | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a column shows.
+
+    Attributes:
+        title: In the table's head.
+        digits: Behind the point.
+        source: Where it comes from: the protocol's scores, the restored faces, counting and timing,
+            pairs of faces, or nowhere.
+        lower: Whether less is better.
+        make: Makes the score, of a metric that looks at the restored faces.
+        why: Why there is none, of a metric from nowhere.
+    """
+
+    title: str
+    digits: int
+    source: Source = "protocol"
+    lower: bool = False
+    make: Callable[[Settings], Score] | None = None
+    why: str = ""
+
+
+def _lpips(settings: Settings) -> Score:
+    from facehall_env.metrics.perceptual import LPIPS
+
+    network = LPIPS.load(*(settings.lpips or _no_lpips())).to(settings.device)
+    return lambda restored, truth: network(restored, truth).double().cpu()
+
+
+def _mps(settings: Settings) -> Score:
+    from facehall_env.metrics.mps import mps
+    from facehall_env.metrics.perceptual import LPIPS
+
+    network = LPIPS.load(*(settings.lpips or _no_lpips())).to(settings.device)
+    return lambda restored, truth: mps(restored, truth, network).double().cpu()
+
+
+def _no_lpips() -> tuple[Path, Path]:
+    raise ConfigurationError(
+        "LPIPS needs weights: give --lpips BACKBONE LINEAR; docs/perceptual.md says where to get "
+        "them"
+    )
+
+
+def _identity(settings: Settings) -> Score:
+    from facehall_env import recognisers
+    from facehall_env.metrics.identity import cosine_similarity
+
+    recogniser = recognisers.make("dlib", "landmarks", settings.device, settings.marker or _dlib())
+
+    def score(restored: Tensor, truth: Tensor) -> Tensor:
+        points = recogniser.align(truth)
+        return torch.from_numpy(
+            cosine_similarity(recogniser.embed(restored, points), recogniser.embed(truth, points))
+        )
+
+    return score
+
+
+def _landmark_area(settings: Settings) -> Score:
+    from facehall_env.metrics.landmarks import LIMIT, normalised_mean_error
+
+    mark = settings.marker or _dlib()
+
+    def score(restored: Tensor, truth: Tensor) -> Tensor:
+        errors = normalised_mean_error(mark(restored), mark(truth))
+        # What an error leaves of the limit: its mean is the area under the curve of all.
+        return torch.from_numpy(100 * np.maximum(0, 1 - errors / LIMIT))
+
+    return score
+
+
+_BENCH = "`facehall bench identity` measures it where the faces are"
+
+METRICS: Mapping[str, Metric] = {
+    "psnr": Metric("PSNR", 2),
+    "ssim": Metric("SSIM", 4),
+    "fsim": Metric("FSIM", 4),
+    "lpips": Metric("LPIPS", 4, "faces", lower=True, make=_lpips),
+    "mps": Metric("MPS", 4, "faces", make=_mps),
+    "identity": Metric("identity", 4, "faces", make=_identity),
+    "auc": Metric("AUC(<10%) %", 2, "faces", make=_landmark_area),
+    "accuracy": Metric("verification %", 2, "pairs"),
+    "mparams": Metric("parameters M", 2, "cost", lower=True),
+    "gmacs": Metric("GMACs", 2, "cost", lower=True),
+    "ms": Metric("ms/face", 1, "cost", lower=True),
+    "time-ratio": Metric("time ratio", 2, "cost", lower=True),
+    "tar": Metric("TAR at FAR 0.001", 2, "none", why=_BENCH),
+    "rank1": Metric("rank-1", 2, "none", why=_BENCH),
+    "attributes": Metric(
+        "attributes %", 2, "none", why="it needs a network trained on CelebA's attributes"
+    ),
+    "mos": Metric("MOS", 2, "none", why="it takes people who look at faces"),
+    "mug-shot": Metric(
+        "similarity", 4, "none", why="SCface's faces have no truth that this engine could score"
+    ),
+}
+"""All of them."""
+
+
+def make_scores(names: list[str], settings: Settings) -> tuple[dict[str, Score], dict[str, str]]:
+    """The scores of restored faces among some metrics, and why others cannot be had."""
+    scores: dict[str, Score] = {}
+    reasons: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        metric = METRICS[name]
+        if metric.source == "none":
+            reasons[name] = metric.why
+        if metric.make is None:
+            continue
+        try:
+            scores[name] = metric.make(settings)
+        except FacehallError as error:
+            reasons[name] = str(error).rstrip(".")
+    return scores, reasons

@@ -1,0 +1,283 @@
+"""From the parts of a row to files with weights: given, shipped, kept from before, or trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facehall_env import agents, enhancers
+from facehall_env.benchmarks.papers import trainers
+from facehall_env.benchmarks.papers.layout import (
+    SHOWN_ROLES,
+    Condition,
+    PaperTable,
+    Part,
+    Row,
+    Source,
+)
+from facehall_env.benchmarks.papers.trainers import TRAINERS, Task
+from facehall_env.build import BICUBIC, build_core
+from facehall_env.enhancers import ENHANCERS
+from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.files import sha256
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Files from the command line: ``ROW=PATH``, ``ROW:PART=PATH``, ``ROW:PART@CONDITION=PATH``.
+
+    Attributes:
+        files: By row, part and condition; the latter is empty where the file is for all.
+    """
+
+    files: Mapping[tuple[str, str, str], Path]
+
+    def find(self, row: str, role: str, condition: str) -> Path | None:
+        """The file for a part, if one was given."""
+        for place in (condition, ""):
+            if (row, role, place) in self.files:
+                return self.files[row, role, place]
+        return None
+
+
+def given(words: tuple[str, ...], table: PaperTable) -> Given:
+    """Reads what was typed.
+
+    Raises:
+        ConfigurationError: If a word names no part of the table, or no file.
+    """
+    files: dict[tuple[str, str, str], Path] = {}
+    rows = {row.key: row for row in table.rows}
+    for word in words:
+        place, separator, path = word.partition("=")
+        name, _, condition = place.partition("@")
+        key, _, role = name.partition(":")
+        role = role or "model"
+        known = key in rows and role in rows[key].parts
+        if not (separator and known and (not condition or condition in table.conditions)):
+            parts = [f"{r.key}:{role}" for r in table.rows for role in r.parts]
+            raise ConfigurationError(
+                f"--weights {word!r} is not ROW:PART=PATH nor ROW:PART@CONDITION=PATH of this "
+                f"table: its parts are {', '.join(parts)}, its conditions "
+                f"{', '.join(table.conditions)}."
+            )
+        if not Path(path).is_file():
+            raise ConfigurationError(f"--weights {word!r}: there is no file {path}.")
+        files[key, role, condition] = Path(path)
+    return Given(files)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What parts are made with.
+
+    Attributes:
+        cache: Folder of what earlier runs have left.
+        common: Settings that every trainer gets: protocol, device, seed.
+        minutes: For each row that is trained; None trains nothing.
+        given: Files from the command line.
+        say: Tells the user something.
+    """
+
+    cache: Path
+    common: Mapping[str, Any]
+    minutes: float | None
+    given: Given
+    say: Say
+
+
+class Parts:
+    """The parts of a row under a condition, each made when it is asked for.
+
+    Args:
+        row: The row.
+        condition: The condition.
+        source: Where its faces come from.
+        image_size: Of its faces.
+        workshop: What parts are made with.
+
+    Attributes:
+        origin: Where each part that was asked for came from, in a few words.
+    """
+
+    def __init__(
+        self,
+        row: Row,
+        condition: Condition,
+        source: Source,
+        image_size: tuple[int, int],
+        workshop: Workshop,
+    ) -> None:
+        self.row = row
+        self.condition = condition
+        self.source = source
+        self.image_size = image_size
+        self.workshop = workshop
+        self.origin: dict[str, str] = {}
+        self._files: dict[str, str] = {}
+
+    def file(self, role: str) -> str:
+        """File of a part, or its name where it needs none.
+
+        Raises:
+            WeightsError: If there are no weights; says how to get them.
+            FacehallError: As training does.
+        """
+        if role not in self._files:
+            self._files[role], self.origin[role] = self._find(role, self.row.parts[role])
+        return self._files[role]
+
+    def untrained(self, role: str) -> str:
+        """The same, of a network that nobody has trained: it costs as much as any other."""
+        part = self.row.parts[role]
+        settings = self._filled(part.settings, untrained=True)
+        if part.network is None and (part.agent is None or not part.settings):
+            return part.agent or part.use
+        content = [part.network, part.agent, settings, self.condition.scale, role, self.image_size]
+        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        path = self.workshop.cache / "untrained" / f"{part.use}-{digest}.safetensors"
+        if path.is_file():
+            return str(path)
+        if part.network is not None:
+            network = enhancers.make(part.network, scale=self.condition.scale, **settings)
+            enhancers.save(network, path, {"trained": False})
+        else:
+            core = build_core(
+                dataset=self.source.test.name,
+                split="test",
+                scale=self.condition.scale,
+                enhancer=enhancers.load(self.untrained("enhancer")),
+                num_steps=self.row.steps,
+                action_stride=part.with_.get("action_stride", 8),
+            ).core
+            agent: Any = agents.make(str(part.agent), core, **settings)
+            agent.save(path)
+        return str(path)
+
+    @property
+    def to_be_trained(self) -> bool:
+        """Whether something that restores needs training, whatever earlier runs have left."""
+        return any(
+            self.row.parts[role].trainer or self.row.parts[role].of
+            for role in SHOWN_ROLES
+            if role in self.row.parts and not self._given(role)
+        )
+
+    def _given(self, role: str) -> Path | None:
+        return self.workshop.given.find(self.row.key, role, self.condition.key)
+
+    def _find(self, role: str, part: Part) -> tuple[str, str]:
+        if (path := self._given(role)) is not None:
+            return str(path), f"given: {path.name}, sha256 {sha256(path)[:16]}"
+        if part.of is not None:
+            other = self.row.parts[part.of]
+            if self._given(part.of) is not None:
+                raise WeightsError(
+                    f"its {part.of} was given, which usually leaves its {role}: give that by "
+                    f"--weights {self.row.key}:{role}=PATH, too"
+                )
+            path = self._trained(other) / str(part.file)
+            return str(path), f"trained with the {part.of}, sha256 {sha256(path)[:16]}"
+        if part.trainer is not None:
+            path = self._trained(part) / (part.file or TRAINERS[part.trainer].file)
+            return str(path), f"trained, sha256 {sha256(path)[:16]}"
+        return self._shipped(part)
+
+    def _shipped(self, part: Part) -> tuple[str, str]:
+        """A part that nothing trains: an agent by its name, or weights that come along."""
+        if part.network is None:
+            return str(part.agent), str(part.agent)
+        if getattr(ENHANCERS.get(part.network), "weightless", False):
+            return part.network, part.network
+        path = enhancers.shipped(part.network, self.condition.scale, self.source.test.name)
+        return str(path), f"comes with the project: {path.name}"
+
+    def _trained(self, part: Part) -> Path:
+        """Folder of the part's training."""
+        shop = self.workshop
+        minutes = self._minutes(part)
+        if minutes is None:
+            raise WeightsError(
+                "it has no weights: give --budget MINUTES to train it, or its files by --weights "
+                + " ".join(f"{self.row.key}:{role}=PATH" for role in self._shown())
+            )
+        own = self._task(part, minutes)
+        folder, problem = trainers.finished(own, shop.cache)
+        if problem:
+            shop.say(problem)
+        if folder is None:
+            shop.say(
+                f"{self.row.name}, {self.condition.title}: {part.use} is trained for "
+                f"{duration(minutes)}."
+            )
+            folder = trainers.train(own, shop.cache)
+        return folder
+
+    def _task(self, part: Part, minutes: float) -> Task:
+        common = {**self.workshop.common, "scale": self.condition.scale, "minutes": minutes}
+        return trainers.task(
+            part.use,
+            str(part.trainer),
+            part.network,
+            self._filled(part.settings),
+            self._filled(part.with_),
+            self.source.train,
+            common,
+        )
+
+    def _minutes(self, part: Part) -> float | None:
+        return None if self.workshop.minutes is None else self.workshop.minutes * part.share
+
+    def _shown(self) -> list[str]:
+        return [role for role in SHOWN_ROLES if role in self.row.parts]
+
+    def _filled(self, settings: Mapping[str, Any], untrained: bool = False) -> dict[str, Any]:
+        """Settings with what their ``"@NAME"`` stand for."""
+        return {key: self._value(value, untrained) for key, value in settings.items()}
+
+    def _value(self, value: Any, untrained: bool) -> Any:
+        if not (isinstance(value, str) and value.startswith("@")):
+            return value
+        name = value[1:]
+        if name == "image_size":
+            return list(self.image_size)
+        if name == "steps":
+            return self.row.steps
+        role, _, what = name.partition("-")
+        if role not in self.row.parts:
+            raise ConfigurationError(f"{value} stands for nothing in the row {self.row.key!r}.")
+        if what == "network":
+            return self.row.parts[role].network
+        return self.untrained(role) if untrained else self.file(role)
+
+
+def duration(minutes: float) -> str:
+    """Some minutes, or seconds where they are less than one.
+
+    >>> duration(0.05), duration(12.5)
+    ('3 s', '12.5 minutes')
+    """
+    return f"{60 * minutes:.3g} s" if minutes < 1 else f"{minutes:.3g} minutes"
+
+
+def restorer(files: Callable[[str], str], row: Row) -> tuple[str, bool]:
+    """The row as `facehall_env.benchmarks.sr` wants it, and whether it is an agent's.
+
+    Args:
+        files: The file or name of each part.
+        row: The row.
+    """
+    if row.kind == "start":
+        return BICUBIC, False
+    if row.kind == "model":
+        return f"{row.key}={files('model')}", False
+    words = [files("enhancer"), files("agent")]
+    if "initial" in row.parts:
+        words.append(files("initial"))
+    return f"{row.key}={','.join(words)}", True
