@@ -180,7 +180,8 @@ def make_core(
         dataset=config.dataset,
     )
     if config.one_shot:
-        enhancer = OneShot(enhancer.whole_face(), enhancer.scale, enhancer.patch_size)
+        network = enhancer.whole_face()
+        enhancer = OneShot(network, enhancer.scale, enhancer.patch_size, takes="start")
     faces = data.make(config.dataset, split="train", **parse_settings(config.dataset_settings))
     return HallucinationCore(
         enhancer,

@@ -15,7 +15,7 @@ from facehall_env import patches
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import Registry
 
-Takes = Literal["initial", "lr"]
+Takes = Literal["initial", "lr", "start"]
 Loss = Literal["l1", "mse", "charbonnier"]
 Schedule = Literal["cosine", "step", "constant"]
 Augmentation = Literal["flip", "scale", "rotate"]
@@ -110,8 +110,9 @@ class OneShot(Enhancer):
         network: Maps faces to restored ones (N, 3, H, W), from what ``takes`` says.
         scale: Factor that the network is made for.
         patch_size: Height and width of the pieces.
-        takes: What the network is given: ``"initial"``, the up-sampled faces (N, 3, H, W), or
-            ``"lr"``, the low-resolution ones (N, 3, H / scale, W / scale).
+        takes: What the network is given: ``"initial"``, the up-sampled faces (N, 3, H, W);
+            ``"lr"``, the low-resolution ones (N, 3, H / scale, W / scale); or ``"start"``, the
+            faces that episodes start from, where another network has restored these before.
         **config: Keywords that build the same enhancer again, for subclasses.
 
     Attributes:
@@ -161,8 +162,8 @@ class OneShot(Enhancer):
         return restored
 
     def whole_face(self) -> nn.Module:
-        """The network, if it takes up-sampled faces; see :meth:`Enhancer.whole_face`."""
-        return self.network if self.takes == "initial" else _FromInitial(self)
+        """A network of up-sampled faces; see :meth:`Enhancer.whole_face`."""
+        return _FromInitial(self) if self.takes == "lr" else self.network
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """Restores ``image`` and cuts the patch out; see :meth:`Enhancer.forward`."""

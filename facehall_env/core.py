@@ -315,7 +315,8 @@ class HallucinationCore:
                 )
         restored = None
         if isinstance(self.enhancer, OneShot):
-            restored = self.enhancer.restore(given.initial, given.lr)
+            seen = faces if self.enhancer.takes == "start" else given
+            restored = self.enhancer.restore(seen.initial, seen.lr)
         return CoreState(
             image=faces.initial,
             hr=faces.hr,

@@ -304,6 +304,17 @@ def test_a_one_shot_enhancer_still_restores_the_enlarged_face() -> None:
     torch.testing.assert_close(state.restored, (given_.initial + 0.5) / 2)
 
 
+def test_a_one_shot_enhancer_may_go_on_from_the_start() -> None:
+    own = OneShot(Halfway(), scale=2, patch_size=(5, 4), takes="start")
+    start = OneShot(Halfway(), scale=2)
+    given_ = faces(2)
+
+    state = make_core(enhancer=own, initial=start).reset(given_)
+
+    torch.testing.assert_close(state.restored, (state.image + 0.5) / 2)
+    torch.testing.assert_close(state.restored, (given_.initial + 1.5) / 4)
+
+
 def test_initial_networks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="for scale 4, but the enhancer's is 2"):
         make_core(initial=OneShot(Halfway(), scale=4))
