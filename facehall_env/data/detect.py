@@ -27,7 +27,7 @@ class DetectedFace:
         points: (5, 2), (y, x) in pixels: the outer and the inner corner of the eye on the image's
             left, the inner and the outer corner of that on its right, and where the nose ends
             below. The middle of the first pixel is (0.5, 0.5).
-        score: How sure the detector is; above 0, and comparable between faces of one detector.
+        score: How sure the detector is; comparable between faces of one detector.
     """
 
     box: Box
@@ -65,13 +65,15 @@ class DlibDetector:
             on are found without, from about 40 with 1, for four times the time.
         max_side: Larger images are searched in a copy shrunk to this side, which changes nothing
             but the time: their faces are large.
+        threshold: Least score of a face. Below 0 faces are found that are turned away or covered,
+            and things that are none.
 
     Raises:
         MissingExtraError: If dlib or its model is not installed.
         ConfigurationError: On a negative ``upsample`` or a ``max_side`` below 80.
     """
 
-    def __init__(self, upsample: int = 1, max_side: int = 1024) -> None:
+    def __init__(self, upsample: int = 1, max_side: int = 1024, threshold: float = 0.0) -> None:
         if upsample < 0:
             raise ConfigurationError(f"upsample must be 0 or more, got {upsample}.")
         if max_side < 80:
@@ -82,9 +84,10 @@ class DlibDetector:
             import dlib  # noqa: F401
         except ImportError as error:
             raise MissingExtraError("dlib", "faces") from error
-        self._find, self._mark = _models(_model_file())
+        self._find, self._mark = _models(model_file(_POINTS_FILE))
         self._upsample = upsample
         self._max_side = max_side
+        self._threshold = threshold
 
     def __call__(self, image: ImageArray) -> list[DetectedFace]:
         """The faces on an image, the surest first.
@@ -96,7 +99,7 @@ class DlibDetector:
         shrink = min(1.0, self._max_side / max(height, width))
         size = max(1, round(height * shrink)), max(1, round(width * shrink))
         searched = np.ascontiguousarray(stretch(image, size))
-        boxes, scores, _ = self._find.run(searched, self._upsample, 0.0)
+        boxes, scores, _ = self._find.run(searched, self._upsample, self._threshold)
         # The shrunken sides are whole pixels, so that each has a factor of its own.
         back = np.array([height / size[0], width / size[1]])
         return [
@@ -124,11 +127,18 @@ def _models(points: Path) -> tuple[Any, Any]:
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(points))
 
 
-def _model_file() -> Path:
-    """The points' model, found without importing its package, which needs an old setuptools."""
+def model_file(name: str) -> Path:
+    """A model of dlib's, found without importing its package, which needs an old setuptools.
+
+    Args:
+        name: Of the file.
+
+    Raises:
+        MissingExtraError: If the package that has it is not installed.
+    """
     spec = importlib.util.find_spec("face_recognition_models")
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        path = Path(folder) / "models" / _POINTS_FILE
+        path = Path(folder) / "models" / name
         if path.is_file():
             return path
     raise MissingExtraError("face-recognition-models", "faces")

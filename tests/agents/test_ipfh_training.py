@@ -229,6 +229,7 @@ class TestWhatTheRestorerLearnsFrom:
     def test_an_update_follows_it_and_logs_every_term(self, cognition) -> None:
         losses = losses_of(TermWeights(), cognition)
         paid = ipfh_reward(TermWeights(), cognition, losses.consistency)
+        paid = paid.for_people(cognition.people)
         core = restoring_core(reward=paid)
         learner = learner_of(core, losses, enhancer_learning_rate=0.1)
         scores = learner.update(faces())

@@ -30,17 +30,17 @@ SMALL = {
 
 
 class Noise(FaceDataset):
-    """Pictures of 32x32 pixels with edges everywhere."""
+    """Pictures of 64x64 pixels with edges everywhere."""
 
     def __init__(self, split: str = "train") -> None:
-        self.name, self.split, self.image_size = "noise", "train", (32, 32)
+        self.name, self.split, self.image_size = "noise", "train", (64, 64)
 
     def __len__(self) -> int:
         return 12
 
     def __getitem__(self, index: int) -> np.ndarray:
         rng = np.random.default_rng(self.checked(index))
-        return np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+        return np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
 
     def key(self, index: int) -> str:
         return str(index)
@@ -49,14 +49,6 @@ class Noise(FaceDataset):
 @pytest.fixture(autouse=True)
 def small_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(data.DATASETS._factories, "noise", Noise)
-    make_core = sb3_training.make_core
-
-    def small_core(*arguments: Any) -> Any:
-        core = make_core(*arguments)
-        core.enhancer.patch_size = (12, 8)
-        return core
-
-    monkeypatch.setattr(sb3_training, "make_core", small_core)
 
 
 def settings(out: Path, algo: str = "ppo", **changes: Any) -> TrainSB3Config:
@@ -154,13 +146,13 @@ def test_killed_it_goes_on_where_the_checkpoint_stands(
 
 def test_faces_are_those_of_the_pool_and_mirrored_once() -> None:
     pool = FacePool(Noise(), data.protocols.get("bicubic"), 4, held_out=2, progress=False)
-    faces = PoolFaces(pool, "noise", (32, 32), mirrored=True)
+    faces = PoolFaces(pool, "noise", (64, 64), mirrored=True)
     assert len(faces) == 20
     assert np.array_equal(faces[9], Noise()[9])
     assert np.array_equal(faces[10], Noise()[0][:, ::-1])
     assert faces.batch([3, 13]).flip(3)[0].equal(faces.batch([13])[0])
     assert [faces.key(3), faces.key(13)] == ["train/00003", "mirrored/00003"]
-    assert len(PoolFaces(pool, "noise", (32, 32), mirrored=False)) == 10
+    assert len(PoolFaces(pool, "noise", (64, 64), mirrored=False)) == 10
 
 
 def test_hyperparameters_come_from_the_file_and_the_command_line(tmp_path: Path) -> None:
