@@ -53,5 +53,6 @@ def test_provenance_says_how_they_were_trained() -> None:
     for path in SHIPPED.glob("*.safetensors"):
         settings = enhancers.load(path).provenance["settings"]
         name, dataset, scale = path.stem.rsplit("-", 2)
-        assert (settings["enhancer"], settings["dataset"]) == (name, dataset)
+        trained = settings.get("enhancer") or settings["model"]  # of train enhancer, or of train sr
+        assert (trained, settings["dataset"]) == (name, dataset)
         assert f"x{settings['scale']}" == scale
