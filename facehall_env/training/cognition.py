@@ -7,14 +7,13 @@ Section III-F of the IPFH paper; where it says nothing, as SphereFace was traine
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from facehall_env import data
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
@@ -30,6 +29,7 @@ from facehall_env.training.augment import Views, draw_views, look
 from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import decode
+from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import milestone_rate
 
@@ -225,6 +225,7 @@ class CognitionTrainer:
     def __init__(self, config: TrainCognitionConfig, team: Team | None = None) -> None:
         config.check()
         self.config = config
+        self.updates = config.updates
         self.team = team or Team()
         self.team.check_shares(batch=config.batch)
         self.device = torch.device(config.device)
@@ -252,6 +253,17 @@ class CognitionTrainer:
         self.step = 0
         self.best = -math.inf
 
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+        return f"training to tell {len(self.faces.people)} people apart"
+
+    def length(self, budget: Budget) -> int:
+        """Updates of the whole training, as it looks by now; the learning rate follows it."""
+        total = budget.total(self.step, self.updates)
+        self.config = replace(self.config, updates=total)
+        return total
+
     def update(self) -> float:
         """One update; returns the loss on the faces of all processes.
 
@@ -277,6 +289,23 @@ class CognitionTrainer:
         """Of the next update."""
         config = self.config
         return milestone_rate(config.learning_rate, self.step, config.updates, config.milestones)
+
+    def entries(self, loss: float) -> dict[str, float]:
+        """What the log says of an update."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        return {"loss": loss, "learning_rate": rate, "annealing": self.head.annealing}
+
+    def watch(self, run: TrainingRun) -> dict[str, float]:
+        """The accuracy on the held-out images; keeps the best network."""
+        scores = self.validate()
+        if scores["accuracy/held_out"] > self.best:
+            self.best = scores["accuracy/held_out"]
+            _save_network(run, self, run.directory / "best.safetensors", scores)
+        return scores
+
+    def progress(self, scores: Mapping[str, float]) -> str:
+        """The accuracy as the progress bar shows it."""
+        return f"accuracy={scores['accuracy/held_out']:.1%}"
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -363,61 +392,11 @@ def _train(config: TrainCognitionConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = CognitionTrainer(config, team)
-        checkpoint, spent = run.restore(), 0.0
-        if checkpoint is not None:
-            trainer.restore(*checkpoint)
-            spent = checkpoint[2].get("spent", 0.0)
-        budget = Budget(config.minutes, spent, team.size)
-        for loss in _with_progress(run, trainer, budget):
-            if trainer.step % config.log_every == 0:
-                rate = trainer.optimizer.param_groups[0]["lr"]
-                values = {"loss": loss, "learning_rate": rate, "annealing": trainer.head.annealing}
-                run.log(trainer.step, values)
-            # After the validation of the same step, which a resumed run does not repeat.
-            if trainer.step % config.checkpoint_every == 0:
-                _save(run, trainer, budget)
-        _save(run, trainer, budget)
+        scores = fit(run, trainer, config.minutes)
         path = run.directory / "cognition.safetensors"
         if team.leads:
-            _save_network(run, trainer, path, trainer.validate())
+            _save_network(run, trainer, path, scores)
         return path
-
-
-def _with_progress(run: TrainingRun, trainer: CognitionTrainer, budget: Budget) -> Iterator[float]:
-    leads, config = trainer.team.leads, trainer.config
-    total = budget.total(trainer.step, config.updates)
-    with tqdm(
-        total=total,
-        initial=trainer.step,
-        desc=f"training to tell {len(trainer.faces.people)} people apart",
-        disable=not leads,
-    ) as bar:
-        while trainer.step < total:
-            trainer.config = replace(config, updates=total)
-            loss = trainer.update()
-            bar.total = total = budget.total(trainer.step, config.updates)
-            bar.update()
-            last = trainer.step == total
-            if leads and (last or trainer.step % config.validate_every == 0):
-                accuracy = _watch(run, trainer)
-                bar.set_postfix(accuracy=f"{accuracy:.1%}")
-            yield loss
-
-
-def _watch(run: TrainingRun, trainer: CognitionTrainer) -> float:
-    """Logs the accuracy on the held-out images, and keeps the best network."""
-    scores = trainer.validate()
-    run.log(trainer.step, scores)
-    accuracy = scores["accuracy/held_out"]
-    if accuracy > trainer.best:
-        trainer.best = accuracy
-        _save_network(run, trainer, run.directory / "best.safetensors", scores)
-    return accuracy
-
-
-def _save(run: TrainingRun, trainer: CognitionTrainer, budget: Budget) -> None:
-    metadata = {**trainer.state_metadata(), "spent": budget.spent}
-    run.save(trainer.step, trainer.state_tensors(), metadata)
 
 
 def _save_network(

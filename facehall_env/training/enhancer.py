@@ -11,14 +11,13 @@ episodes, restored so far by the enhancer itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from facehall_env import data, enhancers, patches
 from facehall_env.build import BICUBIC, load_initial
@@ -31,6 +30,7 @@ from facehall_env.registry import parse_settings
 from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import FacePool
+from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 
 Loss = Literal["mse", "l1", "charbonnier"]
@@ -150,7 +150,7 @@ class EnhancerTrainer:
     """
 
     def __init__(self, config: TrainEnhancerConfig, team: Team | None = None) -> None:
-        self.config = config
+        self.given = self.config = config
         self.team = team or Team()
         self.team.check_shares(fresh_batch=config.fresh_batch, rollout_envs=config.rollout_envs)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -190,6 +190,29 @@ class EnhancerTrainer:
         """Updates of both stages."""
         return self.config.fresh_steps + self.config.rollout_steps
 
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+        return "training"
+
+    def length(self, budget: Budget) -> int:
+        """Updates of both stages as it looks by now.
+
+        Where the time is limited, each stage has its share of it, that of its updates.
+        """
+        if budget.minutes is None:
+            return self.total_steps
+        given, config = self.given, self.config
+        switch = given.fresh_steps / (given.fresh_steps + given.rollout_steps)
+        if self.step < config.fresh_steps:
+            fresh = budget.total(self.step, given.fresh_steps, 0.0, switch)
+            self.config = config = replace(config, fresh_steps=fresh)
+        if self.step >= config.fresh_steps and switch < 1:
+            done = self.step - config.fresh_steps
+            rollout = budget.total(done, given.rollout_steps, switch, 1.0)
+            self.config = replace(config, rollout_steps=rollout)
+        return self.total_steps
+
     def update(self) -> float:
         """One update of whichever stage the run is in; returns the loss on all faces."""
         self._set_learning_rate()
@@ -197,6 +220,18 @@ class EnhancerTrainer:
         loss = self._fresh_update() if fresh else self._rollout_update()
         self.step += 1
         return loss
+
+    def entries(self, loss: float) -> dict[str, float]:
+        """What the log says of an update."""
+        return {"loss": loss}
+
+    def watch(self, run: TrainingRun) -> dict[str, float]:
+        """Scores of the held-out faces."""
+        return self.validate()
+
+    def progress(self, scores: Mapping[str, float]) -> str:
+        """The scores as the progress bar shows them."""
+        return ", ".join(f"{k.partition('/')[2]}={v:.2f} dB" for k, v in scores.items())
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -231,11 +266,18 @@ class EnhancerTrainer:
             tensors["rollout/flip"] = self.flip
         return tensors
 
-    def restore(self, step: int, tensors: dict[str, Tensor], optimizer: dict[str, object]) -> None:
-        """Puts back what :meth:`state_tensors` gave."""
+    def state_metadata(self) -> dict[str, Any]:
+        """What belongs to the tensors and is none."""
+        _, optimizer = pack_optimizer(self.optimizer)
+        return {"optimizer": optimizer, "fresh_steps": self.config.fresh_steps}
+
+    def restore(self, step: int, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
         self.step = step
+        fresh_steps = metadata.get("fresh_steps", self.config.fresh_steps)
+        self.config = replace(self.config, fresh_steps=fresh_steps)
         self.enhancer.load_state_dict(under_prefix("enhancer", tensors))
-        unpack_optimizer(self.optimizer, under_prefix("optimizer", tensors), optimizer)
+        unpack_optimizer(self.optimizer, under_prefix("optimizer", tensors), metadata["optimizer"])
         self.generator.set_state(tensors["generator"])
         rollout = under_prefix("rollout", tensors)
         if rollout:
@@ -397,69 +439,9 @@ def _train(config: TrainEnhancerConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = EnhancerTrainer(config, team)
-        checkpoint, spent = run.restore(), 0.0
-        if checkpoint is not None:
-            step, tensors, metadata = checkpoint
-            trainer.restore(step, tensors, metadata["optimizer"])
-            spent = metadata.get("spent", 0.0)
-            steps = metadata.get("fresh_steps", config.fresh_steps)
-            trainer.config = replace(config, fresh_steps=steps)
-        budget = Budget(config.minutes, spent, team.size)
-        for loss in _with_progress(run, trainer, budget):
-            if trainer.step % config.log_every == 0:
-                run.log(trainer.step, {"loss": loss})
-            if trainer.step % config.checkpoint_every == 0:
-                _save(run, trainer, budget)
-        _save(run, trainer, budget)
+        scores = fit(run, trainer, config.minutes)
         path = run.directory / "enhancer.safetensors"
         if team.leads:
-            provenance = {
-                **run.provenance(),
-                "updates": trainer.step,
-                "held_out": trainer.validate(),
-            }
+            provenance = {**run.provenance(), "updates": trainer.step, "held_out": scores}
             enhancers.save(trainer.enhancer, path, provenance)
         return path
-
-
-def _with_progress(run: TrainingRun, trainer: EnhancerTrainer, budget: Budget) -> Iterator[float]:
-    leads, given = trainer.team.leads, replace(trainer.config)
-    _fit(trainer, budget, given)
-    with tqdm(
-        total=trainer.total_steps, initial=trainer.step, desc="training", disable=not leads
-    ) as bar:
-        while trainer.step < trainer.total_steps:
-            loss = trainer.update()
-            _fit(trainer, budget, given)
-            yield loss
-            bar.total = trainer.total_steps
-            bar.update()
-            if leads and trainer.step % trainer.config.validate_every == 0:
-                scores = trainer.validate()
-                run.log(trainer.step, scores)
-                bar.set_postfix({k.partition("/")[2]: f"{v:.2f} dB" for k, v in scores.items()})
-
-
-def _fit(trainer: EnhancerTrainer, budget: Budget, given: TrainEnhancerConfig) -> None:
-    """Lets the stages be as long as their shares of the time allow; they are as given without."""
-    if budget.minutes is None:
-        return
-    step, config = trainer.step, trainer.config
-    switch = given.fresh_steps / (given.fresh_steps + given.rollout_steps)
-    if step < config.fresh_steps:
-        fresh = budget.total(step, given.fresh_steps, 0.0, switch)
-        trainer.config = config = replace(config, fresh_steps=fresh)
-    if step >= config.fresh_steps and switch < 1:
-        done = step - config.fresh_steps
-        rollout = budget.total(done, given.rollout_steps, switch, 1.0)
-        trainer.config = replace(config, rollout_steps=rollout)
-
-
-def _save(run: TrainingRun, trainer: EnhancerTrainer, budget: Budget) -> None:
-    _, optimizer = pack_optimizer(trainer.optimizer)
-    metadata = {
-        "optimizer": optimizer,
-        "spent": budget.spent,
-        "fresh_steps": trainer.config.fresh_steps,
-    }
-    run.save(trainer.step, trainer.state_tensors(), metadata)

@@ -8,7 +8,7 @@ of the next update can be made while the device works on this one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from facehall_env import data, enhancers, metrics
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
@@ -38,7 +37,9 @@ from facehall_env.training.adversarial import (
     discriminator_loss,
     generator_loss,
 )
+from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
+from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import moving_average
 from facehall_env.training.sr import Validation
@@ -286,6 +287,15 @@ class SPARNetHDTrainer:
         """Stops the thread that reads faces."""
         self._reader.shutdown(cancel_futures=True)
 
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+        return "training sparnet_hd"
+
+    def length(self, budget: Budget) -> int:
+        """Updates of the whole training."""
+        return budget.total(self.step, self.config.updates)
+
     def update(self) -> Losses:
         """One update of all networks.
 
@@ -310,6 +320,21 @@ class SPARNetHDTrainer:
         self.step += 1
         means = {name: self.team.mean(part).item() for name, part in parts.items()}
         return Losses(generator, discriminator, means)
+
+    def entries(self, losses: Losses) -> dict[str, float]:
+        """What the log says of an update."""
+        return losses.entries()
+
+    def watch(self, run: TrainingRun) -> dict[str, float]:
+        """Scores of the held-out faces; draws some of them."""
+        validation = self.validate()
+        with atomic_path(run.directory / "samples" / f"{self.step:07d}.png") as temporary:
+            Image.fromarray(validation.picture()).save(temporary, format="PNG")
+        return validation.scores
+
+    def progress(self, scores: Mapping[str, float]) -> str:
+        """The scores as the progress bar shows them."""
+        return f"psnr={scores['psnr/held_out']:.2f} dB"
 
     @torch.no_grad()
     def validate(self) -> Validation:
@@ -417,57 +442,13 @@ def _train(config: TrainSPARNetHDConfig, team: Team) -> Path:
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = SPARNetHDTrainer(config, team)
         try:
-            return _run(run, trainer)
+            scores = fit(run, trainer)
         finally:
             trainer.close()
-
-
-def _run(run: TrainingRun, trainer: SPARNetHDTrainer) -> Path:
-    checkpoint = run.restore()
-    if checkpoint is not None:
-        trainer.restore(*checkpoint)
-    for losses in _with_progress(run, trainer):
-        if trainer.step % trainer.config.log_every == 0:
-            run.log(trainer.step, losses.entries())
-        # After the validation of the same step, which a resumed run does not repeat.
-        if trainer.step % trainer.config.checkpoint_every == 0:
-            _save(run, trainer)
-    _save(run, trainer)
-    path = run.directory / "enhancer.safetensors"
-    if trainer.team.leads:
-        provenance = {**run.provenance(), "held_out": trainer.validate().scores}
-        enhancers.save(trainer.result, path, provenance)
-    return path
-
-
-def _with_progress(run: TrainingRun, trainer: SPARNetHDTrainer) -> Iterator[Losses]:
-    leads, config = trainer.team.leads, trainer.config
-    with tqdm(
-        total=config.updates,
-        initial=trainer.step,
-        desc="training sparnet_hd",
-        disable=not leads,
-    ) as bar:
-        while trainer.step < config.updates:
-            losses = trainer.update()
-            bar.update()
-            if leads and trainer.step % config.validate_every == 0:
-                scores = _watch(run, trainer)
-                bar.set_postfix(psnr=f"{scores['psnr/held_out']:.2f} dB")
-            yield losses
-
-
-def _watch(run: TrainingRun, trainer: SPARNetHDTrainer) -> dict[str, float]:
-    """Logs and draws what becomes of the held-out faces."""
-    validation = trainer.validate()
-    run.log(trainer.step, validation.scores)
-    with atomic_path(run.directory / "samples" / f"{trainer.step:07d}.png") as temporary:
-        Image.fromarray(validation.picture()).save(temporary, format="PNG")
-    return validation.scores
-
-
-def _save(run: TrainingRun, trainer: SPARNetHDTrainer) -> None:
-    run.save(trainer.step, trainer.state_tensors(), trainer.state_metadata())
+        path = run.directory / "enhancer.safetensors"
+        if team.leads:
+            enhancers.save(trainer.result, path, {**run.provenance(), "held_out": scores})
+        return path
 
 
 def _make_generator(config: TrainSPARNetHDConfig) -> SPARNetHD:

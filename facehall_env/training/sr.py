@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from facehall_env import data, enhancers, metrics
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
@@ -36,6 +35,7 @@ from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.enhancer import patch_loss
 from facehall_env.training.faces import FacePool
+from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import learning_rate, moving_average
 
@@ -198,6 +198,7 @@ class SRTrainer:
     def __init__(self, config: TrainSRConfig, team: Team | None = None) -> None:
         config.check()
         self.config = config
+        self.updates = config.updates
         self.team = team or Team()
         self.device = torch.device(config.device)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -233,6 +234,17 @@ class SRTrainer:
             return self.enhancer
         return cast(Enhancer, self.average.module)
 
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+        return f"training {self.config.model}"
+
+    def length(self, budget: Budget) -> int:
+        """Updates of the whole training, as it looks by now; the schedule follows it."""
+        total = budget.total(self.step, self.updates)
+        self.config = dataclasses.replace(self.config, updates=total)
+        return total
+
     def update(self) -> float:
         """One update; returns the loss on the faces of all processes."""
         rate = self.learning_rate()
@@ -263,6 +275,24 @@ class SRTrainer:
             step_updates=recipe.step_updates,
             warm_up=config.warm_up,
         )
+
+    def entries(self, loss: float) -> dict[str, float]:
+        """What the log says of an update."""
+        return {"loss": loss, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+
+    def watch(self, run: TrainingRun) -> dict[str, float]:
+        """Scores of the held-out faces; draws some of them and keeps the best weights."""
+        validation = self.validate()
+        with atomic_path(run.directory / "samples" / f"{self.step:07d}.png") as temporary:
+            Image.fromarray(validation.picture()).save(temporary, format="PNG")
+        if validation.scores["psnr/held_out"] > self.best:
+            self.best = validation.scores["psnr/held_out"]
+            _save_weights(run, self, run.directory / "best.safetensors", validation.scores)
+        return validation.scores
+
+    def progress(self, scores: Mapping[str, float]) -> str:
+        """The scores as the progress bar shows them."""
+        return f"psnr={scores['psnr/held_out']:.2f} dB, ssim={scores['ssim/held_out']:.4f}"
 
     @torch.no_grad()
     def validate(self) -> Validation:
@@ -405,63 +435,11 @@ def _train(config: TrainSRConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = SRTrainer(config, team)
-        checkpoint, spent = run.restore(), 0.0
-        if checkpoint is not None:
-            trainer.restore(*checkpoint)
-            spent = checkpoint[2].get("spent", 0.0)
-        budget = Budget(config.minutes, spent, team.size)
-        for loss in _with_progress(run, trainer, budget):
-            if trainer.step % config.log_every == 0:
-                rate = trainer.optimizer.param_groups[0]["lr"]
-                run.log(trainer.step, {"loss": loss, "learning_rate": rate})
-            # After the validation of the same step, which a resumed run does not repeat.
-            if trainer.step % config.checkpoint_every == 0:
-                _save(run, trainer, budget)
-        _save(run, trainer, budget)
+        scores = fit(run, trainer, config.minutes)
         path = run.directory / "enhancer.safetensors"
         if team.leads:
-            _save_weights(run, trainer, path, trainer.validate().scores)
+            _save_weights(run, trainer, path, scores)
         return path
-
-
-def _with_progress(run: TrainingRun, trainer: SRTrainer, budget: Budget) -> Iterator[float]:
-    leads, config = trainer.team.leads, trainer.config
-    total = budget.total(trainer.step, config.updates)
-    with tqdm(
-        total=total,
-        initial=trainer.step,
-        desc=f"training {config.model}",
-        disable=not leads,
-    ) as bar:
-        while trainer.step < total:
-            trainer.config = dataclasses.replace(config, updates=total)
-            loss = trainer.update()
-            bar.total = total = budget.total(trainer.step, config.updates)
-            bar.update()
-            last = trainer.step == total
-            if leads and (last or trainer.step % config.validate_every == 0):
-                scores = _watch(run, trainer)
-                bar.set_postfix(
-                    psnr=f"{scores['psnr/held_out']:.2f} dB", ssim=f"{scores['ssim/held_out']:.4f}"
-                )
-            yield loss
-
-
-def _watch(run: TrainingRun, trainer: SRTrainer) -> dict[str, float]:
-    """Logs and draws what becomes of the held-out faces, and keeps the best weights."""
-    validation = trainer.validate()
-    run.log(trainer.step, validation.scores)
-    with atomic_path(run.directory / "samples" / f"{trainer.step:07d}.png") as temporary:
-        Image.fromarray(validation.picture()).save(temporary, format="PNG")
-    if validation.scores["psnr/held_out"] > trainer.best:
-        trainer.best = validation.scores["psnr/held_out"]
-        _save_weights(run, trainer, run.directory / "best.safetensors", validation.scores)
-    return validation.scores
-
-
-def _save(run: TrainingRun, trainer: SRTrainer, budget: Budget) -> None:
-    metadata = {**trainer.state_metadata(), "spent": budget.spent}
-    run.save(trainer.step, trainer.state_tensors(), metadata)
 
 
 def _save_weights(

@@ -17,7 +17,7 @@ from facehall_env.checkpoints import load_tensors
 from facehall_env.data import FaceDataset
 from facehall_env.data.base import check_split
 from facehall_env.errors import ConfigurationError
-from facehall_env.training import budget, enhancer, sr
+from facehall_env.training import budget, enhancer, loop, sr
 from facehall_env.training.budget import Budget
 from facehall_env.training.enhancer import TrainEnhancerConfig, train_enhancer
 from facehall_env.training.sr import TrainSRConfig, train_sr
@@ -59,7 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     def made(*args: Any) -> Budget:
         return Budget(*args, clock=own)
 
-    for module in (sr, enhancer, agent_training):
+    for module in (loop, agent_training):
         monkeypatch.setattr(module, "Budget", made)
     return own
 
@@ -176,14 +176,14 @@ def test_an_interrupted_training_has_the_rest_of_its_time(
     clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = takes(clock, monkeypatch, sr.SRTrainer, "update", 7.5)
-    save = sr._save
+    save = loop._save
 
     def stop(run: Any, trainer: Any, own: Any) -> None:
         save(run, trainer, own)
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sr, "_save", stop)
+    monkeypatch.setattr(loop, "_save", stop)
     with pytest.raises(KeyboardInterrupt):
         train_sr(sr_config(tmp_path))
     clock.now += 1000.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections import Counter
@@ -217,30 +216,15 @@ class TestTraining:
         assert "does not say who" in capsys.readouterr().err
 
 
-class Killed(Exception):
-    """Stands for a SIGKILL between two updates."""
-
-
 class TestResuming:
-    def test_killed_and_resumed_runs_end_alike(self, tmp_path, monkeypatch) -> None:
+    def test_killed_and_resumed_runs_end_alike(
+        self, tmp_path, train_in_parts, log_without_times
+    ) -> None:
         settings = {"augment": ("flip", "scale"), "validation_people": 4}
         train_cognition(small(tmp_path / "whole", **settings))
         config = small(tmp_path / "parts", **settings)
-        update = CognitionTrainer.update
         # Before and after checkpoints and validations.
-        for stop in (2, 3, 5, 7):
-
-            def interrupted(trainer: CognitionTrainer, stop: int = stop) -> float:
-                if trainer.step == stop:
-                    raise Killed
-                return update(trainer)
-
-            monkeypatch.setattr(CognitionTrainer, "update", interrupted)
-            with pytest.raises(Killed):
-                train_cognition(config)
-            config = dataclasses.replace(config, resume=True)
-        monkeypatch.setattr(CognitionTrainer, "update", update)
-        train_cognition(config)
+        train_in_parts(CognitionTrainer, train_cognition, config, (2, 3, 5, 7))
         for name in ("cognition", "best"):
             expected, found = (
                 recognition.load_cognition(tmp_path / run / f"{name}.safetensors")
@@ -249,9 +233,7 @@ class TestResuming:
             assert expected.provenance["updates"] == found.provenance["updates"]
             for key, value in expected.state_dict().items():
                 assert torch.equal(found.state_dict()[key], value), key
-        logs = [log_of(tmp_path / run) for run in ("whole", "parts")]
-        for entry in (*logs[0], *logs[1]):
-            del entry["seconds"]
+        logs = [log_without_times(tmp_path / run) for run in ("whole", "parts")]
         assert logs[0] == logs[1]
 
     def test_other_settings_are_refused(self, tmp_path: Path) -> None:

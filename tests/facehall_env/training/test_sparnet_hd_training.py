@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ from facehall_env.data import degradations
 from facehall_env.data.base import DATASETS, FaceDataset, Split
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, EnhancerError, WeightsError
-from facehall_env.training import sparnet_hd
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.sparnet_hd import (
     DegradedFaces,
@@ -199,34 +197,16 @@ def test_it_learns_the_pixels(tmp_path: Path) -> None:
     assert (sheet == 230).all(2).sum() > 100
 
 
-class Killed(Exception):
-    """Stands for a SIGKILL between two updates."""
-
-
-def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path, monkeypatch) -> None:
+def test_killed_and_resumed_runs_end_with_the_same_weights(
+    tmp_path: Path, train_in_parts, log_without_times
+) -> None:
     whole = train_sparnet_hd(tiny(tmp_path / "whole"))
     config = tiny(tmp_path / "parts")
-    update = SPARNetHDTrainer.update
-
-    def interrupted(trainer: SPARNetHDTrainer) -> sparnet_hd.Losses:
-        if trainer.step == 2:
-            raise Killed
-        return update(trainer)
-
-    monkeypatch.setattr(SPARNetHDTrainer, "update", interrupted)
-    with pytest.raises(Killed):
-        train_sparnet_hd(config)
-    monkeypatch.setattr(SPARNetHDTrainer, "update", update)
-    parts = train_sparnet_hd(dataclasses.replace(config, resume=True))
+    parts = train_in_parts(SPARNetHDTrainer, train_sparnet_hd, config, (2,))
     expected, found = enhancers.load(whole).state_dict(), enhancers.load(parts).state_dict()
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("whole", "parts")
-    ]
-    for entry in (*logs[0], *logs[1]):
-        del entry["seconds"]
+    logs = [log_without_times(tmp_path / run) for run in ("whole", "parts")]
     assert logs[0] == logs[1]
 
 

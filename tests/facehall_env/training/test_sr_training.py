@@ -331,31 +331,16 @@ def to_bytes(images: Tensor) -> np.ndarray:
     return (images[0].permute(1, 2, 0) * 255 + 0.5).floor().numpy().astype(np.uint8)
 
 
-class Killed(Exception):
-    """Stands for a SIGKILL between two updates."""
-
-
 class TestResuming:
     @pytest.mark.parametrize("ema", [0.0, 0.9])
-    def test_killed_and_resumed_runs_end_alike(self, ema, tmp_path, monkeypatch) -> None:
+    def test_killed_and_resumed_runs_end_alike(
+        self, ema, tmp_path, train_in_parts, log_without_times
+    ) -> None:
         settings = {"ema": ema, "augment": ("flip", "scale", "rotate"), "schedule": "cosine"}
         whole = train_sr(small(tmp_path / "whole", **settings))
         config = small(tmp_path / "parts", **settings)
-        update = SRTrainer.update
         # Before and after checkpoints and validations.
-        for stop in (2, 3, 5, 7):
-
-            def interrupted(trainer: SRTrainer, stop: int = stop) -> float:
-                if trainer.step == stop:
-                    raise Killed
-                return update(trainer)
-
-            monkeypatch.setattr(SRTrainer, "update", interrupted)
-            with pytest.raises(Killed):
-                train_sr(config)
-            config = dataclasses.replace(config, resume=True)
-        monkeypatch.setattr(SRTrainer, "update", update)
-        train_sr(config)
+        train_in_parts(SRTrainer, train_sr, config, (2, 3, 5, 7))
         for name in ("enhancer", "best"):
             expected, found = (
                 enhancers.load(tmp_path / run / f"{name}.safetensors") for run in ("whole", "parts")
@@ -363,9 +348,7 @@ class TestResuming:
             assert expected.provenance["updates"] == found.provenance["updates"]
             for key, value in expected.state_dict().items():
                 assert torch.equal(found.state_dict()[key], value), key
-        logs = [log_of(tmp_path / run) for run in ("whole", "parts")]
-        for entry in (*logs[0], *logs[1]):
-            del entry["seconds"]
+        logs = [log_without_times(tmp_path / run) for run in ("whole", "parts")]
         assert logs[0] == logs[1]
         assert whole.is_file()
 

@@ -106,29 +106,14 @@ def test_both_stages_learn(tmp_path: Path) -> None:
     )
 
 
-class Killed(Exception):
-    """Stands for a SIGKILL between two updates."""
-
-
 @pytest.mark.parametrize("fresh_on", ["faces", "patches"])
-def test_killed_and_resumed_runs_end_with_the_same_weights(fresh_on, tmp_path, monkeypatch) -> None:
+def test_killed_and_resumed_runs_end_with_the_same_weights(
+    fresh_on, tmp_path, train_in_parts
+) -> None:
     whole = train_enhancer(tiny(tmp_path / "whole", fresh_on=fresh_on))
     config = tiny(tmp_path / "parts", fresh_on=fresh_on)
-    update = EnhancerTrainer.update
     # Once in each stage, and once between them.
-    for stop in (2, 6, 9):
-
-        def interrupted(trainer: EnhancerTrainer, stop: int = stop) -> float:
-            if trainer.step == stop:
-                raise Killed
-            return update(trainer)
-
-        monkeypatch.setattr(EnhancerTrainer, "update", interrupted)
-        with pytest.raises(Killed):
-            train_enhancer(config)
-        config = dataclasses.replace(config, resume=True)
-    monkeypatch.setattr(EnhancerTrainer, "update", update)
-    parts = train_enhancer(config)
+    parts = train_in_parts(EnhancerTrainer, train_enhancer, config, (2, 6, 9))
     expected, found = enhancers.load(whole).state_dict(), enhancers.load(parts).state_dict()
     for key, value in expected.items():
         assert torch.equal(found[key], value), key

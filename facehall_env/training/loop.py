@@ -1,0 +1,106 @@
+"""The loop around the updates of a network: progress, log, validation, checkpoints, the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+from tqdm import tqdm
+
+from facehall_env.training.budget import Budget
+from facehall_env.training.devices import Team
+from facehall_env.training.run import TrainingRun
+
+Outcome = TypeVar("Outcome")
+"""What an update returns, such as its loss."""
+
+
+class Trainer(Protocol[Outcome]):
+    """One update at a time; its whole state can be saved and restored.
+
+    Attributes:
+        config: Settings, among them ``log_every``, ``validate_every`` and ``checkpoint_every``.
+        team: The processes that share the batches; the one that leads writes.
+        step: Updates so far.
+    """
+
+    config: Any
+    team: Team
+    step: int
+
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+
+    def length(self, budget: Budget) -> int:
+        """Updates of the whole training, as it looks by now."""
+
+    def update(self) -> Outcome:
+        """One update."""
+
+    def entries(self, outcome: Outcome) -> dict[str, float]:
+        """What the log says of an update."""
+
+    def watch(self, run: TrainingRun) -> dict[str, float]:
+        """Scores of the held-out faces; keeps and draws in the run's folder what is worth it."""
+
+    def progress(self, scores: Mapping[str, float]) -> str:
+        """The scores as the progress bar shows them."""
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that the next update depends on; all processes have to ask for it."""
+
+    def state_metadata(self) -> dict[str, Any]:
+        """What belongs to the tensors and is none; JSON-serialisable."""
+
+    def restore(self, step: int, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
+
+
+def fit(
+    run: TrainingRun, trainer: Trainer[Outcome], minutes: float | None = None
+) -> dict[str, float]:
+    """Trains from where the run stands to the end.
+
+    Args:
+        run: Folder of the run; continued from its checkpoint if it is resumed.
+        trainer: What to train.
+        minutes: Wall time of the training; None for the trainer's own number of updates.
+
+    Returns:
+        Scores of the last weights in the process that leads, none in the others.
+
+    Raises:
+        ConfigurationError: If several processes would measure the time.
+    """
+    checkpoint, spent = run.restore(), 0.0
+    if checkpoint is not None:
+        trainer.restore(*checkpoint)
+        spent = checkpoint[2].get("spent", 0.0)
+    budget = Budget(minutes, spent, trainer.team.size)
+    leads, config = trainer.team.leads, trainer.config
+    scores: dict[str, float] = {}
+    total = trainer.length(budget)
+    with tqdm(total=total, initial=trainer.step, desc=trainer.title, disable=not leads) as bar:
+        while trainer.step < total:
+            outcome = trainer.update()
+            bar.total = total = trainer.length(budget)
+            bar.update()
+            last = trainer.step == total
+            if leads and (last or trainer.step % config.validate_every == 0):
+                scores = trainer.watch(run)
+                run.log(trainer.step, scores)
+                bar.set_postfix_str(trainer.progress(scores))
+            if trainer.step % config.log_every == 0:
+                run.log(trainer.step, trainer.entries(outcome))
+            # After the validation of the same step, which a resumed run does not repeat.
+            if last or trainer.step % config.checkpoint_every == 0:
+                _save(run, trainer, budget)
+    # A run that was over when it was resumed has no scores yet.
+    return scores if scores or not leads else trainer.watch(run)
+
+
+def _save(run: TrainingRun, trainer: Trainer[Any], budget: Budget) -> None:
+    metadata = {**trainer.state_metadata(), "spent": budget.spent}
+    run.save(trainer.step, trainer.state_tensors(), metadata)
