@@ -101,6 +101,13 @@ def train_sr(invocation: Invocation) -> None:
     _written(train_sr(invocation.parse(TrainSRConfig)))
 
 
+def train_ensemble(invocation: Invocation) -> None:
+    """Put trained networks together into one that averages their results."""
+    from facehall_env.training.ensemble import EnsembleConfig, make_ensemble
+
+    _written(make_ensemble(invocation.parse(EnsembleConfig)))
+
+
 def train_cognition(invocation: Invocation) -> None:
     """Train the recogniser of the IPFH paper, SphereFace-20 with A-softmax, on faces with names."""
     from facehall_env.training.cognition import TrainCognitionConfig, train_cognition
@@ -332,6 +339,7 @@ COMMANDS = Group(
             {
                 "enhancer": train_enhancer,
                 "sr": train_sr,
+                "ensemble": train_ensemble,
                 "sparnet-hd": train_sparnet_hd,
                 "cognition": train_cognition,
                 "ipfh": train_ipfh,

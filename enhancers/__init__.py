@@ -23,6 +23,7 @@ from facehall_env.enhancers.base import (
 from facehall_env.enhancers.bicubic import Bicubic
 from facehall_env.enhancers.coarse import Coarse
 from facehall_env.enhancers.compact import Compact
+from facehall_env.enhancers.ensemble import Ensemble
 from facehall_env.enhancers.fusion import for_inference, fuse_batch_norm
 from facehall_env.enhancers.gln import GLN
 from facehall_env.enhancers.ipfh import IPFHRestorer
@@ -50,6 +51,7 @@ __all__ = [
     "Coarse",
     "Compact",
     "Enhancer",
+    "Ensemble",
     "IPFHRestorer",
     "Light",
     "OneShot",

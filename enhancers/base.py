@@ -163,7 +163,7 @@ class OneShot(Enhancer):
 
     def whole_face(self) -> nn.Module:
         """A network of up-sampled faces; see :meth:`Enhancer.whole_face`."""
-        return _FromInitial(self) if self.takes == "lr" else self.network
+        return FromInitial(self) if self.takes == "lr" else self.network
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """Restores ``image`` and cuts the patch out; see :meth:`Enhancer.forward`."""
@@ -174,8 +174,8 @@ class OneShot(Enhancer):
         return patches.crop(restored, patches.corner_of(location, self.patch_size), self.patch_size)
 
 
-class _FromInitial(nn.Module):
-    """A network of low-resolution faces, given up-sampled ones."""
+class FromInitial(nn.Module):
+    """A network that restores whole faces, given up-sampled ones alone."""
 
     def __init__(self, enhancer: OneShot) -> None:
         super().__init__()
@@ -184,6 +184,23 @@ class _FromInitial(nn.Module):
     def forward(self, initial: Tensor) -> Tensor:
         """(N, 3, H, W) to the restored faces, of the same shape."""
         return self.enhancer.restore(initial)
+
+
+def restore_whole(enhancer: Enhancer, initial: Tensor, lr: Tensor | None = None) -> Tensor:
+    """Whole faces (N, 3, H, W), restored in one go, not clamped.
+
+    Args:
+        enhancer: A network that restores whole faces.
+        initial: (N, 3, H, W), up-sampled faces in [0, 1].
+        lr: (N, 3, H / scale, W / scale), those that they come from, if they are at hand.
+
+    Raises:
+        ConfigurationError: If it works on patches only.
+    """
+    if isinstance(enhancer, OneShot):
+        return enhancer.restore(initial, lr)
+    restored: Tensor = enhancer.whole_face()(initial)
+    return restored
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:

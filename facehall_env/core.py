@@ -13,6 +13,7 @@ from torch import Tensor
 
 from facehall_env import patches, rewards
 from facehall_env.data.faces import UNKNOWN
+from facehall_env.enhancers import base
 from facehall_env.enhancers.base import Enhancer, OneShot
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
 from facehall_env.patches import Border, PatchGeometry
@@ -386,10 +387,7 @@ def _rounded(enhancer: Enhancer, device: torch.device) -> Enhancer:
 
 def restore_whole(enhancer: Enhancer, faces: Faces) -> Tensor:
     """Whole faces (N, 3, H, W), restored in one go, not clamped."""
-    if isinstance(enhancer, OneShot):
-        return enhancer.restore(faces.initial, faces.lr)
-    restored: Tensor = enhancer.whole_face()(faces.initial)
-    return restored
+    return base.restore_whole(enhancer, faces.initial, faces.lr)
 
 
 def cpu_has_bfloat16() -> bool:

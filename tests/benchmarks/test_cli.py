@@ -36,6 +36,7 @@ OPTIONS = {
     "train ipfh": "--without",
     "train agent": "--policy",
     "train static": "--faces",
+    "train ensemble": "--members",
     "bench patch-selection": "--oracle-limit",
     "bench sr": "--relative-to",
     "bench attention-fh": "--budget",
