@@ -283,6 +283,13 @@ def bench_network(invocation: Invocation) -> None:
     run(invocation.parse(NetworkSpeedConfig), invocation.line)
 
 
+def bench_training_memory(invocation: Invocation) -> None:
+    """Measure what an update of SPARNetHD takes, with and without gradient checkpointing."""
+    from facehall_env.benchmarks.training_memory import TrainingMemoryConfig, run
+
+    run(invocation.parse(TrainingMemoryConfig), invocation.line)
+
+
 def data_list(invocation: Invocation) -> None:
     """List the datasets and where their images are."""
     invocation.parse(NoConfig)
@@ -361,6 +368,7 @@ COMMANDS = Group(
                 "throughput": bench_throughput,
                 "profile": bench_profile,
                 "network": bench_network,
+                "training-memory": bench_training_memory,
             },
         ),
         "mos": Group("Have people rate restored faces.", {"build": mos_build, "score": mos_score}),

@@ -48,6 +48,7 @@ OPTIONS = {
     "bench throughput": "--num-envs",
     "bench profile": "--foresight",
     "bench network": "--precisions",
+    "bench training-memory": "--size",
     "mos build": "--folders",
     "mos score": "--out",
     "data list": "--help",
