@@ -64,20 +64,20 @@ def rollout(
     Returns:
         What happened, on the core's device.
     """
-    started = _now(core)
+    started = now(core.device)
     state = core.reset(faces)
-    enhancer_seconds, agent_seconds = _now(core) - started, 0.0
+    enhancer_seconds, agent_seconds = now(core.device) - started, 0.0
     memory: AgentState | None = None
     curve = [state.psnr]
     if on_step is not None:
         on_step(state)
     for _ in range(core.num_steps):
-        started = _now(core)
+        started = now(core.device)
         observation = observe(core, state, agent.observation_keys)
         action, memory = agent.act(observation, memory, deterministic)
-        chosen = _now(core)
+        chosen = now(core.device)
         state, _, _ = core.step(state, action)
-        enhancer_seconds += _now(core) - chosen
+        enhancer_seconds += now(core.device) - chosen
         agent_seconds += chosen - started
         curve.append(state.psnr)
         if on_step is not None:
@@ -91,8 +91,11 @@ def rollout(
     )
 
 
-def _now(core: HallucinationCore) -> float:
-    # Kernels run asynchronously: without waiting, the agent would be charged for the enhancer.
-    if core.device.type == "cuda":
-        torch.cuda.synchronize(core.device)
+def now(device: torch.device) -> float:
+    """The time in seconds, when the device has finished what it was given.
+
+    Kernels run asynchronously: without waiting, the next would be charged for the last.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -9,7 +9,8 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from facehall_env.benchmarks.throughput import now, take_turns
+from facehall_env.agents.rollout import now
+from facehall_env.benchmarks.throughput import take_turns
 
 Run = Callable[[], object]
 

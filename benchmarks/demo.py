@@ -70,6 +70,5 @@ def run(config: DemoConfig, command: str = "", console: Console | None = None) -
     core, states = replay(results, "rl", config.faces)
     figures.save_animation(core, states, gif)
     written = [gif, *write(results, command)]
-    for path in written:
-        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    tables.say_written(console, *written)
     return written

@@ -25,7 +25,7 @@ from facehall_env import data, metrics, recognisers
 from facehall_env.benchmarks import sr, tables
 from facehall_env.benchmarks.batches import Compute, Store, in_batches
 from facehall_env.benchmarks.measure import Contestant, fingerprint, image_checksums
-from facehall_env.benchmarks.results import provenance, write_json
+from facehall_env.benchmarks.results import header, write_json
 from facehall_env.benchmarks.rows import NONE
 from facehall_env.benchmarks.statistics import Estimate, mean_ci
 from facehall_env.benchmarks.tables import Table
@@ -270,8 +270,7 @@ def run(
     )
     console = console or tables.terminal()
     console.print(results.table.rich())
-    for path in write(results, command):
-        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    tables.say_written(console, *write(results, command))
     return results
 
 
@@ -292,11 +291,7 @@ def write(results: Results, command: str) -> list[Path]:
     """Writes JSON and Markdown; returns their paths."""
     config, own = results.config, results.faces.pairs
     content = {
-        "benchmark": "identity",
-        **provenance(command, config.device),
-        "settings": {
-            key: value for key, value in asdict(config).items() if key not in NOT_IN_THE_NUMBERS
-        },
+        **header("identity", config, command, NOT_IN_THE_NUMBERS),
         "notes": NOTES,
         "pairs": {
             "source": config.source,

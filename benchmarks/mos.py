@@ -170,8 +170,7 @@ def build(config: MosBuildConfig, console: Console | None = None) -> list[Path]:
         f"{len(items)} images, {len(items) // len(methods)} faces by {', '.join(methods)}: send "
         f"{PAGE} to the raters and keep {KEY}."
     )
-    for path in (page, key):
-        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    tables.say_written(console, page, key)
     return [page, key]
 
 
@@ -208,8 +207,7 @@ def score(config: MosScoreConfig, console: Console | None = None) -> list[dict[s
         paths = config.out / "mos.json", config.out / "mos.md"
         write_json(paths[0], content)
         write_text_atomic(paths[1], f"# {table.title}\n\n{table.markdown()}")
-        for written in paths:
-            console.print(f"written: {written}", soft_wrap=True, highlight=False)
+        tables.say_written(console, *paths)
     return rows
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from facehall_env.benchmarks.results import provenance, write_json
-from facehall_env.benchmarks.tables import Table, terminal
-from facehall_env.benchmarks.throughput import make_enhancer, now, take_turns
+from facehall_env.agents.rollout import now
+from facehall_env.benchmarks.results import header, write_json
+from facehall_env.benchmarks.tables import Table, say_written, terminal
+from facehall_env.benchmarks.throughput import make_enhancer, take_turns
 from facehall_env.core import Precision, cpu_has_bfloat16
 from facehall_env.enhancers import Enhancer, OneShot, for_inference, fuse_batch_norm
 from facehall_env.enhancers.base import shrink
@@ -151,17 +152,14 @@ def run(
     console = console or terminal()
     with tqdm(total=2 * config.repetitions * len(cases), desc="measuring") as bar:
         rows = [measure(config, *case, bar.update) for case in cases]
-    settings = {key: value for key, value in asdict(config).items() if key != "out"}
     results = {
-        "benchmark": "network",
-        **provenance(command, config.device),
-        "settings": settings,
+        **header("network", config, command),
         "rows": rows,
     }
     console.print(report(results).rich())
     path = config.out / f"network-{config.enhancer.split()[0]}.json"
     write_json(path, results)
-    console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    say_written(console, path)
     return results
 
 

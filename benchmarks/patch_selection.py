@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from facehall_env import agents
 from facehall_env.benchmarks import figures, tables
 from facehall_env.benchmarks.measure import Cache, Measurements, Scoring, measure
 from facehall_env.benchmarks.players import Player, gather_players
-from facehall_env.benchmarks.results import provenance, write_json
+from facehall_env.benchmarks.results import header, write_json
 from facehall_env.benchmarks.rows import NOTES, START, table_rows
 from facehall_env.build import BICUBIC, Setup, build_core
 from facehall_env.core import CoreState, HallucinationCore, Precision
@@ -175,8 +175,7 @@ def run(config: PatchSelectionConfig, command: str = "", console: Console | None
     console = console or tables.terminal()
     console.print(tables.detail(results.rows, results.title).rich())
     console.print(tables.summary(results.rows, results.title).rich())
-    for path in write(results, command):
-        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    tables.say_written(console, *write(results, command))
     return results
 
 
@@ -244,11 +243,7 @@ def write(results: Results, command: str) -> list[Path]:
     """Writes JSON, Markdown and figures; returns their paths."""
     config = results.config
     content = {
-        "benchmark": "patch-selection",
-        **provenance(command, config.device),
-        "settings": {
-            key: value for key, value in asdict(config).items() if key not in NOT_IN_THE_NUMBERS
-        },
+        **header("patch-selection", config, command, NOT_IN_THE_NUMBERS),
         "notes": NOTES,
         "enhancer_provenance": results.setup.core.enhancer.provenance,
         "rows": results.rows,

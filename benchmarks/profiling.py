@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from rich.console import Console
 from torch import nn
 from tqdm.auto import tqdm
 
+from facehall_env.agents.rollout import now
 from facehall_env.agents.training import AgentTrainer, TrainAgentConfig
-from facehall_env.benchmarks.results import provenance, write_json
-from facehall_env.benchmarks.tables import Table, share, terminal
-from facehall_env.benchmarks.throughput import now
+from facehall_env.benchmarks.results import header, write_json
+from facehall_env.benchmarks.tables import Table, say_written, share, terminal
 from facehall_env.errors import ConfigurationError
 from facehall_env.training.spans import listening
 
@@ -113,17 +113,14 @@ def run(config: ProfileConfig, command: str = "", console: Console | None = None
     trainer = AgentTrainer(config)
     with tqdm(total=config.updates + 1, desc="updates") as bar:
         seconds = profile(trainer, config.updates, bar.update)
-    settings = {key: str(value) for key, value in asdict(config).items() if key != "out"}
     results = {
-        "benchmark": "profile",
-        **provenance(command, config.device),
-        "settings": settings,
+        **header("profile", config, command),
         **summarise(seconds, config.updates),
     }
     console.print(report(results).rich())
     path = config.out / "profile.json"
     write_json(path, results)
-    console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    say_written(console, path)
     return results
 
 

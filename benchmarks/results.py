@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -34,6 +36,25 @@ def provenance(command: str, device: str) -> dict[str, Any]:
     }
     libraries = {"numpy": np.__version__, "gymnasium": gymnasium.__version__}
     return {"command": command, "versions": {**versions(), **libraries}, "machine": machine}
+
+
+def header(
+    benchmark: str, config: Any, command: str, leave_out: Collection[str] = ("out",)
+) -> dict[str, Any]:
+    """What a results file begins with: which benchmark, how it came to be, its settings.
+
+    Args:
+        benchmark: Its name.
+        config: Its settings, a dataclass with a ``device``.
+        command: What was typed.
+        leave_out: Settings that the numbers do not depend on.
+    """
+    settings = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in dataclasses.asdict(config).items()
+        if key not in leave_out
+    }
+    return {"benchmark": benchmark, **provenance(command, config.device), "settings": settings}
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

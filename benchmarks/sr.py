@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from facehall_env.benchmarks.measure import Cache, Contestant, Measurements, Sco
 from facehall_env.benchmarks.memory import peak_memory
 from facehall_env.benchmarks.patch_selection import PatchSelectionConfig, first_images
 from facehall_env.benchmarks.players import gather_players
-from facehall_env.benchmarks.results import provenance, write_json
+from facehall_env.benchmarks.results import header, write_json
 from facehall_env.benchmarks.rows import NONE
 from facehall_env.benchmarks.statistics import mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Table
@@ -246,8 +246,7 @@ def run(config: SRBenchConfig, command: str = "", console: Console | None = None
         path = config.out / f"{config.stem}-attention-{word}.png"
         figures.save_attention(network, shown, path)
         written.append(path)
-    for path in written:
-        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    tables.say_written(console, *written)
     return results
 
 
@@ -332,11 +331,7 @@ def write(results: Results, command: str) -> list[Path]:
     """Writes JSON and Markdown; returns their paths."""
     config = results.config
     content = {
-        "benchmark": "sr",
-        **provenance(command, config.device),
-        "settings": {
-            key: value for key, value in asdict(config).items() if key not in NOT_IN_THE_NUMBERS
-        },
+        **header("sr", config, command, NOT_IN_THE_NUMBERS),
         "relative_to": results.relative_to,
         "notes": NOTES,
         "weights": {

@@ -137,6 +137,12 @@ def terminal() -> Console:
     return Console(width=width)
 
 
+def say_written(console: Console, *paths: object) -> None:
+    """Names the files that were written."""
+    for path in paths:
+        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+
+
 def number(value: float | None, form: str) -> str:
     """A number, or a dash where there is none.
 

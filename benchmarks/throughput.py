@@ -7,10 +7,9 @@ measured in turns, several times, and the medians are divided.
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -34,9 +33,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from facehall_env import data, enhancers
+from facehall_env.agents.rollout import now
 from facehall_env.benchmarks.memory import peak_memory
-from facehall_env.benchmarks.results import provenance, write_json
-from facehall_env.benchmarks.tables import Table, number, share, terminal
+from facehall_env.benchmarks.results import header, write_json
+from facehall_env.benchmarks.tables import Table, number, say_written, share, terminal
 from facehall_env.build import build_core
 from facehall_env.core import HallucinationCore, Precision
 from facehall_env.data import FaceDataset
@@ -147,13 +147,6 @@ class Stopwatch:
         self.patches += len(output)
 
 
-def now(device: torch.device) -> float:
-    """The time in seconds, when the device has finished what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def run(
     config: ThroughputConfig, command: str = "", console: Console | None = None
 ) -> dict[str, Any]:
@@ -177,9 +170,7 @@ def run(
     steps = len(config.precisions) * (timings + config.memory * kinds)
     with tqdm(total=steps, desc="measuring") as bar:
         results = {
-            "benchmark": "throughput",
-            **provenance(command, config.device),
-            "settings": {k: v for k, v in asdict(config).items() if k != "out"},
+            **header("throughput", config, command),
             "vector_env": vector_rows(config, bar.update),
             "enhancers": enhancer_rows(config, bar.update),
         }
@@ -187,7 +178,7 @@ def run(
         console.print(table.rich())
     path = config.out / "throughput.json"
     write_json(path, results)
-    console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    say_written(console, path)
     return results
 
 

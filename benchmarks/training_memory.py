@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from facehall_env import data
 from facehall_env.benchmarks.memory import peak_memory
-from facehall_env.benchmarks.results import provenance, write_json
-from facehall_env.benchmarks.tables import NOTHING, Table, number, terminal
+from facehall_env.benchmarks.results import header, write_json
+from facehall_env.benchmarks.tables import NOTHING, Table, number, say_written, terminal
 from facehall_env.benchmarks.throughput import START_METHOD
 from facehall_env.errors import ConfigurationError
 from facehall_env.training.sparnet_hd import SPARNetHDTrainer, TrainSPARNetHDConfig
@@ -87,18 +87,15 @@ def run(
             own = replace(training, recompute=FORMS[form])
             memory = peak_memory(START_METHOD, config.device, one_update, own)
             rows.append({"features": form, "peak_memory_mib": memory})
-    settings = {key: value for key, value in asdict(config).items() if key != "out"}
     results = {
-        "benchmark": "training-memory",
-        **provenance(command, config.device),
-        "settings": settings,
+        **header("training-memory", config, command),
         "rows": rows,
     }
     console = console or terminal()
     console.print(report(results).rich())
     path = config.out / "training-memory.json"
     write_json(path, results)
-    console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    say_written(console, path)
     return results
 
 

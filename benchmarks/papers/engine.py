@@ -211,8 +211,7 @@ def run(
         console.print(part.rich())
     for note in found.notes:
         console.print(f"- {note}", soft_wrap=True, highlight=False, markup=False)
-    for path in pages.write(found, content):
-        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    tables.say_written(console, *pages.write(found, content))
     return found
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from facehall_env.benchmarks.papers import pages
 from facehall_env.benchmarks.papers.pages import FAILS, HOLDS, OPEN, Content
 from facehall_env.benchmarks.report.reading import Found, Result, read_results
-from facehall_env.benchmarks.tables import Table, terminal
+from facehall_env.benchmarks.tables import Table, say_written, terminal
 from facehall_env.files import write_text_atomic
 
 TITLES = {
@@ -48,7 +48,7 @@ def run(config: ResultsPageConfig, console: Console | None = None) -> str:
         console.print(f"left out: {left.name} {left.reason}.", soft_wrap=True, highlight=False)
     for result in filter(_trial, found.of(pages.BENCHMARK)):
         console.print(f"left out: {result.name} is a trial (--small).", highlight=False)
-    console.print(f"written: {config.out}", soft_wrap=True, highlight=False)
+    say_written(console, config.out)
     return text
 
 
