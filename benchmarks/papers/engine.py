@@ -26,6 +26,7 @@ from facehall_env.benchmarks.batches import Store, in_batches
 from facehall_env.benchmarks.datasets import without_fetching
 from facehall_env.benchmarks.measure import Cache, Scoring, image_checksums, measure
 from facehall_env.benchmarks.papers import layout
+from facehall_env.benchmarks.papers.changes import changed
 from facehall_env.benchmarks.papers.layout import Condition, Faces, PaperTable, Row, Source
 from facehall_env.benchmarks.papers.metrics import METRICS, Score, Settings, make_scores
 from facehall_env.benchmarks.papers.parts import Parts, Workshop, duration, given, restorer
@@ -67,6 +68,9 @@ class PaperConfig:
     weights: tuple[str, ...] = ()
     """Files instead of trained networks: ROW=PATH, ROW:PART=PATH, or ROW:PART@CONDITION=PATH, with
     the short names that stand in the table's file."""
+    change: tuple[str, ...] = ()
+    """Other settings of networks and of their training, WHO.NAME=VALUE, such as sparnet.width=8 or
+    sparnet.batch=4; WHO is a network or an entry of networks.toml. The results say so."""
     budget: float | None = None
     """Minutes of training for the whole table, shared equally among all that has to be trained; by
     default nothing is trained."""
@@ -118,6 +122,7 @@ class PaperConfig:
         """The table that was asked for."""
         kind: layout.Kind = "table" if self.figure is None else "figure"
         table = layout.load(paper, kind, str(self.table or self.figure), self.small)
+        table = changed(table, self.change)
         return table if self.scale is None else _of_scale(table, self.scale)
 
 
@@ -253,6 +258,8 @@ def evaluate(table: PaperTable, config: PaperConfig, console: Console) -> Found:
         )
     for key, dataset in datasets.items():
         _condition(found, table.conditions[key], dataset, waiting)
+    if config.change:
+        found.notes.append(f"Settings changed for all rows: {', '.join(config.change)}.")
     found.notes += _reasons(found)
     return found
 

@@ -1,0 +1,77 @@
+"""Other settings of a table's networks and trainings, from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from facehall_env.benchmarks.papers.layout import PaperTable, Part
+from facehall_env.benchmarks.papers.trainers import TRAINERS
+from facehall_env.errors import ConfigurationError
+from facehall_env.registry import parse_settings, unknown_name
+
+
+class Change(NamedTuple):
+    """One setting.
+
+    Attributes:
+        who: An entry of ``networks.toml``, or a network, for all entries that build it.
+        name: Of the setting: of the training if its trainer has one of this name, else of the
+            network or agent; ``network`` takes another network, which has its own settings.
+        value: What it is set to.
+    """
+
+    who: str
+    name: str
+    value: Any
+
+    def to(self, part: Part) -> Part:
+        """The part with this setting; the same part if it is about another."""
+        if self.who not in (part.use, part.network):
+            return part
+        if self.name == "network":
+            return replace(part, network=str(self.value), settings={})
+        if part.trainer in TRAINERS and self.name in TRAINERS[part.trainer].fields():
+            return replace(part, with_={**part.with_, self.name: self.value})
+        return replace(part, settings={**part.settings, self.name: self.value})
+
+
+def read(word: str) -> Change:
+    """A change as it is typed, ``WHO.NAME=VALUE``, the value as in JSON or a plain word.
+
+    Raises:
+        ConfigurationError: If the word is of another form.
+
+    >>> read("sparnet.width=8")
+    Change(who='sparnet', name='width', value=8)
+    """
+    who, separator, setting = word.partition(".")
+    if not (who and separator):
+        raise ConfigurationError(f"--change {word!r} is not WHO.NAME=VALUE: write sparnet.width=8.")
+    ((name, value),) = parse_settings([setting]).items()
+    return Change(who, name, value)
+
+
+def changed(table: PaperTable, words: Sequence[str]) -> PaperTable:
+    """A table whose networks, agents or trainings have other settings.
+
+    Args:
+        table: As its file says.
+        words: Changes as they are typed; see :func:`read`.
+
+    Raises:
+        ConfigurationError: If a word is of another form.
+        UnknownNameError: If it is about nothing that the table has.
+    """
+    for change in map(read, words):
+        parts = [part for row in table.rows for part in row.parts.values()]
+        known = {part.use for part in parts} | {part.network for part in parts if part.network}
+        if change.who not in known:
+            raise unknown_name(f"network of {table.heading}", change.who, known)
+        rows = [
+            replace(row, parts={role: change.to(part) for role, part in row.parts.items()})
+            for row in table.rows
+        ]
+        table = replace(table, rows=tuple(rows))
+    return table
