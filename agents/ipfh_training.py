@@ -220,12 +220,12 @@ class IPFHTrainer(Trainer):
         WeightsError: If an earlier stage left no weights.
     """
 
+    config: TrainIPFHConfig
     learner: IPFHLearner
     agent: ReinforceAgent
     criterion = "held_out/psnr"
 
     def __init__(self, config: TrainIPFHConfig, team: Team | None = None) -> None:
-        self.config = config
         folder = Folder(config.out)
         torch.manual_seed(config.seed)
         self.cognition, texture = None, None
@@ -447,7 +447,7 @@ def _joint(config: TrainIPFHConfig, folder: Folder) -> None:
 def _train_joint(config: TrainIPFHConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out / "joint", config, config.resume, writes=team.leads) as run:
-        return run_trainer(run, IPFHTrainer(config, team), config.updates)
+        return run_trainer(run, IPFHTrainer(config, team))
 
 
 def _initial(config: TrainIPFHConfig) -> str:

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facehall_env import data, enhancers
 from facehall_env.agents.base import Agent
@@ -43,6 +42,7 @@ from facehall_env.rewards import Reward
 from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import FacePool
+from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun, versions
 from facehall_env.training.spans import span
 
@@ -91,6 +91,8 @@ class AgentRunConfig(AgentTaskConfig):
     and enhancer.safetensors of joint training."""
     action_stride: int = 8
     """Spacing of the locations in pixels; the paper has 1."""
+    updates: int = 500
+    """Length of the training."""
     minutes: float | None = None
     """Length of the training in wall time instead of updates; what changes along it follows its
     share."""
@@ -104,6 +106,8 @@ class AgentRunConfig(AgentTaskConfig):
     """Updates between measurements of the held-out PSNR."""
     checkpoint_every: int = 10
     """Updates between checkpoints."""
+    log_every: int = 1
+    """Updates between entries in the log."""
     resume: bool = False
     """Continue the run in the folder exactly where its checkpoint stands."""
 
@@ -224,6 +228,7 @@ class Trainer(ABC):
         team: The processes that share an update.
     """
 
+    config: AgentRunConfig
     learner: Learner
     agent: ReinforceAgent | QMapAgent
     criterion = "held_out/psnr_auc"
@@ -232,7 +237,8 @@ class Trainer(ABC):
     def __init__(
         self, config: AgentRunConfig, core: HallucinationCore, seed: int, team: Team | None = None
     ) -> None:
-        self.run_config = config
+        self.config = config
+        self.updates = config.updates
         self.core = core
         self.team = team or Team()
         dataset = data.make(
@@ -253,6 +259,42 @@ class Trainer(ABC):
         self.best = float("-inf")
         self._even: dict[str, float] = {}
 
+    @property
+    def step(self) -> int:
+        """Updates so far."""
+        return self.learner.updates
+
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+        return "training"
+
+    def length(self, budget: Budget) -> int:
+        """Updates of the whole training, as it looks by now; what changes along it follows it."""
+        total = budget.total(self.step, self.updates)
+        self.learner.config = replace(self.learner.config, updates=total)
+        return total
+
+    def entries(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """What the log says of an update."""
+        return dict(measured)
+
+    def watch(self, run: TrainingRun) -> dict[str, float]:
+        """The held-out PSNR; keeps the weights if they are the best so far."""
+        scores = self.validate()
+        if scores[self.criterion] > self.best:
+            self.best = scores[self.criterion]
+            provenance = {**run.provenance(), "held_out": scores, "updates": self.step}
+            self.save(run.directory / "best.safetensors", provenance)
+        return scores
+
+    def progress(self, scores: Mapping[str, float]) -> str:
+        """The scores as the progress bar shows them."""
+        return (
+            f"psnr={scores['held_out/psnr']:.2f} dB, area={scores['held_out/psnr_auc']:.2f} dB, "
+            f"above_even={scores['held_out/psnr_auc_above_even']:+.3f}"
+        )
+
     @abstractmethod
     def update(self) -> dict[str, float]:
         """One update on freshly drawn faces; returns what is worth logging."""
@@ -264,7 +306,7 @@ class Trainer(ABC):
             # Drawn in any case, so that mirroring or not sees the same faces.
             flip = torch.rand(number, generator=self.generator) < 0.5
             own = self.team.own
-            faces = self.pool.faces(own(index), own(flip) if self.run_config.flip else None)
+            faces = self.pool.faces(own(index), own(flip) if self.config.flip else None)
             return faces.to(self.core.device)
 
     def validate(self) -> dict[str, float]:
@@ -299,7 +341,7 @@ class Trainer(ABC):
         """What belongs to :meth:`state_tensors` and is no tensor; JSON-serialisable."""
         return {"learner": self.learner.state_metadata(), "best": self.best}
 
-    def restore(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    def restore(self, step: int, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
         self.learner.restore(step, tensors, metadata["learner"])
         self.generator.set_state(tensors["faces_generator"])
@@ -317,11 +359,11 @@ class AgentTrainer(Trainer):
         ConfigurationError: If the settings contradict each other.
     """
 
+    config: TrainAgentConfig
     learner: Reinforce
     agent: ReinforceAgent
 
     def __init__(self, config: TrainAgentConfig, team: Team | None = None) -> None:
-        self.config = config
         torch.manual_seed(config.seed)  # of an untrained enhancer, the same in all processes
         # An agent of ours takes no impossible action, and an update checks what came of all.
         core = make_core(config, config.reward, config.action_stride, validate=False)
@@ -351,11 +393,11 @@ class DaggerTrainer(Trainer):
         ConfigurationError: If the settings contradict each other.
     """
 
+    config: TrainDaggerConfig
     learner: Imitation
     agent: ReinforceAgent
 
     def __init__(self, config: TrainDaggerConfig) -> None:
-        self.config = config
         torch.manual_seed(config.seed)
         core = make_core(config, action_stride=config.action_stride, validate=False)
         policy = initial_policy(core, config.policy, config.init, config.seed)
@@ -378,11 +420,11 @@ class QMapTrainer(Trainer):
         ConfigurationError: If the settings contradict each other.
     """
 
+    config: TrainQMapConfig
     learner: QMapLearner
     agent: QMapAgent
 
     def __init__(self, config: TrainQMapConfig) -> None:
-        self.config = config
         torch.manual_seed(config.seed)
         core = make_core(config, action_stride=config.action_stride, validate=False)
         super().__init__(config, core, config.seed)
@@ -455,7 +497,7 @@ def train_dagger(config: TrainDaggerConfig) -> Path:
         ConfigurationError: If the settings contradict each other or the folder's run.
     """
     with TrainingRun(config.out, config, config.resume) as run:
-        return run_trainer(run, DaggerTrainer(config), config.updates)
+        return run_trainer(run, DaggerTrainer(config))
 
 
 def train_qmap(config: TrainQMapConfig) -> Path:
@@ -468,42 +510,24 @@ def train_qmap(config: TrainQMapConfig) -> Path:
         ConfigurationError: If the settings contradict each other or the folder's run.
     """
     with TrainingRun(config.out, config, config.resume) as run:
-        return run_trainer(run, QMapTrainer(config), config.updates)
+        return run_trainer(run, QMapTrainer(config))
 
 
 def _train(config: TrainAgentConfig, team: Team) -> Path:
     """What each of the processes does; the one that leads writes."""
     with TrainingRun(config.out, config, config.resume, writes=team.leads) as run:
         trainer = AgentTrainer(config, team)
-        best = run_trainer(run, trainer, config.updates)
+        best = run_trainer(run, trainer)
         if config.joint and team.leads:
             path = run.directory / "enhancer.safetensors"
             enhancers.save(trainer.core.enhancer, path, run.provenance())
     return best
 
 
-def run_trainer(run: TrainingRun, trainer: Trainer, updates: int) -> Path:
+def run_trainer(run: TrainingRun, trainer: Trainer) -> Path:
     """Trains to the end, from the checkpoint if there is one; returns the best weights' path."""
-    config, learner, leads = trainer.run_config, trainer.learner, trainer.team.leads
-    checkpoint, spent = run.restore(), 0.0
-    if checkpoint is not None:
-        trainer.restore(*checkpoint)
-        spent = checkpoint[2].get("spent", 0.0)
-    budget = Budget(config.minutes, spent, trainer.team.size)
-    total = budget.total(learner.updates, updates)
-    with tqdm(total=total, initial=learner.updates, desc="training", disable=not leads) as bar:
-        while learner.updates < total:
-            learner.config = replace(learner.config, updates=total)
-            run.log(learner.updates + 1, trainer.update())
-            bar.total = total = budget.total(learner.updates, updates)
-            bar.update()
-            last = learner.updates == total
-            if leads and (last or learner.updates % config.validate_every == 0):
-                _validate(run, trainer, bar)
-            if last or learner.updates % config.checkpoint_every == 0:
-                metadata = {**trainer.state_metadata(), "spent": budget.spent}
-                run.save(learner.updates, trainer.state_tensors(), metadata)
-    if leads:
+    fit(run, trainer, trainer.config.minutes)
+    if trainer.team.leads:
         trainer.save(run.directory / "last.safetensors", run.provenance())
     return run.directory / "best.safetensors"
 
@@ -528,21 +552,6 @@ def train_static(config: TrainStaticConfig) -> Path:
     settings = {key: str(value) for key, value in vars(config).items() if key != "out"}
     agent.save(config.out, {"settings": settings, "versions": versions()})
     return config.out
-
-
-def _validate(run: TrainingRun, trainer: Trainer, bar: Any) -> None:
-    """Logs the held-out PSNR and keeps the weights if they are the best so far."""
-    scores = trainer.validate()
-    run.log(trainer.learner.updates, scores)
-    bar.set_postfix(
-        psnr=f"{scores['held_out/psnr']:.2f} dB",
-        area=f"{scores['held_out/psnr_auc']:.2f} dB",
-        above_even=f"{scores['held_out/psnr_auc_above_even']:+.3f}",
-    )
-    if scores[trainer.criterion] > trainer.best:
-        trainer.best = scores[trainer.criterion]
-        provenance = {**run.provenance(), "held_out": scores, "updates": trainer.learner.updates}
-        trainer.save(run.directory / "best.safetensors", provenance)
 
 
 def chunks(faces: Faces) -> Iterator[Faces]:

@@ -17,17 +17,19 @@ Outcome = TypeVar("Outcome")
 
 
 class Trainer(Protocol[Outcome]):
-    """One update at a time; its whole state can be saved and restored.
+    """One update at a time; its whole state can be saved and restored."""
 
-    Attributes:
-        config: Settings, among them ``log_every``, ``validate_every`` and ``checkpoint_every``.
-        team: The processes that share the batches; the one that leads writes.
-        step: Updates so far.
-    """
+    @property
+    def config(self) -> Any:
+        """Settings, among them ``log_every``, ``validate_every`` and ``checkpoint_every``."""
 
-    config: Any
-    team: Team
-    step: int
+    @property
+    def team(self) -> Team:
+        """The processes that share the batches; the one that leads writes."""
+
+    @property
+    def step(self) -> int:
+        """Updates so far."""
 
     @property
     def title(self) -> str:

@@ -59,8 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     def made(*args: Any) -> Budget:
         return Budget(*args, clock=own)
 
-    for module in (loop, agent_training):
-        monkeypatch.setattr(module, "Budget", made)
+    monkeypatch.setattr(loop, "Budget", made)
     return own
 
 
