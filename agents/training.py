@@ -267,9 +267,9 @@ class Trainer(ABC):
     @property
     def title(self) -> str:
         """What the progress bar says."""
-        return "training"
+        return f"training {self.agent.name}"
 
-    def length(self, budget: Budget) -> int:
+    def plan(self, budget: Budget) -> int:
         """Updates of the whole training, as it looks by now; what changes along it follows it."""
         total = budget.total(self.step, self.updates)
         self.learner.config = replace(self.learner.config, updates=total)
@@ -279,7 +279,7 @@ class Trainer(ABC):
         """What the log says of an update."""
         return dict(measured)
 
-    def watch(self, run: TrainingRun) -> dict[str, float]:
+    def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """The held-out PSNR; keeps the weights if they are the best so far."""
         scores = self.validate()
         if scores[self.criterion] > self.best:
@@ -288,7 +288,7 @@ class Trainer(ABC):
             self.save(run.directory / "best.safetensors", provenance)
         return scores
 
-    def progress(self, scores: Mapping[str, float]) -> str:
+    def postfix(self, scores: Mapping[str, float]) -> str:
         """The scores as the progress bar shows them."""
         return (
             f"psnr={scores['held_out/psnr']:.2f} dB, area={scores['held_out/psnr_auc']:.2f} dB, "

@@ -217,6 +217,13 @@ def bench_identity(invocation: Invocation) -> None:
     run(invocation.parse(IdentityBenchConfig), invocation.line)
 
 
+def bench_attributes(invocation: Invocation) -> None:
+    """Ask whether one still sees who smiles: attributes told from restored faces' embeddings."""
+    from facehall_env.benchmarks.attributes import AttributesBenchConfig, run
+
+    run(invocation.parse(AttributesBenchConfig), invocation.line)
+
+
 def bench_attention_fh(invocation: Invocation) -> None:
     """Make a table of Attention-FH (Cao et al., CVPR 2017) anew: ours beside the paper's numbers.
 
@@ -365,6 +372,7 @@ COMMANDS = Group(
                 "sisn": bench_sisn,
                 "results": bench_results,
                 "identity": bench_identity,
+                "attributes": bench_attributes,
                 "throughput": bench_throughput,
                 "profile": bench_profile,
                 "network": bench_network,

@@ -50,7 +50,7 @@ def header(
         leave_out: Settings that the numbers do not depend on.
     """
     settings = {
-        key: str(value) if isinstance(value, Path) else value
+        key: _plain(value)
         for key, value in dataclasses.asdict(config).items()
         if key not in leave_out
     }
@@ -70,3 +70,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -34,10 +34,11 @@ from facehall_env.benchmarks.statistics import mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Table
 from facehall_env.benchmarks.throughput import START_METHOD
 from facehall_env.build import BICUBIC, Setup, build_core
-from facehall_env.core import Precision, restore_whole
+from facehall_env.core import Precision
 from facehall_env.data import FaceDataset, Faces, Protocol
 from facehall_env.data.resize import resize
 from facehall_env.enhancers import Enhancer, OneShot, parameter_count
+from facehall_env.enhancers.base import restore_whole
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
 
@@ -383,11 +384,15 @@ def _whole_face(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
     return Entry(
         Contestant(name, core, None),
         weights=None if weights == UNTRAINED else Path(weights).name or "auto",
-        restore=_untouched if initial is None else partial(restore_whole, initial),
+        restore=_untouched if initial is None else partial(_by, initial),
         upsampled=not (isinstance(initial, OneShot) and initial.takes == "lr"),
         limit=config.limit,
         batch=config.batch,
     )
+
+
+def _by(network: Enhancer, faces: Faces) -> Tensor:
+    return restore_whole(network, faces.initial, faces.lr)
 
 
 def _untouched(faces: Faces) -> Tensor:

@@ -137,10 +137,10 @@ def terminal() -> Console:
     return Console(width=width)
 
 
-def say_written(console: Console, *paths: object) -> None:
+def say_written(console: Console, *paths: Path) -> None:
     """Names the files that were written."""
     for path in paths:
-        console.print(f"written: {path}", soft_wrap=True, highlight=False)
+        console.print(f"written: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
 def number(value: float | None, form: str) -> str:

@@ -9,16 +9,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from PIL import Image
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from facehall_env import data
+from facehall_env import data, enhancers
 from facehall_env.benchmarks.memory import peak_memory
 from facehall_env.benchmarks.results import header, write_json
 from facehall_env.benchmarks.tables import NOTHING, Table, number, say_written, terminal
 from facehall_env.benchmarks.throughput import START_METHOD
+from facehall_env.build import check_device
 from facehall_env.errors import ConfigurationError
+from facehall_env.registry import parse_settings
 from facehall_env.training.sparnet_hd import SPARNetHDTrainer, TrainSPARNetHDConfig
 
 FORMS: Mapping[str, bool] = {"kept": False, "recomputed": True}
@@ -81,6 +84,7 @@ def run(
     """
     with TemporaryDirectory() as name:
         training = config.training(Path(name))
+        _check(training)
         _draw_faces(Path(name) / "train", 1 + config.batch)
         rows = []
         for form in tqdm(FORMS, desc="an update in a process of its own"):
@@ -91,12 +95,25 @@ def run(
         **header("training-memory", config, command),
         "rows": rows,
     }
+    if all(row["peak_memory_mib"] is None for row in rows):
+        raise ConfigurationError(
+            "No update could be measured; what went wrong stands above: take smaller faces or "
+            "networks if it was the memory."
+        )
     console = console or terminal()
     console.print(report(results).rich())
     path = config.out / "training-memory.json"
     write_json(path, results)
     say_written(console, path)
     return results
+
+
+def _check(training: TrainSPARNetHDConfig) -> None:
+    """Raises here what would end the processes that measure."""
+    training.check()
+    check_device(training.device)
+    with torch.device("meta"):
+        enhancers.make("sparnet_hd", **parse_settings(training.model_settings))
 
 
 def _draw_faces(folder: Path, number: int) -> None:
@@ -133,6 +150,7 @@ def report(results: Mapping[str, Any]) -> Table:
         caption=(
             f"{settings['size']}x{settings['size']} pixels, {settings['batch']} at once: weights, "
             "Adam's momenta, gradients and features of the generator, its average and the "
-            "discriminators; without VGG19. A process that runs out of memory has no number."
+            "discriminators; without VGG19. No number: the process failed, mostly for lack of "
+            "memory."
         ),
     )

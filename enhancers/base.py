@@ -37,6 +37,8 @@ class Enhancer(nn.Module, ABC):
     """
 
     name = "enhancer"
+    trained_by: ClassVar[str] = "enhancer --enhancer {name}"
+    """The command behind ``facehall train`` that trains it."""
 
     def __init__(self, scale: int, patch_size: tuple[int, int] = PATCH_SIZE, **config: Any) -> None:
         super().__init__()
@@ -128,6 +130,7 @@ class OneShot(Enhancer):
     """
 
     name = "one_shot"
+    trained_by: ClassVar[str] = "sr --model {name}"
     recipe: ClassVar[Recipe] = Recipe()
 
     def __init__(
@@ -163,7 +166,7 @@ class OneShot(Enhancer):
 
     def whole_face(self) -> nn.Module:
         """A network of up-sampled faces; see :meth:`Enhancer.whole_face`."""
-        return FromInitial(self) if self.takes == "lr" else self.network
+        return _FromInitial(self) if self.takes == "lr" else self.network
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """Restores ``image`` and cuts the patch out; see :meth:`Enhancer.forward`."""
@@ -174,8 +177,8 @@ class OneShot(Enhancer):
         return patches.crop(restored, patches.corner_of(location, self.patch_size), self.patch_size)
 
 
-class FromInitial(nn.Module):
-    """A network that restores whole faces, given up-sampled ones alone."""
+class _FromInitial(nn.Module):
+    """A network of low-resolution faces, given up-sampled ones."""
 
     def __init__(self, enhancer: OneShot) -> None:
         super().__init__()

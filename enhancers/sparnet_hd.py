@@ -99,6 +99,7 @@ class SPARNetHD(OneShot):
     """
 
     name = "sparnet_hd"
+    trained_by: ClassVar[str] = "sparnet-hd"
     recipe: ClassVar[Recipe] = Recipe(
         loss="l1", learning_rate=1e-4, betas=(0.5, 0.99), batch=2, schedule="constant"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facehall_env.checkpoints import fill, load_tensors, save_tensors
-from facehall_env.enhancers.base import ENHANCERS, Enhancer, OneShot
+from facehall_env.enhancers.base import ENHANCERS, Enhancer
 from facehall_env.errors import ConfigurationError, WeightsError
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -103,19 +103,14 @@ def shipped(name: str, scale: int, dataset: str | None = None) -> Path:
         path = SHIPPED / f"{name}-{trained_on}-x{scale}.safetensors"
         if path.is_file():
             return path
+    factory = ENHANCERS.get(name)
+    command = getattr(factory, "trained_by", Enhancer.trained_by).format(name=name)
     present = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none"
     raise WeightsError(
         f"No weights for {name!r} at {scale}x come with the project (there are: {present}): train "
-        f"some with `facehall train {_trainer(name)} --scale {scale}` and give their path, or give "
+        f"some with `facehall train {command} --scale {scale}` and give their path, or give "
         "weights=None for an untrained network."
     )
-
-
-def _trainer(name: str) -> str:
-    """The command that trains it: whole-face networks have one of their own."""
-    factory = ENHANCERS.get(name)
-    whole = isinstance(factory, type) and issubclass(factory, OneShot)
-    return f"sr --model {name}" if whole else f"enhancer --enhancer {name}"
 
 
 def _build(name: str, scale: int, config: Mapping[str, Any]) -> Enhancer:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from facehall_env import patches, rewards
 from facehall_env.data.faces import UNKNOWN
-from facehall_env.enhancers import base
-from facehall_env.enhancers.base import Enhancer, OneShot
+from facehall_env.enhancers.base import Enhancer, OneShot, restore_whole
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
 from facehall_env.patches import Border, PatchGeometry
 from facehall_env.rewards import Reward
@@ -200,7 +199,9 @@ class HallucinationCore:
         faces = faces.to(self.device)
         if self.initial is None:
             return faces
-        return faces._replace(initial=restore_whole(self.initial, faces).clamp(0, 1))
+        return faces._replace(
+            initial=restore_whole(self.initial, faces.initial, faces.lr).clamp(0, 1)
+        )
 
     @torch.no_grad()
     def step(self, state: CoreState, action: Tensor) -> tuple[CoreState, Tensor, Tensor]:
@@ -383,11 +384,6 @@ def _rounded(enhancer: Enhancer, device: torch.device) -> Enhancer:
     if all(t.dtype == kept and torch.equal(t, t.bfloat16().to(kept)) for t in floating):
         return enhancer
     return copy.deepcopy(enhancer).bfloat16().to(kept)
-
-
-def restore_whole(enhancer: Enhancer, faces: Faces) -> Tensor:
-    """Whole faces (N, 3, H, W), restored in one go, not clamped."""
-    return base.restore_whole(enhancer, faces.initial, faces.lr)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from facehall_env.benchmarks.papers.layout import PaperTable, Part
 from facehall_env.benchmarks.papers.trainers import TRAINERS
+from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import parse_settings, unknown_name
+
+GOVERNED = frozenset(
+    {
+        "dataset",
+        "dataset_settings",
+        "device",
+        "limit",
+        "minutes",
+        "out",
+        "protocol",
+        "resume",
+        "scale",
+        "seed",
+    }
+)
+"""Settings of trainings that the table or its command decide."""
 
 
 class Change(NamedTuple):
@@ -31,9 +49,20 @@ class Change(NamedTuple):
         if self.who not in (part.use, part.network):
             return part
         if self.name == "network":
+            ENHANCERS.get(str(self.value))  # Raises a clear error where there is none.
             return replace(part, network=str(self.value), settings={})
-        if part.trainer in TRAINERS and self.name in TRAINERS[part.trainer].fields():
+        trainer = TRAINERS.get(part.trainer or "")
+        if trainer is not None and self.name in trainer.fields():
+            if self.name in (*GOVERNED, *(trainer.network or ())):
+                raise ConfigurationError(
+                    f"--change {self.who}.{self.name}: the table says that; only other settings "
+                    "can be changed."
+                )
             return replace(part, with_={**part.with_, self.name: self.value})
+        if part.network is not None:
+            known = inspect.signature(ENHANCERS.get(part.network)).parameters
+            if self.name not in known:
+                raise unknown_name(f"setting of {self.who}", self.name, known)
         return replace(part, settings={**part.settings, self.name: self.value})
 
 
@@ -61,8 +90,8 @@ def changed(table: PaperTable, words: Sequence[str]) -> PaperTable:
         words: Changes as they are typed; see :func:`read`.
 
     Raises:
-        ConfigurationError: If a word is of another form.
-        UnknownNameError: If it is about nothing that the table has.
+        ConfigurationError: If a word is of another form, or about what the table decides.
+        UnknownNameError: If it is about nothing that the table or its network has.
     """
     for change in map(read, words):
         parts = [part for row in table.rows for part in row.parts.values()]

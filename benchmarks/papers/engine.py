@@ -258,8 +258,6 @@ def evaluate(table: PaperTable, config: PaperConfig, console: Console) -> Found:
         )
     for key, dataset in datasets.items():
         _condition(found, table.conditions[key], dataset, waiting)
-    if config.change:
-        found.notes.append(f"Settings changed for all rows: {', '.join(config.change)}.")
     found.notes += _reasons(found)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from facehall_env.benchmarks.papers.engine import Found, difference
 from facehall_env.benchmarks.papers.layout import Column, number_of
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.parts import duration
-from facehall_env.benchmarks.results import provenance, write_json
+from facehall_env.benchmarks.results import header, write_json
 from facehall_env.benchmarks.tables import NOTHING, Table, number
 from facehall_env.files import write_text_atomic
 
@@ -43,9 +43,8 @@ def describe(found: Found, command: str = "") -> dict[str, Any]:
     """All that was found, JSON-serialisable but for numbers that are not finite."""
     table, config = found.table, found.config
     return {
-        "benchmark": BENCHMARK,
+        **header(BENCHMARK, config, command, NOT_IN_THE_NUMBERS),
         "version": 1,
-        **provenance(command, config.device),
         "paper": table.paper,
         "kind": table.kind,
         "number": table.number,
@@ -53,11 +52,6 @@ def describe(found: Found, command: str = "") -> dict[str, Any]:
         "caption": table.caption,
         "protocol": table.protocol,
         "reference": table.reference,
-        "settings": {
-            key: _plain(value)
-            for key, value in asdict(config).items()
-            if key not in NOT_IN_THE_NUMBERS
-        },
         "budget": {"minutes": config.budget, "trained": found.trained, "each": found.minutes},
         "notes": found.notes,
         "conditions": [_condition(found, key) for key in table.conditions],
@@ -233,6 +227,11 @@ def caption(content: Content) -> str:
             f"Trained for {budget['minutes']:g} minutes in all, {duration(budget['each'])} for "
             f"each of {budget['trained']}, one after the other on {content['machine']['device']}."
         )
+    if changes := content["settings"].get("change"):
+        parts.append(
+            f"Settings changed, in every row that has them and whose weights were not given: "
+            f"{', '.join(changes)}."
+        )
     if content["settings"].get("small"):
         parts.append("Small variants of the networks (--small): a trial of the command.")
     return " ".join(parts)
@@ -255,6 +254,7 @@ def stem(found: Found) -> str:
     words = [found.table.name]
     words += [config.dataset] if config.dataset else []
     words += [f"x{config.scale}"] if config.scale else []
+    words += ["changed"] if config.change else []
     words += ["small"] if config.small else []
     return "-".join(words)
 
@@ -329,9 +329,3 @@ def _with(value: float | None, half_width: float | None, digits: int, signed: bo
     text = number(value, f"{'+' if signed else ''}.{digits + signed}f")
     interval = number(half_width, f".{digits + signed}f")
     return text if NOTHING in (text, interval) else f"{text} ± {interval}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

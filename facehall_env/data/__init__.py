@@ -25,7 +25,14 @@ from facehall_env.data import (
     scface,
     synthetic,
 )
-from facehall_env.data.base import DATASETS, FaceDataset, Identified, Split, check_split
+from facehall_env.data.base import (
+    DATASETS,
+    Attributed,
+    FaceDataset,
+    Identified,
+    Split,
+    check_split,
+)
 from facehall_env.data.bioid import BioID
 from facehall_env.data.celeba import CelebA
 from facehall_env.data.faces import Faces
@@ -46,6 +53,7 @@ __all__ = [
     "LAYOUTS",
     "LFW",
     "YTF",
+    "Attributed",
     "BioID",
     "CelebA",
     "FaceDataset",

@@ -94,6 +94,28 @@ class Identified(ABC):
         """
 
 
+class Attributed(ABC):
+    """Mixed into a dataset that knows what its faces look like: who smiles, who wears glasses."""
+
+    @property
+    @abstractmethod
+    def attribute_names(self) -> tuple[str, ...]:
+        """The names of the attributes, the same in all splits.
+
+        Raises:
+            DatasetError: If the dataset came without them.
+        """
+
+    @abstractmethod
+    def attributes(self, index: int) -> dict[str, bool]:
+        """Which of `attribute_names` face number ``index`` has, in their order.
+
+        Raises:
+            IndexError: If there is no such face.
+            DatasetError: If the dataset came without attributes.
+        """
+
+
 DATASETS: Registry[FaceDataset] = Registry("dataset", "facehall_env.datasets")
 """Datasets by name. Other packages join by the entry point group ``facehall_env.datasets``."""
 

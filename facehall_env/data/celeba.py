@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facehall_env.data.base import DATASETS, Identified, check_split
+from facehall_env.data.base import DATASETS, Attributed, Identified, check_split
 from facehall_env.data.download import unpack
 from facehall_env.data.images import SUFFIXES
 from facehall_env.data.layout import Layout, read_table, warn_if_partial
@@ -44,7 +44,7 @@ _HINT = "it comes with CelebA in the folder Anno or Eval; put it beside the fold
 
 
 @DATASETS.register("celeba")
-class CelebA(ListedFaces, Identified):
+class CelebA(ListedFaces, Identified, Attributed):
     """CelebA's aligned and cropped images (178x218 as published).
 
     Found in ``root``, or in ``FACEHALL_DATA`` or the user's cache as ``celeba``; ``root`` holds

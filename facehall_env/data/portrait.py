@@ -31,6 +31,11 @@ Points = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 Colour = NDArray[np.float64]
 
+CROWS_FEET = 0.6
+"""Faces of a greater age have wrinkles beside the eyes."""
+MOUTH_OPENS = 0.03
+"""Mouths that are open further show teeth."""
+
 HairStyle = Literal["bald", "buzz", "short", "fringe", "long", "curly"]
 _STYLES: tuple[HairStyle, ...] = ("bald", "buzz", "short", "fringe", "long", "curly")
 _STYLE_SHARES = (0.05, 0.10, 0.30, 0.20, 0.22, 0.13)
@@ -194,10 +199,21 @@ def draw(rng: Generator, person: Generator | None = None) -> Picture:
         >>> picture.shape, bool((picture == draw(np.random.default_rng(0))).all())
         ((128, 128, 3), True)
     """
+    marks = rng if person is None else person
+    return _Portrait(traits(rng, person), rng, marks).finished()
+
+
+def traits(rng: Generator, person: Generator | None = None) -> Traits:
+    """What `draw` paints of generators in the same state.
+
+    Args:
+        rng: See `draw`.
+        person: See `draw`.
+    """
     if person is None:
-        return _Portrait(Traits.sample(rng), rng, rng).finished()
+        return Traits.sample(rng)
     who = Traits.sample(person)
-    return _Portrait(Traits.sample(rng).of_person(who), rng, person).finished()
+    return Traits.sample(rng).of_person(who)
 
 
 class _Portrait:
@@ -430,7 +446,7 @@ class _Portrait:
             cv2.circle(self.canvas, spot, radius, colour, -1, cv2.LINE_AA, _SHIFT)
         fold = _curve([[0.23, 0.38], [0.36, 0.56], [0.43, 0.80]])
         self.line(self._both(fold), t.skin * (0.95 - 0.25 * t.age - 0.1 * max(t.smile, 0)))
-        if t.age > 0.6:
+        if t.age > CROWS_FEET:
             corner = np.array([[0.26, -0.03], [0.37, -0.03]])
             feet = corner + np.array([-1, 0, 1])[:, None, None] * np.array([[0, 0.04], [0, 0.1]])
             self.line(self._both(feet + _point(t.eye_gap, 0)), t.skin * 0.84)
@@ -477,7 +493,7 @@ class _Portrait:
 
         self.fill(across(top, between + 0.004), t.lips * 0.88)
         self.fill(across(lower - 0.004, bottom), t.lips)
-        if t.mouth_open > 0.03:
+        if t.mouth_open > MOUTH_OPENS:
             self.fill(across(between, lower), np.array([58.0, 22.0, 24.0]))
             teeth = np.minimum(lower, between + 0.085 * arch**0.4)
             self.fill(across(between, teeth), np.array([236.0, 230.0, 216.0]))

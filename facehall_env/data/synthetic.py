@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.random import Generator
 
 from facehall_env.data import portrait
-from facehall_env.data.base import DATASETS, FaceDataset, Identified, check_split
+from facehall_env.data.base import DATASETS, Attributed, FaceDataset, Identified, check_split
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, DatasetError
 
@@ -16,9 +18,22 @@ _STREAMS = {"train": 0, "test": 1}
 _PEOPLE = 1
 """Key of the streams that people come from, apart from those of the images."""
 
+_ATTRIBUTES: Mapping[str, Callable[[portrait.Traits], bool]] = {
+    "Bald": lambda face: face.style == "bald",
+    "Bangs": lambda face: face.style == "fringe",
+    "Eyeglasses": lambda face: face.glasses > 0,
+    "Mouth_Slightly_Open": lambda face: face.mouth_open > portrait.MOUTH_OPENS,
+    "Mustache": lambda face: face.moustache > 0,
+    "No_Beard": lambda face: face.beard == 0,
+    "Smiling": lambda face: face.smile > 0.35,
+    "Wavy_Hair": lambda face: face.style == "curly",
+    "Young": lambda face: face.age <= portrait.CROWS_FEET,
+}
+"""What is to be seen of a portrait's traits, in CelebA's words."""
+
 
 @DATASETS.register("synthetic")
-class SyntheticFaces(FaceDataset, Identified):
+class SyntheticFaces(FaceDataset, Identified, Attributed):
     """Faces drawn by the computer, 128x128 RGB, varied in pose, light, skin, hair and expression.
 
     Each face depends on the seed, the split, its number and ``images_per_person`` alone: it is the
@@ -59,13 +74,7 @@ class SyntheticFaces(FaceDataset, Identified):
         return _LENGTHS[self.split]
 
     def __getitem__(self, index: int) -> ImageArray:
-        split, number = self._place(index)
-        rng = np.random.default_rng([self.seed, _STREAMS[split], number])
-        if self.images_per_person == 1:
-            return portrait.draw(rng)
-        origin = [self.seed, _STREAMS[split], number // self.images_per_person]
-        person = np.random.SeedSequence(origin, spawn_key=(_PEOPLE,))
-        return portrait.draw(rng, np.random.default_rng(person))
+        return portrait.draw(*self._streams(index))
 
     def key(self, index: int) -> str:
         """Split and number in it, as ``test/00003``."""
@@ -86,6 +95,30 @@ class SyntheticFaces(FaceDataset, Identified):
                 "images_per_person=10 for ten images of everyone."
             )
         return _name(split, number // self.images_per_person)
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """The names of nine attributes that CelebA has, too (``"Smiling"``)."""
+        return tuple(_ATTRIBUTES)
+
+    def attributes(self, index: int) -> dict[str, bool]:
+        """Which attributes face number ``index`` was drawn with.
+
+        Raises:
+            IndexError: If there is no such face.
+        """
+        face = portrait.traits(*self._streams(index))
+        return {name: has(face) for name, has in _ATTRIBUTES.items()}
+
+    def _streams(self, index: int) -> tuple[Generator, Generator | None]:
+        """Where a face comes from, and where its person does, if it has one."""
+        split, number = self._place(index)
+        rng = np.random.default_rng([self.seed, _STREAMS[split], number])
+        if self.images_per_person == 1:
+            return rng, None
+        origin = [self.seed, _STREAMS[split], number // self.images_per_person]
+        person = np.random.SeedSequence(origin, spawn_key=(_PEOPLE,))
+        return rng, np.random.default_rng(person)
 
     def _names(self) -> tuple[str, ...]:
         splits = sorted(_LENGTHS) if self.split == "all" else [self.split]

@@ -258,7 +258,7 @@ class CognitionTrainer:
         """What the progress bar says."""
         return f"training to tell {len(self.faces.people)} people apart"
 
-    def length(self, budget: Budget) -> int:
+    def plan(self, budget: Budget) -> int:
         """Updates of the whole training, as it looks by now; the learning rate follows it."""
         total = budget.total(self.step, self.updates)
         self.config = replace(self.config, updates=total)
@@ -295,7 +295,7 @@ class CognitionTrainer:
         rate = self.optimizer.param_groups[0]["lr"]
         return {"loss": loss, "learning_rate": rate, "annealing": self.head.annealing}
 
-    def watch(self, run: TrainingRun) -> dict[str, float]:
+    def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """The accuracy on the held-out images; keeps the best network."""
         scores = self.validate()
         if scores["accuracy/held_out"] > self.best:
@@ -303,7 +303,7 @@ class CognitionTrainer:
             _save_network(run, self, run.directory / "best.safetensors", scores)
         return scores
 
-    def progress(self, scores: Mapping[str, float]) -> str:
+    def postfix(self, scores: Mapping[str, float]) -> str:
         """The accuracy as the progress bar shows it."""
         return f"accuracy={scores['accuracy/held_out']:.1%}"
 

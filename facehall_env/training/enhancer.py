@@ -193,9 +193,9 @@ class EnhancerTrainer:
     @property
     def title(self) -> str:
         """What the progress bar says."""
-        return "training"
+        return f"training {self.config.enhancer}"
 
-    def length(self, budget: Budget) -> int:
+    def plan(self, budget: Budget) -> int:
         """Updates of both stages as it looks by now.
 
         Where the time is limited, each stage has its share of it, that of its updates.
@@ -203,8 +203,14 @@ class EnhancerTrainer:
         if budget.minutes is None:
             return self.total_steps
         given, config = self.given, self.config
+        if self.total_steps < 1:
+            raise ConfigurationError(
+                f"fresh_steps={given.fresh_steps} and rollout_steps={given.rollout_steps}: give 1 "
+                "or more of either; minutes are shared as they are."
+            )
         switch = given.fresh_steps / (given.fresh_steps + given.rollout_steps)
-        if self.step < config.fresh_steps:
+        # Until the second stage has begun, the end of the first may still move.
+        if given.fresh_steps > 0 and self.state is None:
             fresh = budget.total(self.step, given.fresh_steps, 0.0, switch)
             self.config = config = replace(config, fresh_steps=fresh)
         if self.step >= config.fresh_steps and switch < 1:
@@ -225,11 +231,11 @@ class EnhancerTrainer:
         """What the log says of an update."""
         return {"loss": loss}
 
-    def watch(self, run: TrainingRun) -> dict[str, float]:
+    def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """Scores of the held-out faces."""
         return self.validate()
 
-    def progress(self, scores: Mapping[str, float]) -> str:
+    def postfix(self, scores: Mapping[str, float]) -> str:
         """The scores as the progress bar shows them."""
         return ", ".join(f"{k.partition('/')[2]}={v:.2f} dB" for k, v in scores.items())
 

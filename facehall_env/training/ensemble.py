@@ -8,6 +8,7 @@ from pathlib import Path
 from facehall_env import enhancers
 from facehall_env.build import BICUBIC, load_initial
 from facehall_env.enhancers import Enhancer, Ensemble
+from facehall_env.errors import ConfigurationError
 from facehall_env.training.run import versions
 
 
@@ -51,4 +52,9 @@ def _load(config: EnsembleConfig, name: str) -> Enhancer:
         return enhancers.make(BICUBIC, scale=config.scale)
     network = load_initial(name, config.scale, config.dataset)
     assert network is not None, "only bicubic is no network"
+    if network.scale != config.scale:
+        raise ConfigurationError(
+            f"{name} is made for scale {network.scale}, but --scale is {config.scale}: give both "
+            "the same."
+        )
     return network

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 from tqdm import tqdm
 
+from facehall_env.errors import ConfigurationError
 from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team
 from facehall_env.training.run import TrainingRun
@@ -35,8 +36,8 @@ class Trainer(Protocol[Outcome]):
     def title(self) -> str:
         """What the progress bar says."""
 
-    def length(self, budget: Budget) -> int:
-        """Updates of the whole training, as it looks by now."""
+    def plan(self, budget: Budget) -> int:
+        """Updates of the whole training, as it looks by now; schedules then follow it."""
 
     def update(self) -> Outcome:
         """One update."""
@@ -44,10 +45,10 @@ class Trainer(Protocol[Outcome]):
     def entries(self, outcome: Outcome) -> dict[str, float]:
         """What the log says of an update."""
 
-    def watch(self, run: TrainingRun) -> dict[str, float]:
+    def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """Scores of the held-out faces; keeps and draws in the run's folder what is worth it."""
 
-    def progress(self, scores: Mapping[str, float]) -> str:
+    def postfix(self, scores: Mapping[str, float]) -> str:
         """The scores as the progress bar shows them."""
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -74,35 +75,40 @@ def fit(
         Scores of the last weights in the process that leads, none in the others.
 
     Raises:
-        ConfigurationError: If several processes would measure the time.
+        ConfigurationError: If several processes would measure the time, or a number of updates
+            between two entries, validations or checkpoints is below 1.
     """
-    checkpoint, spent = run.restore(), 0.0
+    leads, config = trainer.team.leads, trainer.config
+    _check(config)
+    checkpoint = run.restore()
+    before: Mapping[str, Any] = {}
     if checkpoint is not None:
         trainer.restore(*checkpoint)
-        spent = checkpoint[2].get("spent", 0.0)
-    budget = Budget(minutes, spent, trainer.team.size)
-    leads, config = trainer.team.leads, trainer.config
-    scores: dict[str, float] = {}
-    total = trainer.length(budget)
+        before = checkpoint[2]
+    budget = Budget(minutes, before.get("spent", 0.0), trainer.team.size)
+    scores: dict[str, float] = before.get("scores", {})
+    total = trainer.plan(budget)
     with tqdm(total=total, initial=trainer.step, desc=trainer.title, disable=not leads) as bar:
         while trainer.step < total:
             outcome = trainer.update()
-            bar.total = total = trainer.length(budget)
+            bar.total = total = trainer.plan(budget)
             bar.update()
             last = trainer.step == total
             if leads and (last or trainer.step % config.validate_every == 0):
-                scores = trainer.watch(run)
+                scores = trainer.evaluate(run)
                 run.log(trainer.step, scores)
-                bar.set_postfix_str(trainer.progress(scores))
+                bar.set_postfix_str(trainer.postfix(scores))
             if trainer.step % config.log_every == 0:
                 run.log(trainer.step, trainer.entries(outcome))
             # After the validation of the same step, which a resumed run does not repeat.
             if last or trainer.step % config.checkpoint_every == 0:
-                _save(run, trainer, budget)
-    # A run that was over when it was resumed has no scores yet.
-    return scores if scores or not leads else trainer.watch(run)
+                state = {**trainer.state_metadata(), "spent": budget.spent, "scores": scores}
+                run.save(trainer.step, trainer.state_tensors(), state)
+    # Only an older version's checkpoint of a run that is over knows no scores.
+    return scores if scores or not leads else trainer.evaluate(run)
 
 
-def _save(run: TrainingRun, trainer: Trainer[Any], budget: Budget) -> None:
-    metadata = {**trainer.state_metadata(), "spent": budget.spent}
-    run.save(trainer.step, trainer.state_tensors(), metadata)
+def _check(config: Any) -> None:
+    for name in ("log_every", "validate_every", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise ConfigurationError(f"{name}={getattr(config, name)}: give 1 or more.")

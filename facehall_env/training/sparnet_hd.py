@@ -292,7 +292,7 @@ class SPARNetHDTrainer:
         """What the progress bar says."""
         return "training sparnet_hd"
 
-    def length(self, budget: Budget) -> int:
+    def plan(self, budget: Budget) -> int:
         """Updates of the whole training."""
         return budget.total(self.step, self.config.updates)
 
@@ -325,14 +325,14 @@ class SPARNetHDTrainer:
         """What the log says of an update."""
         return losses.entries()
 
-    def watch(self, run: TrainingRun) -> dict[str, float]:
+    def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """Scores of the held-out faces; draws some of them."""
         validation = self.validate()
         with atomic_path(run.directory / "samples" / f"{self.step:07d}.png") as temporary:
             Image.fromarray(validation.picture()).save(temporary, format="PNG")
         return validation.scores
 
-    def progress(self, scores: Mapping[str, float]) -> str:
+    def postfix(self, scores: Mapping[str, float]) -> str:
         """The scores as the progress bar shows them."""
         return f"psnr={scores['psnr/held_out']:.2f} dB"
 

@@ -21,10 +21,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from facehall_env import data, enhancers, metrics
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
-from facehall_env.core import cpu_has_bfloat16, restore_whole
+from facehall_env.core import cpu_has_bfloat16
 from facehall_env.data import Faces
 from facehall_env.enhancers import Enhancer, Recipe
-from facehall_env.enhancers.base import Augmentation, Loss, Schedule
+from facehall_env.enhancers.base import Augmentation, Loss, Schedule, restore_whole
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.files import atomic_path
 from facehall_env.observations import to_uint8
@@ -131,7 +131,7 @@ class TrainSRConfig:
         Raises:
             ConfigurationError: If a number is out of its range, or bf16 would be emulated.
         """
-        for name in ("updates", "batch", "step_updates", "log_every", "validate_every"):
+        for name in ("updates", "batch", "step_updates"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name}={value}: give 1 or more.")
@@ -239,7 +239,7 @@ class SRTrainer:
         """What the progress bar says."""
         return f"training {self.config.model}"
 
-    def length(self, budget: Budget) -> int:
+    def plan(self, budget: Budget) -> int:
         """Updates of the whole training, as it looks by now; the schedule follows it."""
         total = budget.total(self.step, self.updates)
         self.config = dataclasses.replace(self.config, updates=total)
@@ -280,7 +280,7 @@ class SRTrainer:
         """What the log says of an update."""
         return {"loss": loss, "learning_rate": self.optimizer.param_groups[0]["lr"]}
 
-    def watch(self, run: TrainingRun) -> dict[str, float]:
+    def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """Scores of the held-out faces; draws some of them and keeps the best weights."""
         validation = self.validate()
         with atomic_path(run.directory / "samples" / f"{self.step:07d}.png") as temporary:
@@ -290,7 +290,7 @@ class SRTrainer:
             _save_weights(run, self, run.directory / "best.safetensors", validation.scores)
         return validation.scores
 
-    def progress(self, scores: Mapping[str, float]) -> str:
+    def postfix(self, scores: Mapping[str, float]) -> str:
         """The scores as the progress bar shows them."""
         return f"psnr={scores['psnr/held_out']:.2f} dB, ssim={scores['ssim/held_out']:.4f}"
 
@@ -371,7 +371,7 @@ class SRTrainer:
         faces = Faces(*(im.contiguous(memory_format=torch.channels_last) for im in faces[:3]))
         bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            restored = restore_whole(enhancer, faces).float()
+            restored = restore_whole(enhancer, faces.initial, faces.lr).float()
         if restored.shape != faces.hr.shape:
             raise EnhancerError(
                 f"The network {enhancer.name!r} restores faces of shape {tuple(restored.shape)}, "

@@ -45,6 +45,7 @@ OPTIONS = {
     "bench sisn": "--lpips",
     "bench results": "--results",
     "bench identity": "--recognisers",
+    "bench attributes": "--save-head",
     "bench throughput": "--num-envs",
     "bench profile": "--foresight",
     "bench network": "--precisions",

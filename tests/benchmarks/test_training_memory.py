@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def test_a_process_that_ran_out_of_memory() -> None:
     assert [line[2] for line in table.rows] == ["–", "–"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
 def test_recomputing_takes_less_memory(tmp_path: Path) -> None:
     words = "bench training-memory --size 256 --model-settings width=8 most=32 --out"
     assert cli.main([*words.split(), str(tmp_path)]) == 0
@@ -40,6 +42,10 @@ def test_recomputing_takes_less_memory(tmp_path: Path) -> None:
     assert written["command"] == f"facehall {words} {tmp_path}"
 
 
-def test_bad_input() -> None:
+def test_bad_input(tmp_path: Path) -> None:
+    wrong = TrainingMemoryConfig(model_settings=("widht=8",), out=tmp_path)
+    with pytest.raises(ConfigurationError, match="'sparnet_hd' cannot be built"):
+        training_memory.run(wrong)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigurationError, match="--batch 0 and --size 512"):
         training_memory.run(TrainingMemoryConfig(batch=0))

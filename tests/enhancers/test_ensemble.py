@@ -58,14 +58,14 @@ def mirrored(faces: Faces) -> Faces:
 
 @torch.no_grad()
 def test_the_mean_of_all(members, faces) -> None:
-    ensemble = Ensemble.of(members, mirror=False).eval()
+    ensemble = Ensemble.of(members, mirror=False)
     expected = sum(one_by_one(members, faces)) / 3
     torch.testing.assert_close(ensemble.restore(faces.initial, faces.lr), expected)
 
 
 @torch.no_grad()
 def test_the_mean_with_mirrored_faces(members, faces) -> None:
-    ensemble = Ensemble.of(members).eval()
+    ensemble = Ensemble.of(members)
     restored = ensemble.restore(faces.initial, faces.lr)
     plain = one_by_one(members, faces)
     turned = [image.flip(3) for image in one_by_one(members, mirrored(faces))]
@@ -76,7 +76,7 @@ def test_the_mean_with_mirrored_faces(members, faces) -> None:
 
 @torch.no_grad()
 def test_faces_of_which_only_the_enlarged_ones_are_at_hand(members, faces) -> None:
-    ensemble = Ensemble.of(members[2:], mirror=False).eval()
+    ensemble = Ensemble.of(members[2:], mirror=False)
     small = enhancers.base.shrink(faces.initial, 4)
     torch.testing.assert_close(ensemble.whole_face()(faces.initial), members[2].network(small))
 
@@ -95,7 +95,7 @@ def test_an_environment_pastes_its_pieces(members, faces) -> None:
 
 
 def test_saved_and_loaded(members, faces, tmp_path: Path) -> None:
-    ensemble = Ensemble.of(members).eval()
+    ensemble = Ensemble.of(members)
     enhancers.save(ensemble, tmp_path / "all.safetensors")
     loaded = enhancers.load(tmp_path / "all.safetensors")
     with torch.no_grad():
@@ -128,13 +128,29 @@ class TestBadInput:
     def test_no_members(self) -> None:
         with pytest.raises(ConfigurationError, match="has no members"):
             Ensemble(members=[])
-        with pytest.raises(ConfigurationError, match=r"scales \[\], expected one or more"):
+        with pytest.raises(ConfigurationError, match="members with scale none"):
             Ensemble.of([])
 
     def test_different_scales(self, members) -> None:
         other = enhancers.make("light", scale=8, width=8, blocks=1)
-        with pytest.raises(ConfigurationError, match=r"scales \[4, 8\]"):
+        with pytest.raises(ConfigurationError, match="members with scale 4, 8"):
             Ensemble.of([members[0], other])
+
+    def test_different_patches(self, members) -> None:
+        other = enhancers.make("light", patch_size=(16, 8), width=8, blocks=1)
+        assert Ensemble.of([other]).patch_size == (16, 8)
+        with pytest.raises(ConfigurationError, match=r"patch_size \(16, 8\), \(60, 45\)"):
+            Ensemble.of([members[0], other])
+
+    def test_a_member_without_a_name(self) -> None:
+        with pytest.raises(ConfigurationError, match="has no name"):
+            Ensemble(members=[{"config": {}}])
+
+    def test_a_file_for_another_scale(self, tmp_path: Path, capsys) -> None:
+        path = tmp_path / "light.safetensors"
+        enhancers.save(enhancers.make("light", scale=8, width=8, blocks=1), path)
+        assert cli.main(["train", "ensemble", "--members", str(path)]) == 2
+        assert "is made for scale 8, but --scale is 4" in capsys.readouterr().err
 
     def test_a_member_of_patches_only(self) -> None:
         with pytest.raises(ConfigurationError, match="'ipfh' works on patches"):
@@ -144,5 +160,5 @@ class TestBadInput:
         missing = tmp_path / "none.safetensors"
         assert cli.main(["train", "ensemble", "--members", str(missing)]) == 2
         assert str(missing) in capsys.readouterr().err
-        with pytest.raises(WeightsError):
-            enhancers.make("ensemble", weights="auto")
+        with pytest.raises(WeightsError, match="facehall train ensemble --members"):
+            enhancers.make("ensemble", members=[], weights="auto")

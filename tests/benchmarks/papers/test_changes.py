@@ -77,6 +77,20 @@ def test_what_was_there_before_the_change(table: PaperTable) -> None:
         changed(table, ["compact.width=8"])
 
 
+@pytest.mark.parametrize(
+    ("word", "error", "message"),
+    [
+        ("coarse.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
+        ("coarse.network=sparnett", UnknownNameError, "did you mean 'sparnet'"),
+        ("coarse.minutes=3", ConfigurationError, r"coarse\.minutes: the table says that"),
+        ("coarse.model=light", ConfigurationError, r"coarse\.model: the table says that"),
+    ],
+)
+def test_what_cannot_be_changed(table: PaperTable, word, error, message) -> None:
+    with pytest.raises(error, match=message):
+        changed(table, [word])
+
+
 def test_what_the_table_has_not(table: PaperTable) -> None:
     with pytest.raises(UnknownNameError, match="'coars': did you mean 'coarse'"):
         changed(table, ["coars.width=8"])

@@ -20,6 +20,7 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.training import budget, enhancer, loop, sr
 from facehall_env.training.budget import Budget
 from facehall_env.training.enhancer import TrainEnhancerConfig, train_enhancer
+from facehall_env.training.run import TrainingRun
 from facehall_env.training.sr import TrainSRConfig, train_sr
 
 
@@ -175,14 +176,14 @@ def test_an_interrupted_training_has_the_rest_of_its_time(
     clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = takes(clock, monkeypatch, sr.SRTrainer, "update", 7.5)
-    save = loop._save
+    save = TrainingRun.save
 
-    def stop(run: Any, trainer: Any, own: Any) -> None:
-        save(run, trainer, own)
+    def stop(run: TrainingRun, *state: Any) -> None:
+        save(run, *state)
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_save", stop)
+    monkeypatch.setattr(TrainingRun, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         train_sr(sr_config(tmp_path))
     clock.now += 1000.0
@@ -198,14 +199,10 @@ def test_options_reach_the_dataset(
     assert trainer.pool.images.max() == 0
 
 
-def test_both_stages_of_an_enhancer_have_their_share(
-    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh = takes(clock, monkeypatch, enhancer.EnhancerTrainer, "_fresh_update", 3.0)
-    rollout = takes(clock, monkeypatch, enhancer.EnhancerTrainer, "_rollout_update", 9.0)
-    monkeypatch.setitem(enhancers.ENHANCERS._factories, "narrow", Narrow)
-    config = TrainEnhancerConfig(
-        out=tmp_path,
+def enhancer_config(out: Path, **settings: Any) -> TrainEnhancerConfig:
+    """A minute, a quarter of it for the first stage."""
+    return TrainEnhancerConfig(
+        out=out,
         enhancer="narrow",
         dataset="noise",
         scale=2,
@@ -218,9 +215,58 @@ def test_both_stages_of_an_enhancer_have_their_share(
         validation_faces=2,
         num_steps=2,
         checkpoint_every=1,
+        **settings,
     )
-    train_enhancer(config)
+
+
+@pytest.mark.parametrize("killed_after", [None, 2, 7])
+def test_both_stages_of_an_enhancer_have_their_share(
+    killed_after, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = takes(clock, monkeypatch, enhancer.EnhancerTrainer, "_fresh_update", 3.0)
+    rollout = takes(clock, monkeypatch, enhancer.EnhancerTrainer, "_rollout_update", 9.0)
+    monkeypatch.setitem(enhancers.ENHANCERS._factories, "narrow", Narrow)
+    save = TrainingRun.save
+
+    def stop(run: TrainingRun, *state: Any) -> None:
+        save(run, *state)
+        if len(fresh) + len(rollout) == killed_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingRun, "save", stop)
+    if killed_after is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train_enhancer(enhancer_config(tmp_path))
+    train_enhancer(enhancer_config(tmp_path, resume=killed_after is not None))
     assert (len(fresh), len(rollout)) == (5, 5)
+
+
+def test_a_slow_beginning_does_not_end_the_first_stage(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = takes(clock, monkeypatch, enhancer.EnhancerTrainer, "_fresh_update", 1.0)
+    monkeypatch.setitem(enhancers.ENHANCERS._factories, "narrow", Narrow)
+    quick = enhancer.EnhancerTrainer._fresh_update
+
+    def first_slow(self: enhancer.EnhancerTrainer) -> float:
+        clock.now += 0.0 if fresh else 9.0
+        return quick(self)
+
+    monkeypatch.setattr(enhancer.EnhancerTrainer, "_fresh_update", first_slow)
+    takes(clock, monkeypatch, enhancer.EnhancerTrainer, "_rollout_update", 9.0)
+    train_enhancer(enhancer_config(tmp_path))
+    # After ten seconds for one it looks as if there were but one or two.
+    assert len(fresh) == 6
+
+
+def test_stages_without_updates(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(enhancers.ENHANCERS._factories, "narrow", Narrow)
+    config = enhancer_config(tmp_path)
+    config.fresh_steps = config.rollout_steps = 0
+    with pytest.raises(ConfigurationError, match="fresh_steps=0 and rollout_steps=0"):
+        train_enhancer(config)
 
 
 class Narrow(enhancers.Enhancer):
