@@ -35,6 +35,7 @@ from facehall_env.build import BICUBIC, load_initial
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.enhancers import OneShot
+from facehall_env.enhancers.tiles import whole_or_tiled
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import Border
 from facehall_env.registry import parse_settings
@@ -70,8 +71,9 @@ class AgentTaskConfig:
     """What the faces start from: bicubic, or the result of a network that restores whole faces, by
     its name or the file of its weights."""
     one_shot: bool = False
-    """Let the enhancer's network restore the whole face once and paste pieces of that: steps then
-    cost next to nothing, which is enough to learn most of where to look."""
+    """Let the enhancer's network restore the whole face once (in tiles, if it only knows patches)
+    and paste pieces of that: steps then cost next to nothing, which is enough to learn most of
+    where to look."""
     num_steps: int = 25
     """Patches in an episode."""
     border: Border = "centre"
@@ -174,7 +176,6 @@ def make_core(
 
     Raises:
         UnknownNameError: If there is no such enhancer or reward.
-        ConfigurationError: If ``one_shot`` is asked of an enhancer that works on patches only.
         WeightsError: If the enhancer's weights are missing or made for something else.
     """
     enhancer = enhancers.make(
@@ -184,7 +185,7 @@ def make_core(
         dataset=config.dataset,
     )
     if config.one_shot:
-        network = enhancer.whole_face()
+        network = whole_or_tiled(enhancer)
         enhancer = OneShot(network, enhancer.scale, enhancer.patch_size, takes="start")
     faces = data.make(config.dataset, split="train", **parse_settings(config.dataset_settings))
     return HallucinationCore(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facehall_env import agents, enhancers
+from facehall_env import agents, data, enhancers, patches
 from facehall_env.agents.training import (
     AgentTrainer,
     DaggerTrainer,
@@ -206,8 +206,24 @@ def test_one_shot_pastes_pieces_of_the_whole_face(tmp_path, enhancer_weights) ->
     after, _, _ = trainer.core.step(state, torch.tensor([0, 100, 255]))
     expected = torch.where(after.coverage, whole, faces.initial)
     torch.testing.assert_close(after.image, expected)
-    with pytest.raises(ConfigurationError, match="patches"):
-        make_core(TrainAgentConfig(enhancer="attention_fh", enhancer_weights=None, one_shot=True))
+
+
+def test_one_shot_of_patches_alone_restores_tiles() -> None:
+    config = TrainAgentConfig(
+        enhancer="ipfh", enhancer_weights=None, scale=8, one_shot=True, dataset="synthetic"
+    )
+    core = make_core(config)
+    torch.nn.init.normal_(core.enhancer.network.enhancer.leave.weight, std=0.1)
+    faces = core.begin(data.protocols.get("bicubic").degrade(torch.rand(1, 3, 128, 128), 8))
+    state = core.reset(faces)
+    assert state.restored is not None
+    action = torch.tensor([core.geometry.nearest_action(47, 79)])
+    own = core.enhancer.network.enhancer
+    top_left = core.geometry.top_left(action)
+    patch = patches.crop(faces.initial, top_left, (32, 32))
+    expected = own(patch, faces.initial, core.geometry.location(action))
+    # A patch that is a tile is exactly what the network makes of it.
+    torch.testing.assert_close(core.propose(state, action), expected)
 
 
 def test_static_run_writes_a_sequence_that_loads_again(tmp_path, enhancer_weights) -> None:
