@@ -46,13 +46,16 @@ FILM_STEPS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 20, 25)
 Curves = Mapping[str, npt.NDArray[np.float64]]
 
 
-def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> None:
+def plot_curves(
+    curves: Curves, path: str | os.PathLike[str], title: str, start: str = BASELINE
+) -> None:
     """Draws PSNR by patches, each line named at its end, the best agent's thick.
 
     Args:
         curves: (T + 1,) mean PSNR in dB for each agent; "bicubic" is drawn as the baseline.
         path: PNG file to write.
         title: Above the axes.
+        start: What the baseline is called.
     """
     from matplotlib.figure import Figure
 
@@ -79,7 +82,7 @@ def plot_curves(curves: Curves, path: str | os.PathLike[str], title: str) -> Non
     heights = spread([end for end, _ in ends.values()], 0.055 * (top - bottom))
     for (name, (end, colour)), height in zip(ends.items(), heights, strict=True):
         axes.annotate(
-            name,
+            start if name == BASELINE else name,
             (last, end),
             (last * 1.03, height),
             color=colour,

@@ -307,7 +307,11 @@ def _plot(results: Results, path: Path) -> None:
         f"{config.enhancer}, {config.dataset} {config.scale}x, protocol {config.protocol}, "
         f"{number} test images"
     )
-    figures.plot_curves(curves, path, title)
+    if config.initial == BICUBIC:
+        figures.plot_curves(curves, path, title)
+        return
+    begun = Path(config.initial).stem
+    figures.plot_curves(curves, path, f"{title}, from faces restored by {begun}", start=begun)
 
 
 def _film(results: Results) -> list[Path]:

@@ -66,6 +66,7 @@ class Ensemble(OneShot):
     Raises:
         ConfigurationError: If there are no members, or one does not restore whole faces.
 
+    >>> import torch
     >>> both = Ensemble(members=[{"name": "bicubic"}])
     >>> face = torch.rand(1, 3, 16, 16)
     >>> torch.equal(both.restore(face), face)
