@@ -401,5 +401,12 @@ KINDS: dict[str, Kind] = {
             ],
         },
     ),
+    "training-memory": Kind(
+        "facehall bench training-memory",
+        {
+            "settings": {"size": int, "batch": int},
+            "rows": [{"features": str, "peak_memory_mib": NULLABLE}],
+        },
+    ),
 }
 """The benchmarks that the report knows, by the ``benchmark`` field of their results."""

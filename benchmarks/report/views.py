@@ -526,6 +526,7 @@ def _speed(found: Found) -> Section:
             ("throughput", _throughput_block),
             ("network", _network_block),
             ("profile", _profile_block),
+            ("training-memory", _memory_block),
         )
         for result in found.of(kind)
     ]
@@ -584,6 +585,24 @@ def _environments(caption: str, rows: Sequence[Row]) -> Grid:
             _column("peak MiB", rows, "peak_memory_mib", ".0f", "neither"),
         ],
         notes=[f"{row['num_envs']} at once, {row['precision']}" for row in rows],
+    )
+
+
+def _memory_block(result: Result) -> Block:
+    rows, settings = result.content["rows"], result.content["settings"]
+    return Block(
+        "Memory of an update of SPARNetHD",
+        f"{settings['size']}×{settings['size']} pixels, {settings['batch']} at once. Recomputed "
+        "features (gradient checkpointing) cost time and save memory.",
+        grids=[
+            grid(
+                "Most that a process takes",
+                "features between the passes",
+                [row["features"] for row in rows],
+                [_column("peak MiB", rows, "peak_memory_mib", ",.0f", "neither")],
+            )
+        ],
+        source=result.name,
     )
 
 

@@ -205,6 +205,18 @@ def throughput() -> dict[str, Any]:
     }
 
 
+def training_memory() -> dict[str, Any]:
+    return {
+        "benchmark": "training-memory",
+        **MADE,
+        "settings": {"size": 64, "batch": 2},
+        "rows": [
+            {"features": "kept", "peak_memory_mib": 2345.6},
+            {"features": "recomputed", "peak_memory_mib": 1234.5},
+        ],
+    }
+
+
 CONTENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "patch-selection": selection,
     "sr": whole_faces,
@@ -212,6 +224,7 @@ CONTENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "identity": identity,
     "profile": profile,
     "throughput": throughput,
+    "training-memory": training_memory,
 }
 
 
