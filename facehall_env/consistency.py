@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Literal, cast, get_args
 
 import torch
@@ -17,7 +17,7 @@ from facehall_env.registry import unknown_name
 Down = Literal["average", "convolution"]
 LOSSES = ("mse_hr", "texture_hr", "mse_lr", "texture_lr")
 """What `DualConsistency.terms` can compute."""
-TEXTURE_STAGES = slice(1, 3)
+TEXTURE_STAGES = (1, 3)
 """The recogniser's second and third stages show texture; the paper does not say which do."""
 
 
@@ -154,8 +154,8 @@ class DualConsistency(nn.Module):
 
     def _grams(self, images: Tensor) -> list[Tensor]:
         recogniser = cast(Recogniser, self.texture)
-        stages = recogniser.stages(recogniser.standardise(images))[TEXTURE_STAGES]
-        return [gram(features) for features in stages]
+        stages = recogniser.stages(recogniser.standardise(images))
+        return [gram(features) for features in islice(stages, *TEXTURE_STAGES)]
 
 
 class AverageDown(nn.Module):

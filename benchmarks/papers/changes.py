@@ -44,9 +44,24 @@ class Change(NamedTuple):
     name: str
     value: Any
 
+    def concerns(self, part: Part) -> bool:
+        """Whether it is about this part."""
+        return self.who in (part.use, part.network)
+
+    def settings_of(self, part: Part) -> list[str]:
+        """The settings that the part's training and network have; none are known of agents."""
+        trainer = TRAINERS.get(part.trainer or "")
+        own = [] if trainer is None else [*trainer.fields()]
+        network = inspect.signature(ENHANCERS.get(part.network)).parameters if part.network else {}
+        return [*own, *network]
+
+    def fits(self, part: Part) -> bool:
+        """Whether the part has such a setting, or may have one, as an agent may."""
+        return self.name == "network" or bool(part.agent) or self.name in self.settings_of(part)
+
     def to(self, part: Part) -> Part:
         """The part with this setting; the same part if it is about another."""
-        if self.who not in (part.use, part.network):
+        if not (self.concerns(part) and self.fits(part)):
             return part
         if self.name == "network":
             ENHANCERS.get(str(self.value))  # Raises a clear error where there is none.
@@ -59,10 +74,6 @@ class Change(NamedTuple):
                     "can be changed."
                 )
             return replace(part, with_={**part.with_, self.name: self.value})
-        if part.network is not None:
-            known = inspect.signature(ENHANCERS.get(part.network)).parameters
-            if self.name not in known:
-                raise unknown_name(f"setting of {self.who}", self.name, known)
         return replace(part, settings={**part.settings, self.name: self.value})
 
 
@@ -98,6 +109,10 @@ def changed(table: PaperTable, words: Sequence[str]) -> PaperTable:
         known = {part.use for part in parts} | {part.network for part in parts if part.network}
         if change.who not in known:
             raise unknown_name(f"network of {table.heading}", change.who, known)
+        concerned = [part for part in parts if change.concerns(part)]
+        if not any(map(change.fits, concerned)):
+            settings = {name for part in concerned for name in change.settings_of(part)}
+            raise unknown_name(f"setting of {change.who}", change.name, settings - GOVERNED)
         rows = [
             replace(row, parts={role: change.to(part) for role, part in row.parts.items()})
             for row in table.rows

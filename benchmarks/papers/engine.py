@@ -67,7 +67,7 @@ class PaperConfig:
     """Only the columns of this scale."""
     weights: tuple[str, ...] = ()
     """Files instead of trained networks: ROW=PATH, ROW:PART=PATH, or ROW:PART@CONDITION=PATH, with
-    the short names that stand in the table's file."""
+    the short names that stand in the table's file; *:PART=PATH is for every row with that part."""
     change: tuple[str, ...] = ()
     """Other settings of networks and of their training, WHO.NAME=VALUE, such as sparnet.width=8 or
     sparnet.batch=4; WHO is a network or an entry of networks.toml. The results say so."""

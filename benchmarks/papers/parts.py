@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,26 @@ from facehall_env.files import sha256
 
 Say = Callable[[str], None]
 
+EVERY_ROW = "*"
+"""Instead of a row's name on the command line."""
+
 
 @dataclass(frozen=True)
 class Given:
     """Files from the command line: ``ROW=PATH``, ``ROW:PART=PATH``, ``ROW:PART@CONDITION=PATH``.
 
     Attributes:
-        files: By row, part and condition; the latter is empty where the file is for all.
+        files: By row, part and condition; the latter is empty where the file is for all, the row
+            is ``*`` where it is for every row that has the part.
     """
 
     files: Mapping[tuple[str, str, str], Path]
 
     def find(self, row: str, role: str, condition: str) -> Path | None:
         """The file for a part, if one was given."""
-        for place in (condition, ""):
-            if (row, role, place) in self.files:
-                return self.files[row, role, place]
+        for name, place in product((row, EVERY_ROW), (condition, "")):
+            if (name, role, place) in self.files:
+                return self.files[name, role, place]
         return None
 
 
@@ -59,7 +64,8 @@ def given(words: tuple[str, ...], table: PaperTable) -> Given:
         name, _, condition = place.partition("@")
         key, _, role = name.partition(":")
         role = role or "model"
-        known = key in rows and role in rows[key].parts
+        meant = table.rows if key == EVERY_ROW else [rows[key]] if key in rows else []
+        known = any(role in row.parts for row in meant)
         if not (separator and known and (not condition or condition in table.conditions)):
             parts = [f"{r.key}:{role}" for r in table.rows for role in r.parts]
             raise ConfigurationError(

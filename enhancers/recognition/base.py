@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -65,8 +65,10 @@ class Recogniser(nn.Module, ABC):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @abstractmethod
-    def stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
+    def stages(self, normalised: Tensor) -> Iterable[Tensor]:
         """Activations after each stage of convolutions, for texture losses too.
+
+        A generator computes no stage before it is asked for.
 
         Args:
             normalised: (N, 3, h, w), faces or patches of any size as :meth:`standardise` leaves
@@ -101,7 +103,8 @@ class Recogniser(nn.Module, ABC):
                 f"The recogniser {self.name!r} got faces of {found} pixels, expected {expected}: "
                 "give those that normalise(faces) returns, or use embed(faces)."
             )
-        return self.embedding_of(self.stages(normalised)[-1])
+        *_, features = self.stages(normalised)
+        return self.embedding_of(features)
 
     def embed(self, faces: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1], RGB, of any size to embeddings (N, D); differentiable."""

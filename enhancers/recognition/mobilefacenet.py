@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -81,15 +83,14 @@ class MobileFaceNet(Recogniser):
         self.conv3 = nn.Conv2d(WIDEST, EMBEDDING, 1)
         self.bn = nn.BatchNorm1d(EMBEDDING)
 
-    def stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
+    def stages(self, normalised: Tensor) -> Iterator[Tensor]:
         """Seven stages; see :meth:`Recogniser.stages`."""
-        activations: list[Tensor] = [self.dw_conv(self.conv1(normalised))]
-        begin = 0
-        for end in self._ends:
-            activations.append(self.features[begin:end](activations[-1]))
-            begin = end
-        activations.append(self.conv2(activations[-1]))
-        return tuple(activations)
+        features: Tensor = self.dw_conv(self.conv1(normalised))
+        yield features
+        for begin, end in pairwise((0, *self._ends)):
+            features = self.features[begin:end](features)
+            yield features
+        yield self.conv2(features)
 
     def embedding_of(self, features: Tensor) -> Tensor:
         """A weighted mean of each channel, mixed; see :meth:`Recogniser.embedding_of`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
@@ -87,17 +88,15 @@ class SphereFace(Recogniser):
         if pooling == "fc":
             self.fc5 = nn.Linear(last * LAST_FEATURES[0] * LAST_FEATURES[1], embedding)
 
-    def stages(self, normalised: Tensor) -> tuple[Tensor, ...]:
+    def stages(self, normalised: Tensor) -> Iterator[Tensor]:
         """The four stages; see :meth:`Recogniser.stages`."""
-        activations = []
         features = normalised
         for stage, units in enumerate(UNITS, start=1):
             features = self._layer(stage, 1, features)
             for number in range(2, 2 * units + 1, 2):
                 inner = self._layer(stage, number, features)
                 features = features + self._layer(stage, number + 1, inner)
-            activations.append(features)
-        return tuple(activations)
+            yield features
 
     def embedding_of(self, features: Tensor) -> Tensor:
         """The fully-connected layer, or the means; see :meth:`Recogniser.embedding_of`."""

@@ -1,7 +1,9 @@
 """Training of the cognition network: SphereFace-20 with A-softmax on faces of known people.
 
 Section III-F of the IPFH paper; where it says nothing, as SphereFace was trained (Liu et al., CVPR
-2017): SGD, a learning rate that falls to its tenth three times, a margin that comes slowly.
+2017): SGD, a learning rate that falls to its tenth three times, a margin that comes slowly. A
+recogniser that others have trained on many more people can be kept as it is (``--frozen``): then
+only the head learns who is who here.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from facehall_env import data
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
@@ -61,17 +64,23 @@ class TrainCognitionConfig:
     people: int | None = 1000
     """Use at most so many of the people who have enough images, since all their faces are held in
     memory; None for all of them."""
+    recogniser: str = "sphereface"
+    """sphereface, mobilefacenet, or one that was registered."""
     width: int = 16
-    """Channels of the first stage of SphereFace-20; they double from stage to stage."""
+    """Of sphereface: channels of its first stage; they double from stage to stage."""
     embedding: int = 128
-    """Values of an embedding, with --pooling fc."""
+    """Of sphereface: values of an embedding, with --pooling fc."""
     pooling: Pooling = "fc"
-    """How features become an embedding: by a fully-connected layer (fc) or their means (gap)."""
+    """Of sphereface: how features become an embedding: by a fully-connected layer (fc) or their
+    means (gap)."""
     channel_order: ChannelOrder = "rgb"
-    """In which order the network takes the channels; the published weights expect bgr."""
+    """In which order the network takes the channels; SphereFace's published weights expect bgr."""
     weights: Path | None = None
-    """Start from these weights of the recogniser, ours or the published ones; its people may be
+    """Start from these weights of the recogniser, ours or published ones; its people may be
     others."""
+    frozen: bool = False
+    """Leave the recogniser of --weights as it is: it looks at every face once, and only the head
+    learns, which takes no time."""
     margin: float = MARGIN
     """m of A-softmax."""
     updates: int = 2000
@@ -126,6 +135,10 @@ class TrainCognitionConfig:
             value = getattr(self, name)
             if value is not None and value < fewest:
                 raise ConfigurationError(f"{name}={value}: give {fewest} or more.")
+        if self.frozen and self.weights is None:
+            raise ConfigurationError(
+                "frozen=True keeps a recogniser that has learned already: give its file as weights."
+            )
         if not all(0 < share < 1 for share in self.milestones):
             raise ConfigurationError(
                 f"milestones={self.milestones}: give shares of the training between 0 and 1, such "
@@ -244,8 +257,10 @@ class CognitionTrainer:
         )
         self.head = head.to(self.device)
         self.cognition = Cognition(recogniser, head, self.faces.people).to(self.device)
+        self.learned: Cognition | AngularSoftmax = self.head if config.frozen else self.cognition
+        self.embedded = self._embedded() if config.frozen else None
         self.optimizer = torch.optim.SGD(
-            self.cognition.parameters(),
+            self.learned.parameters(),
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -276,10 +291,9 @@ class CognitionTrainer:
         index = self.faces.draw(config.batch, self.generator)
         views = draw_views(config.batch, config.augment, self.generator)
         own = self.team.own(index)
-        faces = self._look(self.faces.images[own], Views(*(self.team.own(v) for v in views)))
-        self.cognition.train()
+        self.learned.train()
         label = self.faces.label[own].to(self.device)
-        loss = self.head(self.cognition.recogniser.embed(faces), label)
+        loss = self.head(self._embed(own, Views(*(self.team.own(v) for v in views))), label)
         value = self._descend(loss, index)
         self.head.advance()
         self.step += 1
@@ -344,10 +358,22 @@ class CognitionTrainer:
         unpack_optimizer(self.optimizer, optimizer, metadata["optimizer"])
         self.generator.set_state(tensors["generator"])
 
-    def _look(self, images: Tensor, views: Views) -> Tensor:
-        """Faces as the views show them, float in [0, 1]."""
-        seen = look(images.to(self.device), views)
-        return seen if seen.is_floating_point() else seen.float() / 255
+    def _embed(self, index: Tensor, views: Views) -> Tensor:
+        """Training faces as the recogniser sees them; one that is frozen has seen them before."""
+        if self.embedded is not None:
+            return self.embedded[index].to(self.device)
+        seen = look(self.faces.images[index].to(self.device), views)
+        faces = seen if seen.is_floating_point() else seen.float() / 255
+        return self.cognition.recogniser.embed(faces)
+
+    @torch.no_grad()
+    def _embedded(self) -> Tensor:
+        """(N, D), what the recogniser makes of every training face."""
+        self.cognition.eval()
+        images = self.faces.images[: self.faces.num_training].split(self.config.batch)
+        shown = tqdm(images, desc="looking at the faces", disable=not self.team.leads)
+        embed = self.cognition.recogniser.embed
+        return torch.cat([embed(part.to(self.device).float() / 255).cpu() for part in shown])
 
     def _descend(self, loss: Tensor, index: Tensor) -> float:
         value = self.team.mean(loss).item()
@@ -355,9 +381,9 @@ class CognitionTrainer:
             raise self._broken(f"the loss is {value}", index.tolist())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.team.average_gradients(self.cognition.parameters())
+        self.team.average_gradients(self.learned.parameters())
         largest = self.config.grad_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.cognition.parameters(), largest)
+        norm = torch.nn.utils.clip_grad_norm_(self.learned.parameters(), largest)
         # Before it spoils the weights, and with them the next checkpoint.
         if not bool(torch.isfinite(norm)):
             raise self._broken(f"the gradient's norm is {norm.item()}", index.tolist())
@@ -421,9 +447,10 @@ def _make_dataset(config: TrainCognitionConfig) -> FaceDataset:
 
 
 def _make_recogniser(config: TrainCognitionConfig) -> Recogniser:
-    names = ("width", "embedding", "pooling", "channel_order")
+    names = ("width", "embedding", "pooling") if config.recogniser == "sphereface" else ()
     settings: dict[str, Any] = {name: getattr(config, name) for name in names}
+    settings["channel_order"] = config.channel_order
     if config.weights is None:
-        return recognition.make("sphereface", **settings)
-    recogniser = recognition.load("sphereface", config.weights, **settings)
-    return recogniser.requires_grad_(True)
+        return recognition.make(config.recogniser, **settings)
+    recogniser = recognition.load(config.recogniser, config.weights, **settings)
+    return recogniser.requires_grad_(not config.frozen)

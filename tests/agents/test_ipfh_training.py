@@ -129,7 +129,7 @@ class TestLosses:
             *[[torch.nn.functional.avg_pool2d(images, 8) for images in (restored, truth)]],
         ):
             expected += (result - wanted).square().mean((1, 2, 3))
-            stages = [network.stages((255 * i - 127.5) / 128)[1:3] for i in (result, wanted)]
+            stages = [list(network.stages((255 * i - 127.5) / 128))[1:3] for i in (result, wanted)]
             for own, true in zip(*stages, strict=True):
                 for row in range(2):
                     f, g = own[row].flatten(1), true[row].flatten(1)

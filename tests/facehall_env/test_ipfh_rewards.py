@@ -117,7 +117,8 @@ def average(image: Tensor) -> Tensor:
 def grams_apart(cognition: Cognition, one: Tensor, other: Tensor) -> Tensor:
     """Squared Frobenius distance of the Gram matrices of SphereFace's stages 2 and 3."""
     apart = torch.zeros(len(one), dtype=torch.float64)
-    features = [cognition.recogniser.stages((x * 255 - 127.5) / 128)[1:3] for x in (one, other)]
+    stages = cognition.recogniser.stages
+    features = [list(stages((x * 255 - 127.5) / 128))[1:3] for x in (one, other)]
     for ours, theirs in zip(*features, strict=True):
         products = [torch.einsum("nihw,njhw->nij", f.double(), f.double()) for f in (ours, theirs)]
         apart += ((products[0] - products[1]) / ours[0].numel()).square().sum((1, 2))

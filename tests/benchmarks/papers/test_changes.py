@@ -42,6 +42,15 @@ def test_one_entry_alone(table: PaperTable) -> None:
     assert steps == {"no-coarse": 7, "no-controller": 4000, "ours": 4000}
 
 
+def test_an_entry_and_a_network_of_one_name(table: PaperTable) -> None:
+    # Only the joint training, which is called as its network, knows batches.
+    own = changed(table, ["ipfh.batch=7", "ipfh.width=64"])
+    parts = own.rows[3].parts
+    assert parts["enhancer"].with_["batch"] == 7
+    assert "batch" not in {**parts["restorer"].with_, **parts["restorer"].settings}
+    assert parts["enhancer"].settings["width"] == parts["restorer"].settings["width"] == 64
+
+
 def test_entries_without_a_network(table: PaperTable) -> None:
     own = changed(table, ["cognition.width=4"])
     assert own.rows[3].parts["cognition"].with_["width"] == 4
@@ -81,6 +90,7 @@ def test_what_was_there_before_the_change(table: PaperTable) -> None:
     ("word", "error", "message"),
     [
         ("coarse.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
+        ("cognition.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
         ("coarse.network=sparnett", UnknownNameError, "did you mean 'sparnet'"),
         ("coarse.minutes=3", ConfigurationError, r"coarse\.minutes: the table says that"),
         ("coarse.model=light", ConfigurationError, r"coarse\.model: the table says that"),

@@ -292,6 +292,19 @@ def test_given_weights_take_no_share_and_are_told_apart_by_their_content(
     assert second.cells["darker", "a", "psnr"] == first.cells["darker", "a", "psnr"]
 
 
+def test_a_file_for_every_row_that_has_the_part(
+    stub: Stub, table: layout.PaperTable, config: PaperConfig, weights: Callable[[float], Path]
+) -> None:
+    for_all, for_one = weights(0.25), weights(0.75)
+    words = (f"*:model={for_all}", f"darker:model={for_one}")
+    found, _ = evaluate(table, dataclasses.replace(config, weights=words))
+    assert [done.amount for done in stub.done] == [0.5]
+    for row, path in (("brighter", for_all), ("darker", for_one)):
+        assert path.name in found.origins[row, "a"]["model"]
+    with pytest.raises(ConfigurationError, match=r"is not ROW:PART=PATH .* of this table"):
+        evaluate(table, dataclasses.replace(config, weights=(f"*:initial={for_all}",)))
+
+
 class Plays:
     """Counts the batches that are scored."""
 

@@ -47,7 +47,7 @@ SHAPES = {
     "ipfh-table-IV": (6, 1),
     "ipfh-table-V": (5, 4),
     "ipfh-table-VI": (7, 2),
-    "ipfh-table-VII": (3, 2),
+    "ipfh-table-VII": (4, 2),  # also the oracle
     "ipfh-table-VIII": (4, 2),
     "ipfh-table-IX": (9, 4),
     "ipfh-table-X": (2, 2),

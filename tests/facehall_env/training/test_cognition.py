@@ -205,6 +205,35 @@ class TestTraining:
         with pytest.raises(WeightsError, match="do not fit"):
             CognitionTrainer(small(tmp_path, width=4, weights=tmp_path / "r.safetensors"))
 
+    def test_a_frozen_recogniser(self, tmp_path: Path) -> None:
+        network = recognition.make("mobilefacenet")
+        recognition.save(network, tmp_path / "r.safetensors")
+        config = small(
+            tmp_path / "run",
+            recogniser="mobilefacenet",
+            weights=tmp_path / "r.safetensors",
+            frozen=True,
+            updates=2,
+            grad_clip=0.0,
+            momentum=0.0,
+            weight_decay=0.0,
+            milestones=(0.5,),
+        )
+        trainer = CognitionTrainer(config)
+        before = trainer.head.weight.detach().clone()
+        embedded = network.eval().embed(trainer.faces.images.float() / 255).detach()
+        index = trainer.faces.draw(4, torch.Generator().manual_seed(0))
+        head = AngularSoftmax(128, 4)
+        head.load_state_dict(trainer.head.state_dict())
+        loss = head.losses(embedded[index], trainer.faces.label[index], 1500.0).mean()
+        (slope,) = torch.autograd.grad(loss, [head.weight])
+        assert trainer.update() == pytest.approx(loss.item(), rel=1e-4)
+        torch.testing.assert_close(trainer.head.weight, before - 0.05 * slope, rtol=1e-4, atol=1e-6)
+        # Neither its weights nor the statistics of its normalisation move.
+        trained = recognition.load_cognition(train_cognition(config))
+        for name, value in network.state_dict().items():
+            assert torch.equal(trained.recogniser.state_dict()[name], value), name
+
     def test_the_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         words = "train cognition --dataset crowd --width 1 --embedding 4 --updates 2 --batch 2"
         assert cli.main([*words.split(), "--out", str(tmp_path / "run")]) == 0
@@ -285,6 +314,7 @@ class TestBadInput:
             ({"milestones": (0.5, 1.5)}, "give shares of the training"),
             ({"margin": 0.5}, "margin=0.5: give at least 1"),
             ({"width": 0}, "width=0: give at least 1"),
+            ({"frozen": True}, "keeps a recogniser that has learned already"),
         ):
             with pytest.raises(ConfigurationError, match=message):
                 train_cognition(small(tmp_path / "run", **settings))
