@@ -103,9 +103,15 @@ def test_what_a_table_names_exists(table: PaperTable) -> None:
 @pytest.mark.parametrize("small", [False, True], ids=["whole", "small"])
 @pytest.mark.parametrize("item", ALL, ids=names)
 def test_every_row_has_the_same_time(item: tuple[str, layout.Kind, str], small: bool) -> None:
-    for row in load(*item, small=small).rows:
-        shares = [part.share for part in row.parts.values() if part.trainer]
-        assert not shares or sum(shares) == pytest.approx(1), row.key
+    rows = load(*item, small=small).rows
+    times = {
+        row.key: {part.use: part.share for part in row.parts.values() if part.trainer}
+        for row in rows
+    }
+    for row, own in times.items():
+        # Or it is a part of another row, as the coarse hallucinator alone is.
+        part_of_another = any(own.items() < other.items() for other in times.values())
+        assert not own or sum(own.values()) == pytest.approx(1) or part_of_another, row
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the papers' texts are not on this machine")
