@@ -7,8 +7,8 @@ faces that every row restores, as IPFH (Table III) has a classifier do that it t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +17,23 @@ from rich.console import Console
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from facehall_env import data, metrics, recognisers
-from facehall_env.benchmarks import sr, tables
-from facehall_env.benchmarks.batches import Store, in_batches
-from facehall_env.benchmarks.identity import TRUTH
-from facehall_env.benchmarks.measure import Contestant, fingerprint, image_checksums
+from facehall_env import recognisers
+from facehall_env.benchmarks import judging, restoring, sr, tables
+from facehall_env.benchmarks.judging import TRUTH, JudgingConfig, Views
 from facehall_env.benchmarks.patch_selection import fixed_order
-from facehall_env.benchmarks.results import header, write_json
+from facehall_env.benchmarks.restoring import write_results
+from facehall_env.benchmarks.results import header
 from facehall_env.benchmarks.rows import NONE
 from facehall_env.benchmarks.statistics import Estimate, mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Table
-from facehall_env.build import BICUBIC, Setup
-from facehall_env.core import Precision
+from facehall_env.build import BICUBIC
 from facehall_env.data import Attributed, FaceDataset
-from facehall_env.data.landmarks import DlibLandmarks, Landmarks, Marker
+from facehall_env.data.landmarks import DlibLandmarks, Marker
 from facehall_env.errors import ConfigurationError
-from facehall_env.files import write_text_atomic
 from facehall_env.metrics.attributes import AttributeHead
-from facehall_env.recognisers import Align, FaceRecogniser
-from facehall_env.registry import parse_settings
-from facehall_env.training.run import versions
 
 BENCHMARK = "attributes"
-EMBEDDING = "embedding"
-AS_FOR_SR = (
-    *("dataset", "scale", "protocol", "agents", "steps", "batch", "seed"),
-    *("trust_pickle", "device", "precision"),
-)
-"""Settings that are those of `facehall bench sr`."""
-NOT_IN_THE_NUMBERS = frozenset({"out", "fresh", "trust_pickle", "save_head"})
+NOT_IN_THE_NUMBERS = restoring.NOT_IN_THE_NUMBERS | {"save_head"}
 
 NOTES = {
     "balanced_accuracy": "the mean of the shares of those with and of those without an attribute "
@@ -63,51 +51,24 @@ NOTES = {
 
 
 @dataclass
-class AttributesBenchConfig:
+class AttributesBenchConfig(JudgingConfig):
     """Settings of ``facehall bench attributes``."""
 
     dataset: str = "celeba"
     """Where the faces come from; it has to know their attributes: celeba, or synthetic to try."""
-    dataset_settings: tuple[str, ...] = ()
-    """Options of the dataset as NAME=VALUE."""
+    protocol: str = "bicubic"
+    """How the low resolution is made and what PSNR looks at."""
     train_limit: int = 5000
     """Number of true training faces that the head is fitted to."""
     limit: int = 1000
     """Number of test images that are restored, the first ones of a fixed random order."""
-    scale: int = 8
-    """Factor between low and high resolution."""
-    protocol: str = "bicubic"
-    """How the low resolution is made and what PSNR looks at."""
-    models: tuple[str, ...] = (BICUBIC,)
-    """Rows of networks that restore whole faces, as for `facehall bench sr`: NAME, NAME=PATH."""
-    agents: tuple[str, ...] = ()
-    """Rows of agents, as for `facehall bench sr`: ROW=ENHANCER,AGENT[,INITIAL]."""
-    steps: int = 25
-    """Patches of an agent, T."""
     recogniser: str = recognisers.DLIB
     """Whose embeddings the head looks at: dlib, or NAME=PATH such as mobilefacenet=PATH."""
-    align: Align = "landmarks"
-    """landmarks: by dlib's points on the truth; none: the middle of the image, without dlib."""
     head: Path | None = None
     """A head that --save-head has written, instead of one that is fitted; give it the recogniser
     and the alignment that it was fitted with."""
     save_head: Path | None = None
     """Write the head that was fitted to this file."""
-    batch: int = 32
-    """Images that are restored at once."""
-    seed: int = 0
-    """Seed of the random agent."""
-    trust_pickle: bool = False
-    """Read archives (.zip) of Stable-Baselines3 given as agents, though their pickles can run any
-    code of whoever made them."""
-    device: str = "cpu"
-    """Where to compute."""
-    precision: Precision = "fp32"
-    """Of the restoring networks: fp32 or bf16."""
-    out: Path = Path("benchmarks/results")
-    """Folder for the results: JSON, Markdown, and the cache."""
-    fresh: bool = False
-    """Compute everything again, whatever an earlier run has left in the cache."""
 
     def check(self) -> None:
         """Checks what can be checked before anything is loaded.
@@ -115,10 +76,7 @@ class AttributesBenchConfig:
         Raises:
             ConfigurationError: If a number is too small, or a head is given and to be written.
         """
-        for name in ("train_limit", "limit", "steps", "batch"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ConfigurationError(f"--{option} {getattr(self, name)}: give 1 or more.")
+        self.check_counts("train_limit", "limit", "steps", "batch")
         if self.head and self.save_head:
             raise ConfigurationError(
                 "--head takes a head that is there and --save-head writes one that was fitted: "
@@ -128,15 +86,7 @@ class AttributesBenchConfig:
     @property
     def stem(self) -> str:
         """What the names of the results begin with."""
-        name = f"{BENCHMARK}-{self.dataset}-x{self.scale}-{self.protocol}"
-        name += f"-{self.recogniser.partition('=')[0]}"
-        return name if self.precision == "fp32" else f"{name}-{self.precision}"
-
-    def restoring(self) -> sr.SRBenchConfig:
-        """The settings of the rows that restore."""
-        models = self.models if BICUBIC in self.models else (BICUBIC, *self.models)
-        shared: dict[str, Any] = {name: getattr(self, name) for name in AS_FOR_SR}
-        return sr.SRBenchConfig(models=models, **shared)
+        return self.stem_of(BENCHMARK, self.recogniser.partition("=")[0])
 
 
 @dataclass(frozen=True)
@@ -244,31 +194,30 @@ def run(
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     config.check()
-    dataset = _dataset(config, "test")
+    dataset = config.open_dataset("test")
     attributed(dataset)
     setup = sr.still_setup(config.restoring(), dataset)
     marker = (marker or DlibLandmarks()) if config.align == "landmarks" else None
     judge = recognisers.make(config.recogniser, config.align, config.device, marker)
-    looking = _Looking(config, setup, judge, marker)
-    entries = sr.gather(config.restoring(), setup)
-    if TRUTH in [entry.name for entry in entries]:
-        raise ConfigurationError(f"A row is called {TRUTH!r}, as the true faces are: rename it.")
-    head, fitting = _head(looking)
+    entries = judging.gather(config, setup)
+
+    def see(faces: Faces) -> Views:
+        folder = f"{BENCHMARK}-{faces.split}"
+        return Views(config, setup, [judge], marker, faces.images, folder=folder)
+
+    head, fitting = _head(config, see, judge.name)
     faces = read(dataset, config.limit)
-    truth = looking.at(faces)
-    names = _tested(head, truth[EMBEDDING], faces)
-    seen = {entry.name: looking.at(faces, entry.contestant, truth["points"]) for entry in entries}
+    views = see(faces)
+    names = _tested(head, views.truth[judge.name], faces)
+    shown = {entry.name: views.of(entry.contestant) for entry in entries} | {TRUTH: views.truth}
     results = Results(
         config,
-        table_rows({**seen, TRUTH: truth}, head, faces, names),
+        table_rows(shown, judge.name, head, faces, names),
         faces,
         head,
         fitting,
-        not_found=looking.not_found(faces, truth["points"]),
-        weights={
-            entry.name: (entry.contestant.core.initial or entry.contestant.core.enhancer).provenance
-            for entry in entries
-        },
+        not_found=views.not_found(faces.keys),
+        weights={entry.name: entry.provenance for entry in entries},
     )
     console = console or tables.terminal()
     console.print(results.table.rich())
@@ -357,13 +306,18 @@ def image_scores(predicted: Tensor, labels: Tensor) -> Tensor:
 
 
 def table_rows(
-    seen: Mapping[str, Mapping[str, Tensor]], head: AttributeHead, faces: Faces, names: list[str]
+    shown: Mapping[str, Mapping[str, Tensor]],
+    judge: str,
+    head: AttributeHead,
+    faces: Faces,
+    names: list[str],
 ) -> list[dict[str, Any]]:
     """The table: one row for each way of restoring.
 
     Args:
-        seen: Embeddings and PSNR of the faces as each way restores them, `BICUBIC` and
-            `TRUTH` among them.
+        shown: What is seen of the faces as each way restores them, `BICUBIC` and `TRUTH` among
+            them; see `Views.of`.
+        judge: Whose embeddings the head looks at.
         head: Tells the attributes.
         faces: The true faces.
         names: The attributes that are tested, all of which the head knows.
@@ -371,12 +325,12 @@ def table_rows(
     places = [head.names.index(name) for name in names]
     labels = faces.labels_of(names)
     scores = {
-        name: image_scores(head.predict(own[EMBEDDING])[:, places], labels)
-        for name, own in seen.items()
+        name: image_scores(head.predict(own[judge])[:, places], labels)
+        for name, own in shown.items()
     }
     start = scores[BICUBIC].mean(dim=1)
     rows = []
-    for name, own in seen.items():
+    for name, own in shown.items():
         mean = scores[name].mean(dim=1)
         row: dict[str, Any] = {"model": name, "images": len(labels)}
         _put(row, "balanced_accuracy", mean_ci(mean))
@@ -405,95 +359,21 @@ def write(results: Results, command: str) -> list[Path]:
         "weights": results.weights,
         "rows": results.rows,
     }
-    paths = [config.out / f"{config.stem}{suffix}" for suffix in (".json", ".md")]
-    write_json(paths[0], content)
-    table = results.table
-    write_text_atomic(paths[1], f"# {table.title}\n\n{table.markdown()}")
-    return paths
+    return write_results(config.out, config.stem, content, results.table)
 
 
-@dataclass(frozen=True)
-class _Looking:
-    """A recogniser looks at faces, true and restored; what it saw is kept from run to run.
-
-    Attributes:
-        config: The settings.
-        setup: Protocol and device.
-        judge: The recogniser.
-        marker: What it finds landmarks with; None if it needs none.
-    """
-
-    config: AttributesBenchConfig
-    setup: Setup
-    judge: FaceRecogniser
-    marker: Marker | None
-
-    def at(
-        self, faces: Faces, contestant: Contestant | None = None, points: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """What is seen of faces.
-
-        Args:
-            faces: The true faces.
-            contestant: Who restores them; None leaves them as they are.
-            points: Their landmarks, by which they are cut out; looked for by default.
-
-        Returns:
-            ``embedding`` (N, D), ``psnr`` (N,) and, if they were looked for, ``points``
-            (N, 68, 2).
-        """
-        protocol, scale = self.setup.protocol, self.config.scale
-
-        def view(rows: slice) -> dict[str, Tensor]:
-            images = faces.images[rows].to(self.setup.core.device)
-            truth = restored = images.float() / 255
-            if contestant is not None:
-                restored = sr.restored(contestant, protocol.degrade(images, scale), rows.start)
-            known = self.judge.align(truth) if points is None else Landmarks(points[rows].numpy())
-            psnr = metrics.score(restored, truth, protocol, scale, ("psnr",))["psnr"]
-            seen = {EMBEDDING: self.judge.embed(restored, known), "psnr": psnr.double().cpu()}
-            return seen | ({"points": torch.from_numpy(known.points)} if points is None else {})
-
-        settings = {
-            "benchmark": BENCHMARK,
-            "split": faces.split,
-            "who": TRUTH if contestant is None else contestant.identity(),
-            "judge": fingerprint(self.judge),
-            "marker": None if self.marker is None else fingerprint(self.marker),
-            "protocol": asdict(protocol),
-            "scale": scale,
-            "batch": self.config.batch,
-            "versions": versions(),
-        }
-        store = Store(self.config.out / ".cache", self.config.fresh)
-        name = TRUTH if contestant is None else contestant.name
-        checksums = image_checksums(faces.images)
-        return in_batches(view, checksums, self.config.batch, store, name, settings)
-
-    def not_found(self, faces: Faces, points: Tensor) -> list[str]:
-        """Names of the faces in which landmarks were looked for in vain."""
-        if self.marker is None:
-            return []
-        found = Landmarks(points.numpy()).found.tolist()
-        return [key for key, there in zip(faces.keys, found, strict=True) if not there]
-
-
-def _dataset(config: AttributesBenchConfig, split: str) -> FaceDataset:
-    return data.make(config.dataset, split=split, **parse_settings(config.dataset_settings))
-
-
-def _head(looking: _Looking) -> tuple[AttributeHead, dict[str, Any]]:
+def _head(
+    config: AttributesBenchConfig, see: Callable[[Faces], Views], judge: str
+) -> tuple[AttributeHead, dict[str, Any]]:
     """The head out of its file, or fitted to true training faces; and how it came to be."""
-    config = looking.config
     if config.head is not None:
         return AttributeHead.load(config.head), {"file": str(config.head)}
-    faces = read(_dataset(config, "train"), config.train_limit)
-    truth = looking.at(faces)
-    head = fitted(truth[EMBEDDING], faces)
+    faces = read(config.open_dataset("train"), config.train_limit)
+    views = see(faces)
+    head = fitted(views.truth[judge], faces)
     if config.save_head is not None:
         head.save(config.save_head)
-    not_found = looking.not_found(faces, truth["points"])
-    return head, {"faces": len(faces.keys), "not_found": not_found}
+    return head, {"faces": len(faces.keys), "not_found": views.not_found(faces.keys)}
 
 
 def _tested(head: AttributeHead, embeddings: Tensor, faces: Faces) -> list[str]:
@@ -548,9 +428,4 @@ def _caption(results: Results) -> str:
     ):
         if names:
             text += f" {why}: {', '.join(names)}."
-    if results.not_found:
-        text += (
-            f" Not found in the truth and cut out as a whole: {len(results.not_found)} (listed in "
-            "the JSON)."
-        )
-    return text
+    return text + judging.told_not_found(results.not_found)

@@ -1,16 +1,13 @@
 """Is it still the same person? Restored faces before recognisers: ``facehall bench identity``.
 
-Every image of the verification pairs is restored once by every row and shown to all recognisers.
-Faces are detected on the truth and cut out alike in all versions; see
-`facehall_env.recognisers`.
+Every image of the verification pairs is looked at as `facehall_env.benchmarks.judging` says.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,33 +18,25 @@ from rich.console import Console
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from facehall_env import data, metrics, recognisers
-from facehall_env.benchmarks import sr, tables
-from facehall_env.benchmarks.batches import Compute, Store, in_batches
-from facehall_env.benchmarks.measure import Contestant, fingerprint, image_checksums
-from facehall_env.benchmarks.results import header, write_json
+from facehall_env import recognisers
+from facehall_env.benchmarks import judging, restoring, sr, tables
+from facehall_env.benchmarks.judging import TRUTH, JudgingConfig, Views
+from facehall_env.benchmarks.restoring import write_results
+from facehall_env.benchmarks.results import header
 from facehall_env.benchmarks.rows import NONE
 from facehall_env.benchmarks.statistics import Estimate, mean_ci
 from facehall_env.benchmarks.tables import Table
-from facehall_env.build import BICUBIC, Setup
-from facehall_env.core import Precision
+from facehall_env.build import Setup
 from facehall_env.data import FaceDataset, pairs
-from facehall_env.data.landmarks import DlibLandmarks, Landmarks, Marker
+from facehall_env.data.landmarks import DlibLandmarks, Marker
 from facehall_env.data.pairs import Pairs
 from facehall_env.errors import ConfigurationError
-from facehall_env.files import write_text_atomic
 from facehall_env.metrics import identity
-from facehall_env.metrics.landmarks import normalised_mean_error, summarise
-from facehall_env.recognisers import Align, FaceRecogniser
-from facehall_env.registry import parse_settings
-from facehall_env.training.run import versions
+from facehall_env.metrics.landmarks import summarise
 
-TRUTH = "truth"
-"""Name of the row of the true faces."""
 FARS = (0.001, 0.01)
 """The false accept rates."""
 PairSource = Literal["auto", "official", "drawn"]
-NOT_IN_THE_NUMBERS = frozenset({"out", "fresh", "trust_pickle"})
 
 NOTES = {
     "accuracy": "of verification, threshold from the other folds, mean over the folds; "
@@ -69,13 +58,15 @@ NOTES = {
 
 
 @dataclass
-class IdentityBenchConfig:
+class IdentityBenchConfig(JudgingConfig):
     """Settings of ``facehall bench identity``."""
 
     dataset: str = "lfw"
     """Where the faces come from; it has to know who is on them."""
-    dataset_settings: tuple[str, ...] = ()
-    """Options of the dataset as NAME=VALUE."""
+    protocol: str = "bicubic"
+    """How the low resolution is made and what PSNR and SSIM look at."""
+    seed: int = 0
+    """Seed of the pairs that are drawn and of the random agent."""
     pairs: PairSource = "auto"
     """official: LFW's ten folds, of both halves of its split; drawn: of the test split, by the
     seed; auto: official for lfw, else drawn."""
@@ -83,41 +74,14 @@ class IdentityBenchConfig:
     """Matched pairs of each fold, and as many mismatched ones."""
     folds: int = 10
     """Folds of drawn pairs; nobody is in two of them."""
-    scale: int = 8
-    """Factor between low and high resolution."""
-    protocol: str = "bicubic"
-    """How the low resolution is made and what PSNR and SSIM look at."""
-    models: tuple[str, ...] = (BICUBIC,)
-    """Rows of networks that restore whole faces, as for `facehall bench sr`: NAME, NAME=PATH."""
-    agents: tuple[str, ...] = ()
-    """Rows of agents, as for `facehall bench sr`: ROW=ENHANCER,AGENT[,INITIAL]."""
-    steps: int = 25
-    """Patches of an agent, T."""
     recognisers: tuple[str, ...] = (recognisers.DLIB,)
     """Who judges: dlib, or NAME=PATH such as mobilefacenet=PATH. Take others than those that the
     networks were trained with."""
-    align: Align = "landmarks"
-    """landmarks: by dlib's points on the truth; none: the middle of the image, without dlib."""
     against: Literal["restored", "truth"] = "restored"
     """What a restored face is compared with: another one that was restored likewise, or the truth
     (a photograph in an archive)."""
     landmarks: bool = False
     """Also find the landmarks on the restored faces, and measure how far they are off."""
-    batch: int = 32
-    """Images that are restored at once."""
-    seed: int = 0
-    """Seed of the pairs that are drawn and of the random agent."""
-    trust_pickle: bool = False
-    """Read archives (.zip) of Stable-Baselines3 given as agents, though their pickles can run any
-    code of whoever made them."""
-    device: str = "cpu"
-    """Where to compute."""
-    precision: Precision = "fp32"
-    """Of the restoring networks: fp32 or bf16."""
-    out: Path = Path("benchmarks/results")
-    """Folder for the results: JSON, Markdown, and the cache."""
-    fresh: bool = False
-    """Compute everything again, whatever an earlier run has left in the cache."""
 
     def check(self) -> None:
         """Checks what can be checked before anything is loaded.
@@ -125,9 +89,7 @@ class IdentityBenchConfig:
         Raises:
             ConfigurationError: If a number is too small or there is no recogniser.
         """
-        for name in ("limit", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"--{name} {getattr(self, name)}: give 1 or more.")
+        self.check_counts("limit", "steps", "batch")
         if self.folds < 2:
             raise ConfigurationError(
                 f"--folds {self.folds}: give 2 or more, for the threshold of one comes from the "
@@ -151,25 +113,7 @@ class IdentityBenchConfig:
     @property
     def stem(self) -> str:
         """What the names of the results begin with."""
-        name = f"identity-{self.dataset}-x{self.scale}-{self.protocol}"
-        return name if self.precision == "fp32" else f"{name}-{self.precision}"
-
-    def restoring(self) -> sr.SRBenchConfig:
-        """The settings of the rows that restore."""
-        models = self.models if BICUBIC in self.models else (BICUBIC, *self.models)
-        return sr.SRBenchConfig(
-            dataset=self.dataset,
-            scale=self.scale,
-            protocol=self.protocol,
-            models=models,
-            agents=self.agents,
-            steps=self.steps,
-            batch=self.batch,
-            seed=self.seed,
-            trust_pickle=self.trust_pickle,
-            device=self.device,
-            precision=self.precision,
-        )
+        return self.stem_of("identity")
 
 
 @dataclass(frozen=True)
@@ -246,13 +190,10 @@ def run(
     judges = [
         recognisers.make(text, config.align, config.device, marker) for text in config.recognisers
     ]
-    entries = sr.gather(config.restoring(), setup)
-    if TRUTH in [entry.name for entry in entries]:
-        raise ConfigurationError(f"A row is called {TRUTH!r}, as the true faces are: rename it.")
+    entries = judging.gather(config, setup)
     faces = _faces(config, setup.dataset)
-    views = _Views(config, setup, judges, marker, faces.images)
-    shown = {entry.name: views.of(entry.contestant) for entry in entries}
-    shown[TRUTH] = views.truth
+    views = Views(config, setup, judges, marker, faces.images, landmark_errors=config.landmarks)
+    shown = {entry.name: views.of(entry.contestant) for entry in entries} | {TRUTH: views.truth}
     rows = [
         {"model": name, "recogniser": judge.name, **_row(config, faces, shown, name, judge.name)}
         for judge in judges
@@ -262,11 +203,8 @@ def run(
         config,
         rows,
         faces,
-        not_found=[] if marker is None else _names(faces, ~views.landmarks.found),
-        weights={
-            entry.name: (entry.contestant.core.initial or entry.contestant.core.enhancer).provenance
-            for entry in entries
-        },
+        not_found=views.not_found(faces.keys),
+        weights={entry.name: entry.provenance for entry in entries},
     )
     console = console or tables.terminal()
     console.print(results.table.rich())
@@ -291,7 +229,7 @@ def write(results: Results, command: str) -> list[Path]:
     """Writes JSON and Markdown; returns their paths."""
     config, own = results.config, results.faces.pairs
     content = {
-        **header("identity", config, command, NOT_IN_THE_NUMBERS),
+        **header("identity", config, command, restoring.NOT_IN_THE_NUMBERS),
         "notes": NOTES,
         "pairs": {
             "source": config.source,
@@ -306,105 +244,13 @@ def write(results: Results, command: str) -> list[Path]:
         "weights": results.weights,
         "rows": results.rows,
     }
-    paths = [config.out / f"{config.stem}{suffix}" for suffix in (".json", ".md")]
-    write_json(paths[0], content)
-    table = results.table
-    write_text_atomic(paths[1], f"# {table.title}\n\n{table.markdown()}")
-    return paths
-
-
-class _Views:
-    """What the recognisers see of each row, every image restored once.
-
-    Args:
-        config: The settings.
-        setup: Protocol and device.
-        judges: The recognisers.
-        marker: Finds the landmarks; None if nobody needs any.
-        images: (N, 3, H, W) uint8, the true faces.
-
-    Attributes:
-        landmarks: Of the true faces.
-        truth: What the recognisers see of these.
-    """
-
-    def __init__(
-        self,
-        config: IdentityBenchConfig,
-        setup: Setup,
-        judges: Sequence[FaceRecogniser],
-        marker: Marker | None,
-        images: Tensor,
-    ) -> None:
-        self._config = config
-        self._setup = setup
-        self._judges = judges
-        self._marker = marker
-        self._images = images
-        self._checksums = image_checksums(images)
-        self._store = Store(config.out / ".cache", config.fresh)
-        self.landmarks = recognisers.unmarked(len(images))
-        if marker is not None:
-            self.landmarks = self._found(marker)
-        self.truth = self._compute(TRUTH, None, {"row": TRUTH})
-
-    def of(self, contestant: Contestant) -> dict[str, Tensor]:
-        """PSNR, SSIM and embeddings of the faces as someone restores them."""
-        return self._compute(contestant.name, contestant, contestant.identity())
-
-    def _found(self, marker: Marker) -> Landmarks:
-        def find(rows: slice) -> dict[str, Tensor]:
-            return {"points": torch.from_numpy(marker(self._images[rows].float() / 255).points)}
-
-        settings = {"marker": fingerprint(marker), "versions": versions()}
-        return Landmarks(self._batches(find, "landmarks", settings)["points"].numpy())
-
-    def _compute(
-        self, name: str, contestant: Contestant | None, settings: Mapping[str, Any]
-    ) -> dict[str, Tensor]:
-        """The rows of all images; None leaves them as they are."""
-        config = self._config
-        judged = {
-            "who": dict(settings),
-            "judges": [fingerprint(judge) for judge in self._judges],
-            "marker": None if self._marker is None else fingerprint(self._marker),
-            "landmarks": config.landmarks,
-            "protocol": asdict(self._setup.protocol),
-            "scale": config.scale,
-            "batch": config.batch,
-            "versions": versions(),
-        }
-        return self._batches(partial(self._view, contestant), name, judged)
-
-    def _batches(
-        self, compute: Compute, name: str, settings: Mapping[str, Any]
-    ) -> dict[str, Tensor]:
-        return in_batches(compute, self._checksums, self._config.batch, self._store, name, settings)
-
-    def _view(self, contestant: Contestant | None, rows: slice) -> dict[str, Tensor]:
-        images = self._images[rows].to(self._setup.core.device)
-        truth = images.float() / 255
-        restored = truth
-        if contestant is not None:
-            batch = self._setup.protocol.degrade(images, self._config.scale)
-            restored = sr.restored(contestant, batch, rows.start)
-        points = self.landmarks.rows(rows)
-        seen = {judge.name: judge.embed(restored, points) for judge in self._judges}
-        scores = metrics.score(
-            restored, truth, self._setup.protocol, self._config.scale, ("psnr", "ssim")
-        )
-        view = {**seen, **{name: values.double().cpu() for name, values in scores.items()}}
-        if self._config.landmarks and self._marker is not None:
-            errors = normalised_mean_error(self._marker(restored), points)
-            view["nme"] = torch.from_numpy(errors)
-        return view
+    return write_results(config.out, config.stem, content, results.table)
 
 
 def _setup(config: IdentityBenchConfig) -> Setup:
     """Dataset, protocol and a core that leaves faces as they start."""
     split = "all" if config.source == "official" else "test"
-    dataset = data.make(config.dataset, split=split, **parse_settings(config.dataset_settings))
-    return sr.still_setup(config.restoring(), dataset)
+    return sr.still_setup(config.restoring(), config.open_dataset(split))
 
 
 def _faces(config: IdentityBenchConfig, dataset: FaceDataset) -> Faces:
@@ -431,10 +277,6 @@ def _faces(config: IdentityBenchConfig, dataset: FaceDataset) -> Faces:
         gallery=gallery,
         probes=probes,
     )
-
-
-def _names(faces: Faces, chosen: NDArray[np.bool_]) -> list[str]:
-    return [faces.keys[place] for place in np.flatnonzero(chosen).tolist()]
 
 
 def _row(
@@ -529,18 +371,13 @@ def _table(results: Results, title: str) -> Table:
 
 def _caption(results: Results) -> str:
     config, faces = results.config, results.faces
-    text = (
+    return (
         f"Accuracy: mean over {faces.pairs.folds} folds ± its standard error; other ±: 95 % "
         f"interval over images. Rank-1: {len(faces.probes):,} probes among {len(faces.gallery):,} "
         f"people. {len(faces.images):,} images; restored faces are compared with "
         f"{'the truth' if config.against == 'truth' else 'others restored likewise'}."
+        f"{judging.told_not_found(results.not_found)}"
     )
-    if results.not_found:
-        text += (
-            f" Not found in the truth and cut out as a whole: {len(results.not_found)} (listed in "
-            "the JSON)."
-        )
-    return text
 
 
 def _percent(value: float, interval: float | None = None) -> str:

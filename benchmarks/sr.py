@@ -22,28 +22,27 @@ from tqdm.auto import tqdm
 
 from facehall_env import enhancers
 from facehall_env.agents import AGENTS, rollout
-from facehall_env.benchmarks import figures, tables
+from facehall_env.benchmarks import figures, restoring, tables
 from facehall_env.benchmarks.complexity import milliseconds, multiply_accumulates
 from facehall_env.benchmarks.measure import Cache, Contestant, Measurements, Scoring, measure
 from facehall_env.benchmarks.memory import peak_memory
 from facehall_env.benchmarks.patch_selection import PatchSelectionConfig, first_images
 from facehall_env.benchmarks.players import gather_players
-from facehall_env.benchmarks.results import header, write_json
+from facehall_env.benchmarks.restoring import RestoringConfig, write_results
+from facehall_env.benchmarks.results import header
 from facehall_env.benchmarks.rows import NONE
 from facehall_env.benchmarks.statistics import mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Table
 from facehall_env.benchmarks.throughput import START_METHOD
 from facehall_env.build import BICUBIC, Setup, build_core
-from facehall_env.core import Precision
 from facehall_env.data import FaceDataset, Faces, Protocol
 from facehall_env.data.resize import resize
 from facehall_env.enhancers import Enhancer, OneShot, parameter_count
 from facehall_env.enhancers.base import restore_whole
 from facehall_env.errors import ConfigurationError
-from facehall_env.files import write_text_atomic
 
 UNTRAINED = "None"
-NOT_IN_THE_NUMBERS = frozenset({"out", "fresh", "faces", "attention_figure", "trust_pickle"})
+NOT_IN_THE_NUMBERS = restoring.NOT_IN_THE_NUMBERS | {"faces", "attention_figure"}
 
 NOTES = {
     "psnr_ci": "half width of the 95 % interval over images; so are the other *_ci",
@@ -63,32 +62,15 @@ NOTES = {
 
 
 @dataclass
-class SRBenchConfig:
+class SRBenchConfig(RestoringConfig):
     """Settings of ``facehall bench sr``."""
 
-    dataset: str = "synthetic"
-    """Where the faces come from; always its official test split."""
-    scale: int = 4
-    """Factor between low and high resolution."""
-    protocol: str = "bicubic"
-    """How the low resolution is made and what the metrics look at."""
-    models: tuple[str, ...] = (BICUBIC, "compact")
-    """The rows: NAME, with the weights that come with the project; NAME=PATH with those in a file,
-    NAME being the network's name or one for the row; NAME=None, untrained, for its cost alone."""
-    agents: tuple[str, ...] = ()
-    """Further rows: ROW=ENHANCER,AGENT or ROW=ENHANCER,AGENT,INITIAL restores patch by patch.
-    ENHANCER and INITIAL, a network from whose result it starts, are names or files of weights;
-    AGENT is a name or a file."""
-    steps: int = 25
-    """Patches of an agent, T."""
     relative_to: str | None = None
     """The row that differences and time ratios are to; the first one by default."""
     limit: int = 1000
     """Number of test images, the first ones of a fixed random order."""
     fsim_limit: int = 200
     """Number of images on which FSIM, which is slow, is taken."""
-    batch: int = 32
-    """Images that are restored at once when they are scored."""
     time_batch: int = 1
     """Faces that are restored at once when time and memory are measured."""
     seconds: float = 0.5
@@ -101,19 +83,6 @@ class SRBenchConfig:
     """Draw the attention maps of the networks that have them."""
     faces: int = 3
     """Number of faces in the figure of attention maps."""
-    seed: int = 0
-    """Seed of the random agent."""
-    trust_pickle: bool = False
-    """Read archives (.zip) of Stable-Baselines3 given as agents, though their pickles can run any
-    code of whoever made them."""
-    device: str = "cpu"
-    """Where to compute."""
-    precision: Precision = "fp32"
-    """Of the networks: fp32 or bf16."""
-    out: Path = Path("benchmarks/results")
-    """Folder for the results: JSON, Markdown, figures, and the cache."""
-    fresh: bool = False
-    """Score everything again, whatever an earlier run has left in the cache."""
 
     def check(self) -> None:
         """Checks what can be checked before anything is loaded.
@@ -121,19 +90,14 @@ class SRBenchConfig:
         Raises:
             ConfigurationError: If a number is too small or there are no rows.
         """
-        names = ("steps", "limit", "batch", "time_batch", "repetitions", "faces")
-        for name in names:
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ConfigurationError(f"--{option} {getattr(self, name)}: give 1 or more.")
+        self.check_counts("steps", "limit", "batch", "time_batch", "repetitions", "faces")
         if not self.models and not self.agents:
             raise ConfigurationError("--models and --agents are empty: give at least one row.")
 
     @property
     def stem(self) -> str:
         """What the names of the results begin with."""
-        name = f"sr-{self.dataset}-x{self.scale}-{self.protocol}"
-        return name if self.precision == "fp32" else f"{name}-{self.precision}"
+        return self.stem_of("sr")
 
 
 @dataclass(frozen=True)
@@ -168,6 +132,12 @@ class Entry:
         agent = [] if make_agent is None else list(vars(make_agent(0)).values())
         parts = [core.enhancer, core.initial, *agent]
         return sum(parameter_count(part) for part in parts if isinstance(part, nn.Module))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is known of the weights that restore, of an agent those that it starts from."""
+        core = self.contestant.core
+        return (core.initial or core.enhancer).provenance
 
     def from_lr(self, faces: Faces, protocol: Protocol) -> object:
         """Restores faces, of which ``initial`` is made anew if it is needed."""
@@ -335,17 +305,10 @@ def write(results: Results, command: str) -> list[Path]:
         **header("sr", config, command, NOT_IN_THE_NUMBERS),
         "relative_to": results.relative_to,
         "notes": NOTES,
-        "weights": {
-            name: (entry.contestant.core.initial or entry.contestant.core.enhancer).provenance
-            for name, entry in results.entries.items()
-        },
+        "weights": {name: entry.provenance for name, entry in results.entries.items()},
         "rows": results.rows,
     }
-    paths = [config.out / f"{config.stem}{suffix}" for suffix in (".json", ".md")]
-    write_json(paths[0], content)
-    table = results.table
-    write_text_atomic(paths[1], f"# {table.title}\n\n{table.markdown()}")
-    return paths
+    return write_results(config.out, config.stem, content, results.table)
 
 
 def still_setup(config: SRBenchConfig, dataset: FaceDataset | None = None, **changes: Any) -> Setup:

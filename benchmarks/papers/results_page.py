@@ -120,7 +120,11 @@ def _section(result: Result) -> str:
 
 def _others(found: Found) -> str:
     """Links to the pages of other benchmarks."""
-    names = [r.name for r in found.results if r.kind in ("patch-selection", "sr", "identity")]
+    names = [
+        r.name
+        for r in found.results
+        if r.kind in ("patch-selection", "sr", "identity", "attributes")
+    ]
     links = "".join(
         f"- [{Path(name).stem}](results/{Path(name).with_suffix('.md').name})\n" for name in names
     )

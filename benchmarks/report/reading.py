@@ -198,13 +198,35 @@ def _contradiction_of_profile(content: Content) -> str | None:
     return f"the shares sum to {total:.3f}" if abs(total - 1) > TOLERANCE else None
 
 
-def _contradiction_of_sr(content: Content) -> str | None:
+def _repeated(content: Content) -> str | None:
     names = [row["model"] for row in content["rows"]]
-    if len(set(names)) < len(names):
-        return f"two rows of {max(names, key=names.count)}"
-    if content["relative_to"] not in names:
+    return f"two rows of {max(names, key=names.count)}" if len(set(names)) < len(names) else None
+
+
+def _contradiction_of_sr(content: Content) -> str | None:
+    if content["relative_to"] not in [row["model"] for row in content["rows"]]:
         return f"relative to {content['relative_to']}, of which there is no row"
-    return None
+    return _repeated(content)
+
+
+def _contradiction_of_attributes(content: Content) -> str | None:
+    """All rows are of the same attributes, and what is said of all of these is their mean."""
+    first, *_ = content["rows"]
+    for row in content["rows"]:
+        told = {name: own["balanced_accuracy"] for name, own in row["attributes"].items()}
+        if not told:
+            return f"{row['model']} is of no attribute"
+        if different := set(told) ^ set(first["attributes"]):
+            return f"{min(different)} is not told of {first['model']} and {row['model']} alike"
+        if unknown := set(told) - set(content["share"]):
+            return f"{min(unknown)} is told, but not how many have it"
+        mean = sum(told.values()) / len(told)
+        if abs(row["balanced_accuracy"] - mean) > TOLERANCE:
+            return (
+                f"{row['model']}: {row['balanced_accuracy']:.4f} in the table, {mean:.4f} is the "
+                "mean over the attributes"
+            )
+    return _repeated(content)
 
 
 def _contradiction_of_paper_table(content: Content) -> str | None:
@@ -347,6 +369,30 @@ KINDS: dict[str, Kind] = {
                 }
             ],
         },
+    ),
+    "attributes": Kind(
+        "facehall bench attributes",
+        {
+            "settings": {**_SETTINGS, "recogniser": str},
+            "share": {str: float},
+            "rows": [
+                {
+                    "model": str,
+                    "images": int,
+                    "balanced_accuracy": float,
+                    "balanced_accuracy_ci": NULLABLE,
+                    **{
+                        f"{name}{end}": NULLABLE
+                        for name in ("minus_bicubic", "psnr")
+                        for end in ("", "_ci")
+                    },
+                    "attributes": {
+                        str: {"balanced_accuracy": float, "balanced_accuracy_ci": NULLABLE}
+                    },
+                }
+            ],
+        },
+        _contradiction_of_attributes,
     ),
     "throughput": Kind(
         "facehall bench throughput",

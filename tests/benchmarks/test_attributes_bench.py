@@ -23,6 +23,7 @@ from facehall_env.benchmarks.attributes import (
     run,
 )
 from facehall_env.benchmarks.cli import main
+from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Attributed, CelebA, FaceDataset, SyntheticFaces, portrait
 from facehall_env.data.base import check_split
 from facehall_env.data.landmarks import Landmarks
@@ -193,7 +194,10 @@ def test_the_head_is_fitted_to_true_training_faces(look: str, tmp_path: Path) ->
 def test_what_is_written(look: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = f"bench attributes --dataset patterns --scale 4 --recogniser {look} --align none"
     assert main([*words.split(), "--limit", "12", "--out", str(tmp_path)]) == 0
-    content = json.loads((tmp_path / "attributes-patterns-x4-bicubic-look.json").read_text())
+    file = tmp_path / "attributes-patterns-x4-bicubic-look.json"
+    # `facehall report` reads it, too.
+    assert isinstance(read_result(file), Result)
+    content = json.loads(file.read_text())
     assert content["benchmark"] == "attributes"
     assert content["command"].startswith("facehall bench attributes --dataset patterns")
     assert (content["left_out"], content["untested"]) == (["Always"], ["Lone"])
@@ -228,6 +232,28 @@ def test_agents_are_rows_and_nothing_is_restored_twice(
     again = quietly(settings)
     assert repr(again.rows) == repr(results.rows)
     assert restored == batches
+
+
+def test_neither_split_is_looked_at_twice(
+    look: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    embedding_of = Look.embedding_of
+
+    def counted(self: Look, features: Tensor) -> Tensor:
+        seen.append(len(features))
+        return embedding_of(self, features)
+
+    monkeypatch.setattr(Look, "embedding_of", counted)
+    settings = config(tmp_path, look, align="landmarks")
+    results = quietly(settings, marker=Marker())
+    # Twelve true training faces; as many of the test split, true and restored.
+    assert seen == 3 * [5, 5, 2]
+    again = quietly(settings, marker=Marker())
+    assert seen == 3 * [5, 5, 2]
+    assert repr(again.rows) == repr(results.rows)
+    kept = {path.parent.name for path in tmp_path.rglob("truth-*.safetensors")}
+    assert kept == {"attributes-train", "attributes-test"}
 
 
 class Marker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from facehall_env import data, metrics
+from facehall_env import data, metrics, recognisers
 from facehall_env.benchmarks import identity as bench
 from facehall_env.benchmarks import measure, sr
+from facehall_env.benchmarks.batches import Store
 from facehall_env.benchmarks.cli import main
 from facehall_env.benchmarks.identity import IdentityBenchConfig, Results, run
+from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Identified, pairs
 from facehall_env.data.landmarks import Landmarks
 from facehall_env.enhancers import recognition
 from facehall_env.enhancers.recognition import RECOGNISERS, Recogniser
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics import identity
+from facehall_env.training.run import versions
 
 
 class Glance(Recogniser):
@@ -248,13 +252,54 @@ def test_an_interrupted_table_goes_on(
     assert restored == 2 * [0, 5, 10]
 
 
+def test_files_of_the_cache_are_named_by_what_they_depend_on(
+    glance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+    path = Store.path
+
+    def noted(store: Store, name: str, settings: dict[str, Any]) -> Path | None:
+        asked.append((name, settings))
+        return path(store, name, settings)
+
+    monkeypatch.setattr(Store, "path", noted)
+    settings = config(tmp_path, glance)
+    quietly(settings)
+    setup = sr.still_setup(settings.restoring(), data.make("tiny", split="test"))
+    (bicubic,) = sr.gather(settings.restoring(), setup)
+    # What is kept for months: with another setting among these, all of it would be lost.
+    shared = {
+        "judges": [measure.fingerprint(recognisers.make(glance, "none"))],
+        "marker": None,
+        "landmarks": False,
+        "protocol": asdict(setup.protocol),
+        "scale": 4,
+        "batch": 5,
+        "versions": versions(),
+    }
+    assert asked == [
+        ("truth", {"who": {"row": "truth"}, **shared}),
+        ("bicubic", {"who": bicubic.contestant.identity(), **shared}),
+    ]
+    asked.clear()
+    marker = Marker()
+    expected = {"marker": measure.fingerprint(marker), "versions": versions()}
+    quietly(config(tmp_path, glance, landmarks=True), marker=marker)
+    assert asked[0] == ("landmarks", expected)
+    assert [own["landmarks"] for _, own in asked[1:]] == [True, True]
+    assert {path.parent for path in tmp_path.rglob("*-*.safetensors")} == {tmp_path / ".cache"}
+
+
 def test_what_is_written(glance: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
         f"bench identity --dataset tiny --limit 2 --folds 2 --scale 4 --recognisers {glance} "
         f"--align none --out {tmp_path}"
     )
     assert main(words.split()) == 0
-    content = json.loads((tmp_path / "identity-tiny-x4-bicubic.json").read_text())
+    file = tmp_path / "identity-tiny-x4-bicubic.json"
+    # `facehall report` reads it, too.
+    assert isinstance(read_result(file), Result)
+    content = json.loads(file.read_text())
     assert content["command"].startswith("facehall bench identity --dataset tiny")
     assert content["pairs"]["source"] == "drawn"
     assert (content["pairs"]["number"], content["pairs"]["folds"]) == (8, 2)

@@ -21,6 +21,7 @@ from facehall_env.benchmarks import complexity, measure, sr
 from facehall_env.benchmarks.cli import main
 from facehall_env.benchmarks.complexity import milliseconds, multiply_accumulates
 from facehall_env.benchmarks.patch_selection import fixed_order
+from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.benchmarks.sr import Results, SRBenchConfig, run
 from facehall_env.build import build_core
 from facehall_env.data import FaceDataset, Faces
@@ -302,7 +303,10 @@ def test_what_is_written(mixer: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         f"--seconds 0 --repetitions 1 --no-memory --attention-figure --faces 2 --out {tmp_path}"
     )
     assert main(arguments.split()) == 0
-    content = json.loads((tmp_path / "sr-tiny-x4-bicubic.json").read_text())
+    file = tmp_path / "sr-tiny-x4-bicubic.json"
+    # `facehall report` reads it, too.
+    assert isinstance(read_result(file), Result)
+    content = json.loads(file.read_text())
     assert content["command"].startswith("facehall bench sr --dataset tiny")
     assert content["relative_to"] == "bicubic"
     assert content["weights"]["mixer"] == {"seed": 0}

@@ -39,7 +39,7 @@ def test_all_entries_that_build_a_network(table: PaperTable) -> None:
 def test_one_entry_alone(table: PaperTable) -> None:
     own = changed(table, ["ipfh-restorer-bicubic.fresh_steps=7"])
     steps = {row.key: row.parts["restorer"].with_["fresh_steps"] for row in own.rows[1:]}
-    assert steps == {"no-coarse": 7, "no-controller": 4000, "ours": 4000}
+    assert steps == {"no-coarse": 7, "no-controller": 1000, "ours": 1000}
 
 
 def test_an_entry_and_a_network_of_one_name(table: PaperTable) -> None:

@@ -164,6 +164,35 @@ def test_the_best_is_bold_but_never_the_oracle(results: Path) -> None:
     assert [line.cells[0].best for line in identity.lines] == [False, True, False]
 
 
+def test_attributes_have_a_table_of_networks_and_one_of_attributes(results: Path) -> None:
+    found = read_results(results)
+    (section,) = (s for s in views.sections(found) if s.id == "attributes")
+    (block,) = section.blocks
+    assert block.intro == "10 test images, 2 attributes, told from what judge sees."
+    table, each = block.grids[0], block.details[0]
+    assert table.header == ("balanced accuracy", "minus bicubic", "PSNR")
+    cells = {
+        line.name: [(cell.text.replace("\xa0", " "), cell.best) for cell in line.cells]
+        for line in table.lines
+    }
+    assert cells == {
+        "bicubic": [("62.5 %", False), ("–", False), ("30.00", False)],
+        "mine": [("68.8 %", True), ("+6.25 %", False), ("31.00", True)],
+        "truth": [("81.2 %", False), ("+18.75 %", False), ("–", False)],
+    }
+    # Only what was told is listed, with how many have it, and nothing is the best of a column.
+    assert each.header == ("have it", "bicubic", "mine", "truth")
+    assert not each.marks
+    told = {
+        line.name: [cell.text.replace("\xa0", " ") for cell in line.cells] for line in each.lines
+    }
+    assert told == {
+        "Smiling": ["50 %", "75.0 %", "75.0 %", "75.0 %"],
+        "No_Beard": ["90 %", "50.0 %", "62.5 %", "87.5 %"],
+    }
+    assert each.lines[0].cells[1].interval.replace("\xa0", " ") == "4.0 %"
+
+
 def test_bold_is_what_reads_best() -> None:
     columns = [
         Column("a", [1.004, 1.0, 0.5, 9.0], ".2f", [0.1, None, None, None], "higher"),

@@ -43,7 +43,7 @@ def test_the_projects_own_results_are_read(root: Path) -> None:
     assert len(found.of("patch-selection")) >= 2
 
 
-@pytest.mark.parametrize("kind", ["patch-selection", "sr", "throughput", "identity"])
+@pytest.mark.parametrize("kind", ["patch-selection", "sr", "throughput", "identity", "attributes"])
 def test_an_older_form_is_named_with_the_command_that_renews_it(
     kind: str, contents: dict[str, Content], tmp_path: Path
 ) -> None:
@@ -118,6 +118,57 @@ def test_contradictions_of_other_kinds(contents: dict[str, Content], tmp_path: P
     assert "T = 9 before T = 5 is called undecided" in reason(path, table)
     table["rows"][0]["cells"] *= 2
     assert "the row t5 has 2 cells for 1 columns" in reason(path, table)
+
+
+def change_a_mean(content: Content) -> None:
+    content["rows"][1]["balanced_accuracy"] = 0.75
+
+
+def change_an_attribute(content: Content) -> None:
+    content["rows"][1]["attributes"]["Smiling"]["balanced_accuracy"] = 0.875
+
+
+def drop_an_attribute(content: Content) -> None:
+    del content["rows"][1]["attributes"]["Smiling"]
+
+
+def drop_all_attributes(content: Content) -> None:
+    content["rows"][0]["attributes"] = {}
+
+
+def drop_a_share(content: Content) -> None:
+    del content["share"]["No_Beard"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (change_a_mean, "mine: 0.7500 in the table, 0.6875 is the mean over the attributes"),
+        (change_an_attribute, "mine: 0.6875 in the table, 0.7500 is the mean over the attributes"),
+        (drop_an_attribute, "Smiling is not told of bicubic and mine alike"),
+        (drop_all_attributes, "bicubic is of no attribute"),
+        (drop_a_share, "No_Beard is told, but not how many have it"),
+        (repeat_a_row, "two rows of mine"),
+    ],
+)
+def test_attributes_that_contradict_one_another_are_found(
+    change: Callable[[Content], None],
+    words: str,
+    contents: dict[str, Content],
+    tmp_path: Path,
+) -> None:
+    content = contents["attributes"]
+    change(content)
+    assert reason(tmp_path / "a.json", content) == (
+        f"was changed by hand, or is damaged ({words}): run `facehall bench attributes` again"
+    )
+
+
+def test_what_is_no_number_is_named(contents: dict[str, Content], tmp_path: Path) -> None:
+    content = contents["attributes"]
+    content["rows"][2]["attributes"]["Smiling"]["balanced_accuracy"] = None
+    place = "rows[2].attributes.Smiling.balanced_accuracy"
+    assert f"({place} is null, expected a number)" in reason(tmp_path / "a.json", content)
 
 
 @pytest.mark.parametrize(
