@@ -161,7 +161,7 @@ class Found:
         sizes: Height and width of the faces, by condition.
         origins: Where the parts of each row came from, by row and condition.
         maps: Mean squared error at each pixel (H, W), by row and condition, if asked for.
-        trained: Rows and conditions that need training.
+        trained: How many rows, under conditions that need networks of their own, are trained.
         notes: What the user should know.
     """
 
@@ -247,7 +247,13 @@ def evaluate(table: PaperTable, config: PaperConfig, console: Console) -> Found:
         if row.kind in ("model", "agent")
     }
     costs_only = {key: _sources(table, key) <= {"cost", "none"} for key in table.conditions}
-    found.trained = sum(p.to_be_trained and not costs_only[key] for (_, key), p in waiting.items())
+    # Columns about the same scale whose networks learn from the same faces have the same networks.
+    trained = {
+        (row, repr(found.sources[key].train), table.conditions[key].scale)
+        for (row, key), parts in waiting.items()
+        if parts.to_be_trained and not costs_only[key]
+    }
+    found.trained = len(trained)
     shop = replace(workshop, minutes=found.minutes)
     for parts in waiting.values():
         parts.workshop = shop

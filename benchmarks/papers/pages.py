@@ -223,9 +223,10 @@ def caption(content: Content) -> str:
         parts.append(f"{max(images)} test images.")
     budget = content["budget"]
     if budget["minutes"] is not None and budget["trained"]:
+        where, each = content["machine"]["device"], duration(budget["each"])
         parts.append(
-            f"Trained for {budget['minutes']:g} minutes in all, {duration(budget['each'])} for "
-            f"each of {budget['trained']}, one after the other on {content['machine']['device']}."
+            f"Budget of all trainings: {budget['minutes']:g} minutes, {each} for each of "
+            f"{budget['trained']}, on {where}; parts that rows share are trained once."
         )
     if changes := content["settings"].get("change"):
         parts.append(

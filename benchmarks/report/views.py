@@ -468,7 +468,10 @@ def _conventions(content: Mapping[str, Any]) -> list[str]:
         parts.append(f"{images:,} test images.")
     budget = content["budget"]
     if budget["minutes"] is not None and budget["trained"]:
-        parts.append(f"Trained for {budget['minutes']:g} minutes in all, the same for each.")
+        parts.append(
+            f"Budget of all trainings: {budget['minutes']:g} minutes, shared equally by what is "
+            "trained."
+        )
     return [part for part in parts if part]
 
 

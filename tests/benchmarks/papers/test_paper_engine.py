@@ -271,6 +271,30 @@ def test_the_budget_is_shared_equally(
     assert "6 minutes of training: 2 minutes for each of 3." in shown
 
 
+def test_columns_about_the_same_networks_take_one_share(
+    stub: Stub, table: layout.PaperTable, config: PaperConfig
+) -> None:
+    own, other = table.conditions["a"], table.conditions["b"]
+    (faces,) = own.sources
+    both = dataclasses.replace(
+        table,
+        conditions={
+            "a": own,
+            "b": dataclasses.replace(
+                other, sources=(dataclasses.replace(faces, differs="tiny instead of Helen"),)
+            ),
+        },
+    )
+    found, shown = evaluate(both, config)
+    assert found.cells["patches", "b", "psnr"].images == 6
+    assert "6 minutes of training: 2 minutes for each of 3." in shown
+    assert len(stub.done) == 3
+    # At another scale they are other networks.
+    conditions = {**both.conditions, "a": dataclasses.replace(own, scale=2)}
+    _, shown = evaluate(dataclasses.replace(both, conditions=conditions), config)
+    assert "6 minutes of training: 1 minutes for each of 6." in shown
+
+
 def test_given_weights_take_no_share_and_are_told_apart_by_their_content(
     stub: Stub,
     table: layout.PaperTable,
