@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from facehall_env import data
+from facehall_env import data, recognisers
 from facehall_env.benchmarks import sr, tables
 from facehall_env.benchmarks.batches import Store, in_batches
 from facehall_env.benchmarks.datasets import without_fetching
@@ -28,13 +28,13 @@ from facehall_env.benchmarks.measure import Cache, Scoring, image_checksums, mea
 from facehall_env.benchmarks.papers import layout
 from facehall_env.benchmarks.papers.changes import changed
 from facehall_env.benchmarks.papers.layout import Condition, Faces, PaperTable, Row, Source
-from facehall_env.benchmarks.papers.metrics import METRICS, Score, Settings, make_scores
+from facehall_env.benchmarks.papers.metrics import JUDGES, METRICS, Score, Settings, make_scores
 from facehall_env.benchmarks.papers.parts import Parts, Workshop, duration, given, restorer
 from facehall_env.benchmarks.papers.trainers import as_words
 from facehall_env.benchmarks.patch_selection import first_images
 from facehall_env.benchmarks.sr import Entry, SRBenchConfig
 from facehall_env.benchmarks.statistics import Estimate, mean_ci, student_t_quantile
-from facehall_env.build import Setup
+from facehall_env.build import BICUBIC, Setup
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ConfigurationError, DatasetError, FacehallError
 from facehall_env.registry import parse_settings, unknown_name
@@ -86,6 +86,8 @@ class PaperConfig:
     """Least length of one measurement of time."""
     repetitions: int = 5
     """Measurements of each time, in turns; medians are reported."""
+    mobilefacenet: Path | None = None
+    """Weights of MobileFaceNet, the recogniser of some columns beside dlib's."""
     lpips: tuple[Path, Path] | None = None
     """Weights of LPIPS: those of its network and of its linear layers; see docs/perceptual.md."""
     small: bool = False
@@ -380,10 +382,14 @@ def _condition(
         try:
             if sources <= {"cost", "none"}:
                 raise _Untrained
-            entry = _entry(settings, setup, row, parts)
-            entries[row.key] = entry
-            if looks:
-                _score(found, row, key, entry, setup, images, scores)
+            if row.kind == "truth":
+                judged = [name for name in metrics if METRICS[name].source != "pairs"]
+                _blame(found, row, key, "it is the truth itself", judged)
+            else:
+                entry = _entry(settings, setup, row, parts)
+                entries[row.key] = entry
+                if looks:
+                    _score(found, row, key, entry, setup, images, scores)
             if "pairs" in sources:
                 _verify(found, row, condition, settings, parts)
         except (FacehallError, _Untrained) as error:
@@ -519,6 +525,9 @@ def _verify(
     from facehall_env.benchmarks import identity
 
     own = _rows(settings, row, parts)
+    judges = _judges(found, row, condition.key)
+    if not judges:
+        return
     results = identity.run(
         identity.IdentityBenchConfig(
             dataset=settings.dataset,
@@ -527,6 +536,7 @@ def _verify(
             protocol=settings.protocol,
             models=own.models,
             agents=own.agents,
+            recognisers=tuple(judges.values()),
             steps=row.steps,
             limit=max(2, found.config.limit // 20),
             batch=settings.batch,
@@ -536,14 +546,30 @@ def _verify(
         ),
         console=Console(file=io.StringIO()),
     )
-    name = "bicubic" if row.kind == "start" else row.key
-    (result,) = (r for r in results.rows if r["model"] == name)
-    spread = student_t_quantile(results.faces.pairs.folds - 1, 0.95) * result["accuracy_se"]
-    for metric in found.table.of(condition.key):
-        if METRICS[metric].source == "pairs":
-            number = len(results.faces.images)
-            cell = Cell(100 * result["accuracy"], 100 * spread, number)
-            found.cells[row.key, condition.key, metric] = cell
+    name = {"start": BICUBIC, "truth": identity.TRUTH}.get(row.kind, row.key)
+    said = {r["recogniser"]: r for r in results.rows if r["model"] == name}
+    wide = student_t_quantile(results.faces.pairs.folds - 1, 0.95)
+    for metric in judges:
+        result = said[JUDGES[metric]]
+        found.cells[row.key, condition.key, metric] = Cell(
+            100 * result["accuracy"], 100 * wide * result["accuracy_se"], len(results.faces.images)
+        )
+
+
+def _judges(found: Found, row: Row, key: str) -> dict[str, str]:
+    """By the columns of verification their recogniser, as `facehall bench identity` wants it."""
+    judges: dict[str, str] = {}
+    for metric in found.table.of(key):
+        if METRICS[metric].source != "pairs":
+            continue
+        name, weights = JUDGES[metric], found.config.mobilefacenet
+        if name == recognisers.DLIB:
+            judges[metric] = name
+        elif weights is not None:
+            judges[metric] = f"{name}={weights}"
+        else:
+            _blame(found, row, key, "it needs --mobilefacenet WEIGHTS", [metric])
+    return judges
 
 
 def _costs(

@@ -29,7 +29,7 @@ ABSENT = "-"
 SHOWN_ROLES = ("model", "initial", "enhancer", "agent")
 """Parts that restore; all others only take part in the training of these."""
 
-RowKind = Literal["start", "model", "agent", "paper-only"]
+RowKind = Literal["start", "model", "agent", "truth", "paper-only"]
 """What a row is: the faces as they start, a network that restores whole faces, an agent that lets
 an enhancer restore patches, or nothing of ours."""
 Kind = Literal["table", "figure"]

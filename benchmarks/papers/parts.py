@@ -279,7 +279,7 @@ def restorer(files: Callable[[str], str], row: Row) -> tuple[str, bool]:
         files: The file or name of each part.
         row: The row.
     """
-    if row.kind == "start":
+    if row.kind in ("start", "truth"):
         return BICUBIC, False
     if row.kind == "model":
         return f"{row.key}={files('model')}", False

@@ -6,8 +6,10 @@ import dataclasses
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from facehall_env import agents, data, enhancers, metrics
-from facehall_env.benchmarks import measure
+from facehall_env.benchmarks import identity, measure
 from facehall_env.benchmarks.papers import engine, layout, pages, results_page, trainers
 from facehall_env.benchmarks.papers.engine import Found, PaperConfig
 from facehall_env.benchmarks.papers.results_page import ResultsPageConfig
@@ -293,6 +295,55 @@ def test_columns_about_the_same_networks_take_one_share(
     conditions = {**both.conditions, "a": dataclasses.replace(own, scale=2)}
     _, shown = evaluate(dataclasses.replace(both, conditions=conditions), config)
     assert "6 minutes of training: 1 minutes for each of 6." in shown
+
+
+def test_two_recognisers_and_the_truth(
+    stub: Stub, config: PaperConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[identity.IdentityBenchConfig] = []
+
+    def verified(own: identity.IdentityBenchConfig, console: Console) -> SimpleNamespace:
+        asked.append(own)
+        names = ["bicubic", "truth", *(text.partition("=")[0] for text in own.agents + own.models)]
+        rows = [
+            {
+                "model": name,
+                "recogniser": judge.partition("=")[0],
+                "accuracy": 0.5 + 0.1 * (name == "truth") + 0.2 * (judge == "dlib"),
+                "accuracy_se": 0.01,
+            }
+            for judge in own.recognisers
+            for name in names
+        ]
+        faces = SimpleNamespace(pairs=SimpleNamespace(folds=10), images=range(7))
+        return SimpleNamespace(rows=rows, faces=faces)
+
+    monkeypatch.setattr(identity, "run", verified)
+    monkeypatch.setenv("FACEHALL_DATA", str(tmp_path / "nothing"))
+    text = TABLE.replace('"a ssim"', '"a accuracy", "a accuracy-2"')
+    text = re.sub(r'paper = "(\S+) (\S+) (\S+)"', r'paper = "\1 \2 - \3"', text)
+    text += '[[rows]]\nkey = "t"\nname = "Truth"\nkind = "truth"\npaper = "- - - -"\n'
+    table = written(tmp_path, text)
+    found, _ = evaluate(table, config)
+    # Student's t with nine degrees of freedom.
+    half_width = pytest.approx(100 * 0.01 * 2.262157, rel=1e-5)
+    for row, accuracy in (("bicubic", 70), ("brighter", 70), ("patches", 70), ("t", 80)):
+        cell = found.cells[row, "a", "accuracy"]
+        assert (cell.value, cell.half_width, cell.images) == (
+            pytest.approx(accuracy),
+            half_width,
+            7,
+        )
+        reason = found.cells[row, "a", "accuracy-2"].reason
+        assert reason == "it needs --mobilefacenet WEIGHTS"
+    assert found.cells["t", "a", "psnr"].reason == "it is the truth itself"
+    assert {own.recognisers for own in asked} == {("dlib",)}
+    assert [own.steps for own in asked] == [1, 1, 1, 3, 1]
+    own = dataclasses.replace(config, mobilefacenet=Path("m.safetensors"))
+    found, _ = evaluate(table, own)
+    assert asked[-1].recognisers == ("dlib", "mobilefacenet=m.safetensors")
+    assert found.cells["patches", "a", "accuracy-2"].value == pytest.approx(50)
+    assert found.cells["t", "a", "accuracy-2"].value == pytest.approx(60)
 
 
 def test_given_weights_take_no_share_and_are_told_apart_by_their_content(
