@@ -57,7 +57,9 @@ class Change(NamedTuple):
 
     def fits(self, part: Part) -> bool:
         """Whether the part has such a setting, or may have one, as an agent may."""
-        return self.name == "network" or bool(part.agent) or self.name in self.settings_of(part)
+        if self.name == "network":
+            return part.network is not None
+        return part.agent is not None or self.name in self.settings_of(part)
 
     def to(self, part: Part) -> Part:
         """The part with this setting; the same part if it is about another."""

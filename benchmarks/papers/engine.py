@@ -67,13 +67,14 @@ class PaperConfig:
     """Only the columns of this scale."""
     weights: tuple[str, ...] = ()
     """Files instead of trained networks: ROW=PATH, ROW:PART=PATH, or ROW:PART@CONDITION=PATH, with
-    the short names that stand in the table's file; *:PART=PATH is for every row with that part."""
+    the short names that stand in the table's file. *:PART=PATH is for every row that would train
+    that part and has no file of its own."""
     change: tuple[str, ...] = ()
     """Other settings of networks and of their training, WHO.NAME=VALUE, such as sparnet.width=8 or
     sparnet.batch=4; WHO is a network or an entry of networks.toml. The results say so."""
     budget: float | None = None
-    """Minutes of training for the whole table, shared equally among all that has to be trained; by
-    default nothing is trained."""
+    """Minutes of all trainings of the table together, of which every row gets the same; by default
+    nothing is trained."""
     limit: int = 1000
     """Number of test images, the first ones of a fixed random order."""
     fsim_limit: int = 200
@@ -113,6 +114,11 @@ class PaperConfig:
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise ConfigurationError(f"--{option} {getattr(self, name)}: give 1 or more.")
+        if self.mobilefacenet is not None and not self.mobilefacenet.is_file():
+            raise ConfigurationError(
+                f"--mobilefacenet {self.mobilefacenet}: there is no such file; give the weights of "
+                "MobileFaceNet."
+            )
         if self.budget is not None and not self.budget > 0:
             raise ConfigurationError(f"--budget {self.budget}: give a number of minutes above 0.")
         if (self.table is None) == (self.figure is None):
@@ -163,7 +169,7 @@ class Found:
         sizes: Height and width of the faces, by condition.
         origins: Where the parts of each row came from, by row and condition.
         maps: Mean squared error at each pixel (H, W), by row and condition, if asked for.
-        trained: How many rows, under conditions that need networks of their own, are trained.
+        shares: Of a row's time, in all trainings; those of parts that rows share count once.
         notes: What the user should know.
     """
 
@@ -176,15 +182,16 @@ class Found:
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     origins: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     maps: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    trained: int = 0
+    shares: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property
     def minutes(self) -> float | None:
-        """Of training for each row and condition."""
-        if self.config.budget is None:
+        """Of training for each row under each condition; None without a budget or a need."""
+        if self.config.budget is None or not self.shares:
             return None
-        return self.config.budget / max(1, self.trained)
+        # Rounded, since trained weights are found again by it.
+        return round(self.config.budget / self.shares, 6)
 
 
 def run(
@@ -249,21 +256,15 @@ def evaluate(table: PaperTable, config: PaperConfig, console: Console) -> Found:
         if row.kind in ("model", "agent")
     }
     costs_only = {key: _sources(table, key) <= {"cost", "none"} for key in table.conditions}
-    # Columns about the same scale whose networks learn from the same faces have the same networks.
-    trained = {
-        (row, repr(found.sources[key].train), table.conditions[key].scale)
-        for (row, key), parts in waiting.items()
-        if parts.to_be_trained and not costs_only[key]
-    }
-    found.trained = len(trained)
+    shares: dict[str, float] = {}
+    for (_, key), parts in waiting.items():
+        shares |= {} if costs_only[key] else parts.trainings()
+    found.shares = sum(shares.values())
     shop = replace(workshop, minutes=found.minutes)
     for parts in waiting.values():
         parts.workshop = shop
-    if found.minutes is not None and found.trained:
-        shop.say(
-            f"{config.budget:g} minutes of training: {duration(found.minutes)} for each of "
-            f"{found.trained}."
-        )
+    if found.minutes is not None:
+        shop.say(f"{config.budget:g} minutes of training: {duration(found.minutes)} for each row.")
     for key, dataset in datasets.items():
         _condition(found, table.conditions[key], dataset, waiting)
     found.notes += _reasons(found)
@@ -375,37 +376,29 @@ def _condition(
             found.cells[row.key, key, name] = Cell(reason=reasons.get(name, ""))
     entries: dict[str, Entry] = {}
     for row in table.rows:
-        if row.kind == "paper-only":
-            _blame(found, row, key, row.why, metrics)
-            continue
         parts = waiting.get((row.key, key))
-        try:
-            if sources <= {"cost", "none"}:
-                raise _Untrained
-            if row.kind == "truth":
-                judged = [name for name in metrics if METRICS[name].source != "pairs"]
-                _blame(found, row, key, "it is the truth itself", judged)
-            else:
+        judged = [name for name in metrics if METRICS[name].source != "cost"]
+        restores = row.kind not in ("truth", "paper-only")
+        if not restores:
+            _blame(found, row, key, row.why or "it is the truth itself", metrics)
+        there = row.kind == "truth"
+        if restores and not sources <= {"cost", "none"}:
+            try:
                 entry = _entry(settings, setup, row, parts)
-                entries[row.key] = entry
                 if looks:
                     _score(found, row, key, entry, setup, images, scores)
-            if "pairs" in sources:
-                _verify(found, row, condition, settings, parts)
-        except (FacehallError, _Untrained) as error:
-            if not isinstance(error, _Untrained):
-                judged = [name for name in metrics if METRICS[name].source != "cost"]
+                entries[row.key], there = entry, True
+            except FacehallError as error:
                 _blame(found, row, key, str(error).rstrip("."), judged)
-            if "cost" in sources and row.key not in entries:
-                entries[row.key] = _entry(settings, setup, row, parts, untrained=True)
+        if "pairs" in sources and there:
+            _verify(found, row, condition, settings, parts)
+        if "cost" in sources and restores and row.key not in entries:
+            # What it costs does not depend on its training.
+            entries[row.key] = _entry(settings, setup, row, parts, untrained=True)
         if parts is not None:
             found.origins[row.key, key] = dict(parts.origin)
     if "cost" in sources and entries:
         _costs(found, condition, settings, setup, entries, images)
-
-
-class _Untrained(Exception):
-    """Only costs are asked for, which training does not change."""
 
 
 def _bench(found: Found, condition: Condition) -> SRBenchConfig:
@@ -519,23 +512,35 @@ def _maps(table: PaperTable) -> bool:
 def _verify(
     found: Found, row: Row, condition: Condition, settings: SRBenchConfig, parts: Parts | None
 ) -> None:
-    """Accuracy of verification, by the benchmark that measures it."""
+    """Accuracy of verification; what does not allow it is noted."""
+    judges = _judges(found, row, condition.key)
+    try:
+        if judges:
+            _verified(found, row, condition, _rows(settings, row, parts), judges)
+    except FacehallError as error:
+        _blame(found, row, condition.key, str(error).rstrip("."), list(judges))
+
+
+def _verified(
+    found: Found,
+    row: Row,
+    condition: Condition,
+    settings: SRBenchConfig,
+    judges: Mapping[str, str],
+) -> None:
+    """The same, by the benchmark that measures it."""
     import io
 
     from facehall_env.benchmarks import identity
 
-    own = _rows(settings, row, parts)
-    judges = _judges(found, row, condition.key)
-    if not judges:
-        return
     results = identity.run(
         identity.IdentityBenchConfig(
             dataset=settings.dataset,
             dataset_settings=as_words(found.sources[condition.key].test.options),
             scale=condition.scale,
             protocol=settings.protocol,
-            models=own.models,
-            agents=own.agents,
+            models=settings.models,
+            agents=settings.agents,
             recognisers=tuple(judges.values()),
             steps=row.steps,
             limit=max(2, found.config.limit // 20),
@@ -622,7 +627,8 @@ def _reasons(found: Found) -> list[str]:
             for other in table.rows
             if other.kind != "paper-only"
         )
-        blamed = METRICS[name].title if everywhere and METRICS[name].make else rows[row].name
+        of_metric = METRICS[name].make is not None or METRICS[name].source == "pairs"
+        blamed = METRICS[name].title if everywhere and of_metric else rows[row].name
         names = by_reason.setdefault(cell.reason, [])
         if blamed not in names:
             names.append(blamed)

@@ -31,7 +31,7 @@ SHOWN_ROLES = ("model", "initial", "enhancer", "agent")
 
 RowKind = Literal["start", "model", "agent", "truth", "paper-only"]
 """What a row is: the faces as they start, a network that restores whole faces, an agent that lets
-an enhancer restore patches, or nothing of ours."""
+an enhancer restore patches, the true faces, or nothing of ours."""
 Kind = Literal["table", "figure"]
 
 Content = Mapping[str, Any]

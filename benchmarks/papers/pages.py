@@ -52,7 +52,7 @@ def describe(found: Found, command: str = "") -> dict[str, Any]:
         "caption": table.caption,
         "protocol": table.protocol,
         "reference": table.reference,
-        "budget": {"minutes": config.budget, "trained": found.trained, "each": found.minutes},
+        "budget": {"minutes": config.budget, "shares": found.shares, "each": found.minutes},
         "notes": found.notes,
         "conditions": [_condition(found, key) for key in table.conditions],
         "columns": [
@@ -222,11 +222,11 @@ def caption(content: Content) -> str:
     if images:
         parts.append(f"{max(images)} test images.")
     budget = content["budget"]
-    if budget["minutes"] is not None and budget["trained"]:
-        where, each = content["machine"]["device"], duration(budget["each"])
+    if budget["each"] is not None:
         parts.append(
-            f"Budget of all trainings: {budget['minutes']:g} minutes, {each} for each of "
-            f"{budget['trained']}, on {where}; parts that rows share are trained once."
+            f"Budget of all trainings: {budget['minutes']:g} minutes on "
+            f"{content['machine']['device']}, {duration(budget['each'])} for each row; parts that "
+            "rows share are trained once."
         )
     if changes := content["settings"].get("change"):
         parts.append(

@@ -36,19 +36,27 @@ EVERY_ROW = "*"
 class Given:
     """Files from the command line: ``ROW=PATH``, ``ROW:PART=PATH``, ``ROW:PART@CONDITION=PATH``.
 
+    With ``*`` for the row they are for every row that would train the part and has no file of its
+    own.
+
     Attributes:
-        files: By row, part and condition; the latter is empty where the file is for all, the row
-            is ``*`` where it is for every row that has the part.
+        files: By row, part and condition; the latter is empty where the file is for all.
     """
 
     files: Mapping[tuple[str, str, str], Path]
 
-    def find(self, row: str, role: str, condition: str) -> Path | None:
+    def find(self, row: Row, role: str, condition: str) -> Path | None:
         """The file for a part, if one was given."""
-        for name, place in product((row, EVERY_ROW), (condition, "")):
+        names = (row.key, EVERY_ROW) if _learned(row.parts[role]) else (row.key,)
+        for name, place in product(names, (condition, "")):
             if (name, role, place) in self.files:
                 return self.files[name, role, place]
         return None
+
+
+def _learned(part: Part) -> bool:
+    """Whether training makes the part, its own or another's."""
+    return part.trainer is not None or part.of is not None
 
 
 def given(words: tuple[str, ...], table: PaperTable) -> Given:
@@ -66,11 +74,13 @@ def given(words: tuple[str, ...], table: PaperTable) -> Given:
         role = role or "model"
         meant = table.rows if key == EVERY_ROW else [rows[key]] if key in rows else []
         known = any(role in row.parts for row in meant)
+        if key == EVERY_ROW:
+            known = any(_learned(row.parts[role]) for row in meant if role in row.parts)
         if not (separator and known and (not condition or condition in table.conditions)):
             parts = [f"{r.key}:{role}" for r in table.rows for role in r.parts]
             raise ConfigurationError(
-                f"--weights {word!r} is not ROW:PART=PATH nor ROW:PART@CONDITION=PATH of this "
-                f"table: its parts are {', '.join(parts)}, its conditions "
+                f"--weights {word!r} is not ROW:PART=PATH, *:PART=PATH nor ROW:PART@CONDITION=PATH "
+                f"of this table: its parts are {', '.join(parts)}, its conditions "
                 f"{', '.join(table.conditions)}."
             )
         if not Path(path).is_file():
@@ -166,17 +176,42 @@ class Parts:
             agent.save(path)
         return str(path)
 
-    @property
-    def to_be_trained(self) -> bool:
-        """Whether something that restores needs training, whatever earlier runs have left."""
-        return any(
-            self.row.parts[role].trainer or self.row.parts[role].of
-            for role in SHOWN_ROLES
-            if role in self.row.parts and not self._given(role)
+    def trainings(self) -> dict[str, float]:
+        """What has to be trained, whatever earlier runs have left.
+
+        Returns:
+            The share of the row's time that each training has, by a text that says all that its
+            result depends on: parts that rows share have the same.
+        """
+        found: dict[str, float] = {}
+        for role in self._shown():
+            self._describe(role, found)
+        return found
+
+    def _describe(self, role: str, found: dict[str, float]) -> str:
+        """What a part's result depends on; adds its training, and those that it needs."""
+        part = self.row.parts[role]
+        if (path := self._given(role)) is not None:
+            return str(path)
+        if part.of is not None:
+            return f"{part.file} of {self._describe(part.of, found)}"
+        words = [str(value) for value in (*part.settings.values(), *part.with_.values())]
+        needed = [word[1:] for word in words if word.startswith("@") and word[1:] in self.row.parts]
+        stands_for = {"@image_size": self.image_size, "@steps": self.row.steps}
+        depends = (
+            part,
+            [self._describe(other, found) for other in needed],
+            [stands_for[word] for word in words if word in stands_for],
+            self.condition.scale,
+            self.source.train,
         )
+        text = repr(depends)
+        if part.trainer is not None:
+            found[text] = part.share
+        return text
 
     def _given(self, role: str) -> Path | None:
-        return self.workshop.given.find(self.row.key, role, self.condition.key)
+        return self.workshop.given.find(self.row, role, self.condition.key)
 
     def _find(self, role: str, part: Part) -> tuple[str, str]:
         if (path := self._given(role)) is not None:
@@ -238,7 +273,8 @@ class Parts:
         )
 
     def _minutes(self, part: Part) -> float | None:
-        return None if self.workshop.minutes is None else self.workshop.minutes * part.share
+        minutes = self.workshop.minutes
+        return None if minutes is None else round(minutes * part.share, 6)
 
     def _shown(self) -> list[str]:
         return [role for role in SHOWN_ROLES if role in self.row.parts]

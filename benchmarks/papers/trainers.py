@@ -219,6 +219,8 @@ def _typed(value: Any, field: dataclasses.Field[Any]) -> Any:
 
 
 def _described(value: Any) -> Any:
-    if isinstance(value, str | Path) and Path(value).suffix == ".safetensors":
+    if isinstance(value, str | Path) and Path(value).suffix in (".safetensors", ".pth"):
+        if not Path(value).is_file():
+            raise ConfigurationError(f"There is no file {value}, which a training starts from.")
         return sha256(value)
     return list(value) if isinstance(value, tuple) else value

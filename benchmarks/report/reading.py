@@ -316,7 +316,7 @@ KINDS: dict[str, Kind] = {
             **{name: str for name in ("paper", "kind", "number", "title", "caption", "protocol")},
             "reference": str,
             "settings": {},
-            "budget": {"minutes": NULLABLE, "trained": int, "each": NULLABLE},
+            "budget": {"minutes": NULLABLE, "shares": float, "each": NULLABLE},
             "conditions": [{"key": str, "title": str, "scale": int}],
             "columns": [
                 {"condition": str, "metric": str, "title": str, "digits": int, "lower": bool}

@@ -390,6 +390,8 @@ def _papers(found: Found) -> Section:
 def _paper_block(result: Result) -> Block:
     content = result.content
     rows, columns = content["rows"], content["columns"]
+    # Neither those who know the truth nor the truth itself can be the best.
+    competes = [row["key"] not in (ORACLE, TRUTH) for row in rows]
     titles = {condition["key"]: condition["title"] for condition in content["conditions"]}
     heads = [f"{titles[column['condition']]} {column['title']}" for column in columns]
     title = f"{content['paper']}, {content['kind']} {content['number']}: {content['title']}"
@@ -409,6 +411,7 @@ def _paper_block(result: Result) -> Block:
             for place, (head, column) in enumerate(zip(heads, columns, strict=True))
         ],
         note="Ours with the half width of the 95 % interval; the paper’s below.",
+        competes=competes,
     )
     names = {row["key"]: row["name"] for row in rows}
     paired = grid(
@@ -467,10 +470,10 @@ def _conventions(content: Mapping[str, Any]) -> list[str]:
     if images:
         parts.append(f"{images:,} test images.")
     budget = content["budget"]
-    if budget["minutes"] is not None and budget["trained"]:
+    if budget["each"] is not None:
         parts.append(
-            f"Budget of all trainings: {budget['minutes']:g} minutes, shared equally by what is "
-            "trained."
+            f"Budget of all trainings: {budget['minutes']:g} minutes, {budget['each']:.3g} for "
+            "each row."
         )
     return [part for part in parts if part]
 

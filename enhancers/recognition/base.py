@@ -103,7 +103,8 @@ class Recogniser(nn.Module, ABC):
                 f"The recogniser {self.name!r} got faces of {found} pixels, expected {expected}: "
                 "give those that normalise(faces) returns, or use embed(faces)."
             )
-        *_, features = self.stages(normalised)
+        for features in self.stages(normalised):  # noqa: B007  # the last one counts
+            pass
         return self.embedding_of(features)
 
     def embed(self, faces: Tensor) -> Tensor:

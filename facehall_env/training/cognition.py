@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from facehall_env import data
@@ -39,6 +39,9 @@ from facehall_env.training.schedules import milestone_rate
 FEWEST_PEOPLE = 2
 FEWEST_IMAGES = 2
 """Of a person: one to learn from, one to be held out."""
+FEWEST_NORMALISED = 2
+"""Faces of a batch whose statistics say anything."""
+AUGMENT: tuple[Augmentation, ...] = ("flip",)
 DATASET_SETTINGS: Mapping[str, Mapping[str, Any]] = {"synthetic": {"images_per_person": 10}}
 """What some datasets need to have people, unless it is set otherwise."""
 
@@ -79,8 +82,8 @@ class TrainCognitionConfig:
     """Start from these weights of the recogniser, ours or published ones; its people may be
     others."""
     frozen: bool = False
-    """Leave the recogniser of --weights as it is: it looks at every face once, and only the head
-    learns, which takes no time."""
+    """Leave the recogniser of --weights as it is: it looks at every face once, as it is and not
+    varied (--augment), and then only the head learns, from what it saw."""
     margin: float = MARGIN
     """m of A-softmax."""
     updates: int = 2000
@@ -98,7 +101,7 @@ class TrainCognitionConfig:
     milestones: tuple[float, ...] = (0.5, 0.75, 0.9)
     """Shares of the training after which the learning rate falls to its tenth: 10, 15 and 18 of
     20 epochs."""
-    augment: tuple[Augmentation, ...] = ("flip",)
+    augment: tuple[Augmentation, ...] = AUGMENT
     """How faces are varied: mirrored (flip), enlarged by up to 1.3 and cropped (scale), turned by
     quarters (rotate)."""
     grad_clip: float = 1.0
@@ -138,6 +141,11 @@ class TrainCognitionConfig:
         if self.frozen and self.weights is None:
             raise ConfigurationError(
                 "frozen=True keeps a recogniser that has learned already: give its file as weights."
+            )
+        if self.frozen and self.augment not in ((), AUGMENT):
+            raise ConfigurationError(
+                f"augment={self.augment} varies faces, and a frozen recogniser looks at each once: "
+                "leave one of the two out."
             )
         if not all(0 < share < 1 for share in self.milestones):
             raise ConfigurationError(
@@ -258,7 +266,7 @@ class CognitionTrainer:
         self.head = head.to(self.device)
         self.cognition = Cognition(recogniser, head, self.faces.people).to(self.device)
         self.learned: Cognition | AngularSoftmax = self.head if config.frozen else self.cognition
-        self.embedded = self._embedded() if config.frozen else None
+        self._embeddings: Tensor | None = None
         self.optimizer = torch.optim.SGD(
             self.learned.parameters(),
             lr=config.learning_rate,
@@ -360,14 +368,17 @@ class CognitionTrainer:
 
     def _embed(self, index: Tensor, views: Views) -> Tensor:
         """Training faces as the recogniser sees them; one that is frozen has seen them before."""
-        if self.embedded is not None:
-            return self.embedded[index].to(self.device)
+        if self.config.frozen:
+            # Not before a resumed run has its own recogniser back.
+            if self._embeddings is None:
+                self._embeddings = self._embed_all()
+            return self._embeddings[index].to(self.device)
         seen = look(self.faces.images[index].to(self.device), views)
         faces = seen if seen.is_floating_point() else seen.float() / 255
         return self.cognition.recogniser.embed(faces)
 
     @torch.no_grad()
-    def _embedded(self) -> Tensor:
+    def _embed_all(self) -> Tensor:
         """(N, D), what the recogniser makes of every training face."""
         self.cognition.eval()
         images = self.faces.images[: self.faces.num_training].split(self.config.batch)
@@ -411,6 +422,8 @@ def train_cognition(config: TrainCognitionConfig) -> Path:
         MissingExtraError: If several devices are asked for without Lightning Fabric.
         WeightsError: If the weights to start from cannot be used.
     """
+    config.check()
+    _check_normalisation(_make_recogniser(config), config)
     return launch(_train, config)
 
 
@@ -454,3 +467,15 @@ def _make_recogniser(config: TrainCognitionConfig) -> Recogniser:
         return recognition.make(config.recogniser, **settings)
     recogniser = recognition.load(config.recogniser, config.weights, **settings)
     return recogniser.requires_grad_(not config.frozen)
+
+
+def _check_normalisation(recogniser: Recogniser, config: TrainCognitionConfig) -> None:
+    """Batch normalisation that learns needs several faces, all in one process."""
+    layers = [m for m in recogniser.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if config.frozen or not layers:
+        return
+    if config.devices * config.num_nodes > 1 or config.batch < FEWEST_NORMALISED:
+        raise ConfigurationError(
+            f"The recogniser {config.recogniser!r} normalises over its batch: train it on one "
+            f"device with a batch of {FEWEST_NORMALISED} or more, or keep it as it is by frozen."
+        )

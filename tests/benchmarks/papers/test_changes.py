@@ -90,6 +90,7 @@ def test_what_was_there_before_the_change(table: PaperTable) -> None:
     ("word", "error", "message"),
     [
         ("coarse.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
+        ("cognition.network=light", UnknownNameError, "'network'"),
         ("cognition.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
         ("coarse.network=sparnett", UnknownNameError, "did you mean 'sparnet'"),
         ("coarse.minutes=3", ConfigurationError, r"coarse\.minutes: the table says that"),

@@ -270,7 +270,7 @@ def test_the_budget_is_shared_equally(
     _, shown = evaluate(table, config)
     assert [(own.amount, own.minutes) for own in stub.done] == [(0.1, 2.0), (-0.2, 2.0), (0.5, 2.0)]
     assert stub.done[0].network_settings == ("colours=3",)
-    assert "6 minutes of training: 2 minutes for each of 3." in shown
+    assert "6 minutes of training: 2 minutes for each row." in shown
 
 
 def test_columns_about_the_same_networks_take_one_share(
@@ -289,12 +289,35 @@ def test_columns_about_the_same_networks_take_one_share(
     )
     found, shown = evaluate(both, config)
     assert found.cells["patches", "b", "psnr"].images == 6
-    assert "6 minutes of training: 2 minutes for each of 3." in shown
+    assert "6 minutes of training: 2 minutes for each row." in shown
     assert len(stub.done) == 3
     # At another scale they are other networks.
     conditions = {**both.conditions, "a": dataclasses.replace(own, scale=2)}
     _, shown = evaluate(dataclasses.replace(both, conditions=conditions), config)
-    assert "6 minutes of training: 1 minutes for each of 6." in shown
+    assert "6 minutes of training: 1 minutes for each row." in shown
+
+
+def test_parts_that_rows_share_take_one_share(
+    stub: Stub, table: layout.PaperTable, config: PaperConfig
+) -> None:
+    rows = {row.key: row for row in table.rows}
+    again = dataclasses.replace(rows["patches"], key="again", name="Again", steps=5)
+    part = dataclasses.replace(rows["darker"].parts["model"], share=0.5)
+    half = dataclasses.replace(rows["darker"], parts={"model": part})
+    changed = dataclasses.replace(table, rows=(rows["brighter"], half, rows["patches"], again))
+    found, shown = evaluate(changed, config)
+    assert found.shares == 2.5
+    assert "6 minutes of training: 2.4 minutes for each row." in shown
+    assert [(own.amount, own.minutes) for own in stub.done] == [(0.1, 2.4), (-0.2, 1.2), (0.5, 2.4)]
+    assert "6 minutes on" in pages.caption(pages.describe(found))
+    assert "2.4 minutes for each row" in pages.caption(pages.describe(found))
+
+
+def test_a_file_for_every_row_leaves_what_nothing_trains(
+    stub: Stub, table: layout.PaperTable, config: PaperConfig, policy: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"\*:PART=PATH"):
+        evaluate(table, dataclasses.replace(config, weights=(f"*:agent={policy}",)))
 
 
 def test_two_recognisers_and_the_truth(
@@ -339,11 +362,23 @@ def test_two_recognisers_and_the_truth(
     assert found.cells["t", "a", "psnr"].reason == "it is the truth itself"
     assert {own.recognisers for own in asked} == {("dlib",)}
     assert [own.steps for own in asked] == [1, 1, 1, 3, 1]
+    assert "verification % (MobileFaceNet): it needs --mobilefacenet WEIGHTS." in found.notes
     own = dataclasses.replace(config, mobilefacenet=Path("m.safetensors"))
     found, _ = evaluate(table, own)
     assert asked[-1].recognisers == ("dlib", "mobilefacenet=m.safetensors")
     assert found.cells["patches", "a", "accuracy-2"].value == pytest.approx(50)
     assert found.cells["t", "a", "accuracy-2"].value == pytest.approx(60)
+    with pytest.raises(ConfigurationError, match=r"--mobilefacenet m\.safetensors: there is no"):
+        own.check()
+
+    def refused(own: identity.IdentityBenchConfig, console: Console) -> None:
+        raise ConfigurationError("No pairs.")
+
+    monkeypatch.setattr(identity, "run", refused)
+    found, _ = evaluate(table, own)
+    assert found.cells["patches", "a", "accuracy"].reason == "No pairs"
+    assert found.cells["t", "a", "psnr"].reason == "it is the truth itself"
+    assert math.isfinite(found.cells["patches", "a", "psnr"].value)
 
 
 def test_given_weights_take_no_share_and_are_told_apart_by_their_content(
@@ -376,7 +411,7 @@ def test_a_file_for_every_row_that_has_the_part(
     assert [done.amount for done in stub.done] == [0.5]
     for row, path in (("brighter", for_all), ("darker", for_one)):
         assert path.name in found.origins[row, "a"]["model"]
-    with pytest.raises(ConfigurationError, match=r"is not ROW:PART=PATH .* of this table"):
+    with pytest.raises(ConfigurationError, match=r"is not ROW:PART=PATH.* of this table"):
         evaluate(table, dataclasses.replace(config, weights=(f"*:initial={for_all}",)))
 
 

@@ -115,7 +115,7 @@ def paper_table() -> dict[str, Any]:
         "protocol": "afh",
         "reference": "t5",
         "settings": {},
-        "budget": {"minutes": 1.0, "trained": 2, "each": 0.5},
+        "budget": {"minutes": 1.0, "shares": 2.0, "each": 0.5},
         "notes": ["A row could not be made."],
         "conditions": [{"key": "x4", "title": "Tiny 4x", "scale": 4}],
         "columns": [

@@ -315,6 +315,12 @@ class TestBadInput:
             ({"margin": 0.5}, "margin=0.5: give at least 1"),
             ({"width": 0}, "width=0: give at least 1"),
             ({"frozen": True}, "keeps a recogniser that has learned already"),
+            (
+                {"frozen": True, "weights": tmp_path, "augment": ("scale",)},
+                "a frozen recogniser looks at each once",
+            ),
+            ({"recogniser": "mobilefacenet", "batch": 1}, "normalises over its batch"),
+            ({"recogniser": "mobilefacenet", "devices": 2}, "normalises over its batch"),
         ):
             with pytest.raises(ConfigurationError, match=message):
                 train_cognition(small(tmp_path / "run", **settings))
