@@ -24,6 +24,7 @@ from facehall_env import data, recognisers
 from facehall_env.benchmarks import sr, tables
 from facehall_env.benchmarks.batches import Store, in_batches
 from facehall_env.benchmarks.datasets import without_fetching
+from facehall_env.benchmarks.judging import TRUTH
 from facehall_env.benchmarks.measure import Cache, Scoring, image_checksums, measure
 from facehall_env.benchmarks.papers import layout
 from facehall_env.benchmarks.papers.changes import changed
@@ -551,7 +552,7 @@ def _verified(
         ),
         console=Console(file=io.StringIO()),
     )
-    name = {"start": BICUBIC, "truth": identity.TRUTH}.get(row.kind, row.key)
+    name = {"start": BICUBIC, "truth": TRUTH}.get(row.kind, row.key)
     said = {r["recogniser"]: r for r in results.rows if r["model"] == name}
     wide = student_t_quantile(results.faces.pairs.folds - 1, 0.95)
     for metric in judges:
