@@ -145,6 +145,7 @@ class Results:
         config: The settings.
         rows: The table: one row for each recogniser and way of restoring.
         faces: What was restored.
+        right: For each row, (P,) whether each pair is told rightly.
         not_found: Names of the faces without landmarks in the truth.
         weights: What is known of the networks, by the rows' names.
     """
@@ -152,6 +153,7 @@ class Results:
     config: IdentityBenchConfig
     rows: Sequence[Mapping[str, Any]]
     faces: Faces
+    right: Sequence[NDArray[np.bool_]]
     not_found: Sequence[str]
     weights: Mapping[str, Any]
 
@@ -194,15 +196,17 @@ def run(
     faces = _faces(config, setup.dataset)
     views = Views(config, setup, judges, marker, faces.images, landmark_errors=config.landmarks)
     shown = {entry.name: views.of(entry.contestant) for entry in entries} | {TRUTH: views.truth}
-    rows = [
-        {"model": name, "recogniser": judge.name, **_row(config, faces, shown, name, judge.name)}
-        for judge in judges
-        for name in shown
-    ]
+    rows, right = [], []
+    for judge in judges:
+        for name in shown:
+            row, verified = _row(config, faces, shown, name, judge.name)
+            rows.append({"model": name, "recogniser": judge.name, **row})
+            right.append(verified.right)
     results = Results(
         config,
         rows,
         faces,
+        right,
         not_found=views.not_found(faces.keys),
         weights={entry.name: entry.provenance for entry in entries},
     )
@@ -285,8 +289,8 @@ def _row(
     shown: Mapping[str, Mapping[str, Tensor]],
     name: str,
     judge: str,
-) -> dict[str, Any]:
-    """All numbers of a way of restoring before a recogniser."""
+) -> tuple[dict[str, Any], identity.Verification]:
+    """All numbers of a way of restoring before a recogniser, and what they say of each pair."""
     own, truth = shown[name], shown[TRUTH]
     embedded = own[judge].numpy()
     other = (own if config.against == "restored" else truth)[judge].numpy()
@@ -319,7 +323,7 @@ def _row(
             "landmark_failures": landmarks.failures,
             "landmarks_not_found": landmarks.not_found,
         }
-    return row
+    return row, verified
 
 
 def _rank_one(faces: Faces, embedded: NDArray[np.float32], other: NDArray[np.float32]) -> Estimate:

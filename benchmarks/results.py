@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from facehall_env.core import cpu_has_bfloat16
-from facehall_env.files import write_text_atomic
+from facehall_env.files import cache_dir, write_text_atomic
 from facehall_env.training.run import versions
 
 
@@ -59,7 +59,40 @@ def header(
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes results as JSON; numbers that are not finite become null, which JSON lacks."""
-    write_text_atomic(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    plain = _finite(without_places(content))
+    write_text_atomic(path, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+
+
+def without_places(content: Any) -> Any:
+    """Content whose texts name the folders of this machine by what they are for.
+
+    Results are read elsewhere, where messages about missing files would name folders that nobody
+    has. The user's data, cache and home, and the current folder are replaced, in that order.
+
+    Args:
+        content: A text, or anything of mappings and sequences; what is no text stays.
+    """
+    if isinstance(content, str):
+        for place, name in _places():
+            content = content.replace(place, name)
+        return content
+    if isinstance(content, Mapping):
+        return {key: without_places(item) for key, item in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_places(item) for item in content]
+    return content
+
+
+def _places() -> list[tuple[str, str]]:
+    """Folders of this machine and how to call them; not those that begin every path."""
+    given = os.environ.get("FACEHALL_DATA")
+    known = [
+        *([(Path(given).expanduser(), "FACEHALL_DATA")] if given else []),
+        (cache_dir(), "the cache"),
+        (Path.cwd(), "."),
+        (Path.home(), "~"),
+    ]
+    return [(str(path), name) for path, name in known if path.is_absolute() and path.name]
 
 
 def _finite(value: Any) -> Any:

@@ -45,7 +45,8 @@ SMALL_LIMIT = 64
 """Faces that small variants are trained on: more only take time to read."""
 
 Values = NDArray[np.float64]
-"""(N,), one number for each image; NaN where there is none."""
+"""(N,), one number for each image, or each pair of images in verification; NaN where there is
+none."""
 
 
 @dataclass
@@ -553,11 +554,17 @@ def _verified(
         console=Console(file=io.StringIO()),
     )
     name = {"start": BICUBIC, "truth": TRUTH}.get(row.kind, row.key)
-    said = {r["recogniser"]: r for r in results.rows if r["model"] == name}
+    said = {
+        result["recogniser"]: (result, right)
+        for result, right in zip(results.rows, results.right, strict=True)
+        if result["model"] == name
+    }
     wide = student_t_quantile(results.faces.pairs.folds - 1, 0.95)
     for metric in judges:
-        result = said[JUDGES[metric]]
-        found.cells[row.key, condition.key, metric] = Cell(
+        result, right = said[JUDGES[metric]]
+        place = (row.key, condition.key, metric)
+        found.values[place] = 100 * right.astype(np.float64)
+        found.cells[place] = Cell(
             100 * result["accuracy"], 100 * wide * result["accuracy_se"], len(results.faces.images)
         )
 

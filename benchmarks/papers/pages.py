@@ -14,7 +14,7 @@ from facehall_env.benchmarks.papers.engine import Found, difference
 from facehall_env.benchmarks.papers.layout import Column, number_of
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.parts import duration
-from facehall_env.benchmarks.results import header, write_json
+from facehall_env.benchmarks.results import header, without_places, write_json
 from facehall_env.benchmarks.tables import NOTHING, Table, number
 from facehall_env.files import write_text_atomic
 
@@ -182,7 +182,10 @@ def detail(content: Content) -> Table:
                     ]
                 )
     header = ("column", "method", "ours", "paper", f"minus {other}", "images")
-    note = "± is the half width of the 95 % interval over images; differences are paired."
+    note = (
+        "± is the half width of the 95 % interval over images, of verification over the folds of "
+        "pairs; differences are paired over images or pairs."
+    )
     return Table(f"{heading(content)}, in detail", header, lines, caption=note)
 
 
@@ -263,6 +266,7 @@ def stem(found: Found) -> str:
 def write(found: Found, content: Content) -> list[Path]:
     """Writes JSON, Markdown and, of a figure, the drawing; returns their paths."""
     folder, name = found.config.out, stem(found)
+    content = without_places(content)
     paths = [folder / f"{name}{suffix}" for suffix in (".json", ".md")]
     write_json(paths[0], content)
     write_text_atomic(paths[1], markdown(content))

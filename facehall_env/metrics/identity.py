@@ -27,12 +27,14 @@ class Verification(NamedTuple):
             over the root of F, as LFW's protocol has it.
         accuracies: (F,) accuracy on each fold, at the threshold of the others.
         thresholds: (F,) these thresholds; at least so similar faces count as the same person's.
+        right: (P,) whether each pair is told rightly at the threshold of its fold.
     """
 
     accuracy: float
     standard_error: float
     accuracies: FloatArray
     thresholds: FloatArray
+    right: NDArray[np.bool_]
 
 
 def cosine_similarity(first: Embeddings, second: Embeddings) -> FloatArray:
@@ -82,21 +84,17 @@ def verification(similarity: ArrayLike, same: ArrayLike, fold: ArrayLike) -> Ver
     folds = np.asarray(fold)
     if folds.shape != scores.shape:
         raise ValueError(f"fold has shape {folds.shape}; expected {scores.shape}, one per pair.")
-    names = np.unique(folds)
+    names, places = np.unique(folds, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
             "all pairs are in one fold; expected at least two, for the threshold of one comes from "
             "the others."
         )
     thresholds = np.array([best_threshold(scores[folds != n], matched[folds != n]) for n in names])
-    accuracies = np.array(
-        [
-            ((scores >= threshold) == matched)[folds == name].mean()
-            for name, threshold in zip(names, thresholds, strict=True)
-        ]
-    )
+    right = (scores >= thresholds[places]) == matched
+    accuracies = np.array([right[folds == name].mean() for name in names])
     error = float(accuracies.std(ddof=1) / np.sqrt(len(names)))
-    return Verification(float(accuracies.mean()), error, accuracies, thresholds)
+    return Verification(float(accuracies.mean()), error, accuracies, thresholds, right)
 
 
 def best_threshold(similarity: ArrayLike, same: ArrayLike) -> float:

@@ -76,8 +76,9 @@ class TrainCognitionConfig:
     pooling: Pooling = "fc"
     """Of sphereface: how features become an embedding: by a fully-connected layer (fc) or their
     means (gap)."""
-    channel_order: ChannelOrder = "rgb"
-    """In which order the network takes the channels; SphereFace's published weights expect bgr."""
+    channel_order: ChannelOrder | None = None
+    """In which order the network takes the channels, rgb or bgr; SphereFace's published weights
+    expect bgr. By default as the file of --weights says, or else as the recogniser has it: rgb."""
     weights: Path | None = None
     """Start from these weights of the recogniser, ours or published ones; its people may be
     others."""
@@ -462,7 +463,8 @@ def _make_dataset(config: TrainCognitionConfig) -> FaceDataset:
 def _make_recogniser(config: TrainCognitionConfig) -> Recogniser:
     names = ("width", "embedding", "pooling") if config.recogniser == "sphereface" else ()
     settings: dict[str, Any] = {name: getattr(config, name) for name in names}
-    settings["channel_order"] = config.channel_order
+    if config.channel_order is not None:  # Those that others register may not have it.
+        settings["channel_order"] = config.channel_order
     if config.weights is None:
         return recognition.make(config.recogniser, **settings)
     recogniser = recognition.load(config.recogniser, config.weights, **settings)

@@ -123,6 +123,7 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     other = embedded if against == "restored" else true
     alike = identity.cosine_similarity(embedded[drawn.first], other[drawn.second])
     verified = identity.verification(alike, drawn.same, drawn.fold)
+    assert results.right[0].tolist() == verified.right.tolist()
     row = rows["bicubic"]
     assert row["accuracy"] == pytest.approx(verified.accuracy)
     assert row["accuracy_se"] == pytest.approx(verified.standard_error)

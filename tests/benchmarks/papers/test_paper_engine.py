@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from facehall_env import agents, data, enhancers, metrics
 from facehall_env.benchmarks import identity, measure
 from facehall_env.benchmarks.papers import engine, layout, pages, results_page, trainers
-from facehall_env.benchmarks.papers.engine import Found, PaperConfig
+from facehall_env.benchmarks.papers.engine import Found, PaperConfig, difference
 from facehall_env.benchmarks.papers.results_page import ResultsPageConfig
 from facehall_env.benchmarks.patch_selection import fixed_order
 from facehall_env.benchmarks.report.reading import read_results
@@ -338,8 +339,10 @@ def test_two_recognisers_and_the_truth(
             for judge in own.recognisers
             for name in names
         ]
+        # Of ten pairs the truth, and whoever else dlib judges, is told rightly more often.
+        right = [np.arange(10) < round(10 * row["accuracy"]) for row in rows]
         faces = SimpleNamespace(pairs=SimpleNamespace(folds=10), images=range(7))
-        return SimpleNamespace(rows=rows, faces=faces)
+        return SimpleNamespace(rows=rows, faces=faces, right=right)
 
     monkeypatch.setattr(identity, "run", verified)
     monkeypatch.setenv("FACEHALL_DATA", str(tmp_path / "nothing"))
@@ -359,6 +362,11 @@ def test_two_recognisers_and_the_truth(
         )
         reason = found.cells[row, "a", "accuracy-2"].reason
         assert reason == "it needs --mobilefacenet WEIGHTS"
+    # Nine in ten pairs are told alike, and one by the truth alone.
+    gap = difference(found, ("t", "a", "accuracy"), ("patches", "a", "accuracy"))
+    assert gap is not None
+    assert gap.value == pytest.approx(10)
+    assert gap.half_width == pytest.approx(100 * 2.262157 * (0.09 / 9) ** 0.5, rel=1e-5)
     assert found.cells["t", "a", "psnr"].reason == "it is the truth itself"
     assert {own.recognisers for own in asked} == {("dlib",)}
     assert [own.steps for own in asked] == [1, 1, 1, 3, 1]

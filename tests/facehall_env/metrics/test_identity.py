@@ -64,6 +64,7 @@ def test_folds_use_the_others_threshold() -> None:
     # Of a and c: 0.4- 0.6+ 0.7- 0.8+: 0.5 and 0.75. Of a and b: 0.2- 0.3+ 0.4- 0.6+: 0.25 and 0.5.
     np.testing.assert_allclose(result.thresholds, [0.75, 0.75, 0.5])
     np.testing.assert_allclose(result.accuracies, [0.5, 0.5, 0.5])
+    assert result.right.tolist() == [False, True, False, True, True, False]
     assert result.accuracy == 0.5
     assert result.standard_error == 0
 

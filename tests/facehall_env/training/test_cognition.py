@@ -205,6 +205,29 @@ class TestTraining:
         with pytest.raises(WeightsError, match="do not fit"):
             CognitionTrainer(small(tmp_path, width=4, weights=tmp_path / "r.safetensors"))
 
+    def test_a_file_says_in_which_order_it_takes_the_channels(self, tmp_path: Path) -> None:
+        network = recognition.make("sphereface", width=2, embedding=6, channel_order="bgr")
+        recognition.save(network, tmp_path / "r.safetensors")
+        for asked, order in ((None, "bgr"), ("rgb", "rgb")):
+            config = small(tmp_path, weights=tmp_path / "r.safetensors", channel_order=asked)
+            assert CognitionTrainer(config).cognition.recogniser.channel_order == order
+        assert CognitionTrainer(small(tmp_path)).cognition.recogniser.channel_order == "rgb"
+
+    def test_a_recogniser_that_has_no_order_of_channels(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Own(recognition.SphereFace):
+            name = "own"
+
+            def __init__(self) -> None:
+                super().__init__(width=1, embedding=4)
+
+        factories = dict(recognition.RECOGNISERS._factories)
+        monkeypatch.setattr(recognition.RECOGNISERS, "_factories", factories)
+        recognition.register("own")(Own)
+        trainer = CognitionTrainer(small(tmp_path, recogniser="own"))
+        assert isinstance(trainer.cognition.recogniser, Own)
+
     def test_a_frozen_recogniser(self, tmp_path: Path) -> None:
         network = recognition.make("mobilefacenet")
         recognition.save(network, tmp_path / "r.safetensors")
