@@ -239,6 +239,7 @@ class IPFHTrainer(Trainer):
             placed,
             paid if config.reward == PAID else config.reward,
             config.action_stride,
+            config.action_offset,
             validate=False,
         )
         (team or Team()).check_shares(batch=config.batch // config.samples_per_face)
@@ -428,6 +429,8 @@ def _restorer(config: TrainIPFHConfig, folder: Folder) -> None:
         rollout_learning_rate=0.4 * config.restorer_learning_rate,
         num_steps=config.num_steps,
         border=config.border,
+        action_stride=config.action_stride,
+        action_offset=config.action_offset,
         loss="mse",
         **_shared(config, "restorer"),
     )

@@ -55,6 +55,9 @@ class TrainRLlibConfig(AgentTaskConfig):
     """What is maximised: a reward by name, or a weighted sum of several."""
     action_stride: int = 8
     """Spacing of the locations in pixels; the paper has 1."""
+    action_offset: int | None = None
+    """On which row and column of its cell a patch is centred; the middle by default. Patches of
+    32x32 can tile the image at a spacing of 8 if it is 7."""
     address: str | None = None
     """Of the Ray cluster, such as auto; by default Ray is started on this machine."""
     num_env_runners: int = 2
@@ -137,7 +140,7 @@ class RLlibTrainer:
 
     def __init__(self, config: TrainRLlibConfig) -> None:
         self.config = config
-        self.core = make_core(config, config.reward, config.action_stride)
+        self.core = make_core(config, config.reward, config.action_stride, config.action_offset)
         self.agent = ReinforceAgent(
             self.core, untrained_policy(config.policy, self.core, config.seed)
         )
@@ -320,6 +323,7 @@ def environment_settings(
         "num_steps": config.num_steps,
         "border": config.border,
         "action_stride": config.action_stride,
+        "action_offset": config.action_offset,
         "observation": policy.observation_keys,
         "device": config.device,
     }

@@ -52,6 +52,9 @@ class TrainSB3Config(AgentTaskConfig):
     """What is maximised: a reward by name, or a weighted sum of several."""
     action_stride: int = 8
     """Spacing of the locations in pixels; the paper has 1."""
+    action_offset: int | None = None
+    """On which row and column of its cell a patch is centred; the middle by default. Patches of
+    32x32 can tile the image at a spacing of 8 if it is 7."""
     steps: int | None = None
     """Patches in all, over all environments; by default the n_timesteps of the algorithm."""
     hyperparameter: tuple[str, ...] = ()
@@ -118,7 +121,7 @@ class SB3Trainer:
         settings = {**hyperparameters(config.algo), **parse_settings(config.hyperparameter)}
         self.total = int(_taken(settings, "n_timesteps", config.steps))
         number = int(_taken(settings, "n_envs", None))
-        core = make_core(config, config.reward, config.action_stride)
+        core = make_core(config, config.reward, config.action_stride, config.action_offset)
         options = parse_settings(config.dataset_settings)
         dataset = data.make(config.dataset, split="train", **options)
         self.pool = FacePool(
@@ -139,6 +142,7 @@ class SB3Trainer:
             num_steps=config.num_steps,
             border=config.border,
             action_stride=config.action_stride,
+            action_offset=config.action_offset,
             observation=OBSERVATION,
             device=config.device,
         )

@@ -26,7 +26,15 @@ def describe_geometry(geometry: PatchGeometry) -> dict[str, Any]:
         "patch_size": list(geometry.patch_size),
         "border": geometry.border,
         "grid": list(geometry.grid),
+        "offset": geometry.centre,
     }
+
+
+def grid_of(stored: Mapping[str, Any]) -> tuple[int, int]:
+    """The stride and the offset of the locations that :func:`describe_geometry` describes."""
+    stride = int(stored["image_size"][0] // stored["grid"][0])
+    # Agents of older versions choose among the middles of cells.
+    return stride, int(stored.get("offset", stride // 2))
 
 
 def save_agent(
@@ -77,7 +85,7 @@ def check_geometry(
     path: str | os.PathLike[str],
     stored: Mapping[str, Any],
     geometry: PatchGeometry,
-    settings: tuple[str, ...] = ("image_size", "grid", "patch_size", "border"),
+    settings: tuple[str, ...] = ("image_size", "grid", "offset", "patch_size", "border"),
 ) -> None:
     """Refuses weights whose actions mean something else in this environment.
 
@@ -85,6 +93,7 @@ def check_geometry(
         WeightsError: Naming each setting that differs, as stored and as it is here.
     """
     here = describe_geometry(geometry)
+    stored = {**stored, "offset": grid_of(stored)[1]}
     different = [key for key in settings if stored[key] != here[key]]
     if different:
         theirs = ", ".join(f"{key} {_show(stored[key])}" for key in different)

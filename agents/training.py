@@ -93,6 +93,9 @@ class AgentRunConfig(AgentTaskConfig):
     and enhancer.safetensors of joint training."""
     action_stride: int = 8
     """Spacing of the locations in pixels; the paper has 1."""
+    action_offset: int | None = None
+    """On which row and column of its cell a patch is centred; the middle by default. Patches of
+    32x32 can tile the image at a spacing of 8 if it is 7."""
     updates: int = 500
     """Length of the training."""
     minutes: float | None = None
@@ -164,6 +167,7 @@ def make_core(
     config: AgentTaskConfig,
     reward: str | Reward = "delta_psnr",
     action_stride: int = 1,
+    action_offset: int | None = None,
     validate: bool = True,
 ) -> HallucinationCore:
     """The process that the settings describe.
@@ -172,6 +176,7 @@ def make_core(
         config: The settings.
         reward: What is maximised.
         action_stride: Spacing of the locations in pixels.
+        action_offset: On which row and column of its cell a patch is centred.
         validate: Check each step, for which the device is waited for.
 
     Raises:
@@ -195,6 +200,7 @@ def make_core(
         border=config.border,
         num_steps=config.num_steps,
         action_stride=action_stride,
+        action_offset=action_offset,
         device=config.device,
         validate=validate,
         initial=load_initial(config.initial, config.scale, config.dataset),
@@ -367,7 +373,9 @@ class AgentTrainer(Trainer):
     def __init__(self, config: TrainAgentConfig, team: Team | None = None) -> None:
         torch.manual_seed(config.seed)  # of an untrained enhancer, the same in all processes
         # An agent of ours takes no impossible action, and an update checks what came of all.
-        core = make_core(config, config.reward, config.action_stride, validate=False)
+        core = make_core(
+            config, config.reward, config.action_stride, config.action_offset, validate=False
+        )
         policy = initial_policy(core, config.policy, config.init, config.seed)
         self.learner = Reinforce(core, policy, config, team)
         (team or Team()).check_shares(batch=config.batch // config.samples_per_face)
@@ -400,7 +408,12 @@ class DaggerTrainer(Trainer):
 
     def __init__(self, config: TrainDaggerConfig) -> None:
         torch.manual_seed(config.seed)
-        core = make_core(config, action_stride=config.action_stride, validate=False)
+        core = make_core(
+            config,
+            action_stride=config.action_stride,
+            action_offset=config.action_offset,
+            validate=False,
+        )
         policy = initial_policy(core, config.policy, config.init, config.seed)
         self.learner = Imitation(core, policy, config)
         super().__init__(config, core, config.seed)
@@ -427,7 +440,12 @@ class QMapTrainer(Trainer):
 
     def __init__(self, config: TrainQMapConfig) -> None:
         torch.manual_seed(config.seed)
-        core = make_core(config, action_stride=config.action_stride, validate=False)
+        core = make_core(
+            config,
+            action_stride=config.action_stride,
+            action_offset=config.action_offset,
+            validate=False,
+        )
         super().__init__(config, core, config.seed)
         network, guess = untrained_network(core, config), load_guess(config.guess, core)
         if config.init is not None:

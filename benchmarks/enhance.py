@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from facehall_env import agents, enhancers
-from facehall_env.agents.storage import load_agent, shipped
+from facehall_env.agents.storage import grid_of, load_agent, shipped
 from facehall_env.benchmarks.enhance_pictures import Film, Look, animate, compare
 from facehall_env.benchmarks.players import LEARNED
 from facehall_env.benchmarks.tables import terminal
@@ -421,10 +421,12 @@ def _agent(
         )
     geometry = load_agent(path, config.agent)[1]["geometry"]
     height, width = geometry["image_size"]
+    stride, offset = grid_of(geometry)
     core = make_core(
         image_size=(side, side) if config.face_size else (height, width),
         border=geometry["border"],
-        action_stride=height // geometry["grid"][0],
+        action_stride=stride,
+        action_offset=offset,
     )
     return core, agents.load(path, core)
 

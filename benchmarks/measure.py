@@ -23,6 +23,7 @@ from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.data import Protocol
 from facehall_env.errors import WeightsError
 from facehall_env.files import write_text_atomic
+from facehall_env.patches import PatchGeometry
 from facehall_env.training.run import versions
 
 
@@ -82,7 +83,7 @@ class Contestant:
         identity: dict[str, Any] = {
             "agent": None if self.make_agent is None else fingerprint(self.make_agent(0)),
             "enhancer": fingerprint(self.core.enhancer),
-            "geometry": asdict(self.core.geometry),
+            "geometry": _described(self.core.geometry),
             "num_steps": self.core.num_steps,
             "precision": self.core.precision,
             "device": self.core.device.type,
@@ -91,6 +92,14 @@ class Contestant:
         if self.core.initial is not None:
             identity["initial"] = fingerprint(self.core.initial)
         return identity
+
+
+def _described(geometry: PatchGeometry) -> dict[str, Any]:
+    """The locations; of the middles of cells nothing is said, since there was nothing else once."""
+    described = asdict(geometry)
+    if geometry.centre == geometry.stride // 2:
+        del described["offset"]
+    return described
 
 
 @dataclass(frozen=True)

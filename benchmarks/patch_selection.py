@@ -79,6 +79,9 @@ class PatchSelectionConfig:
     """Patches centred anywhere, or kept inside the image."""
     action_stride: int | None = None
     """Spacing in pixels of the locations; by default the learned agents' own, and 1 for others."""
+    action_offset: int | None = None
+    """With --action-stride: on which row and column of its cell a patch is centred; the middle by
+    default."""
     batch: int = 32
     """Images that are played at once."""
     seed: int = 0
@@ -274,6 +277,7 @@ def _description(config: PatchSelectionConfig, player: Player) -> dict[str, Any]
         "enhancer_weights": player.enhancer_weights,
         "agent_weights": player.weights,
         "action_stride": player.contestant.core.geometry.stride,
+        "action_offset": player.contestant.core.geometry.centre,
         "dataset": config.dataset,
         "scale": config.scale,
         "protocol": config.protocol,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facehall_env import agents, enhancers
-from facehall_env.agents.storage import archive_locations, load_agent, shipped
+from facehall_env.agents.storage import archive_locations, grid_of, load_agent, shipped
 from facehall_env.benchmarks.measure import Contestant
 from facehall_env.benchmarks.rows import START
 from facehall_env.build import BICUBIC, Setup, build_core
@@ -80,9 +80,9 @@ def _core(
     config: PatchSelectionConfig, setup: Setup, enhancer: Enhancer, learned: Path | None = None
 ) -> HallucinationCore:
     """The process for an agent; a learned one, in a file, has a grid of locations of its own."""
-    stride = config.action_stride
-    if stride is None and learned is not None:
-        stride = _trained_stride(learned, setup.dataset.image_size)
+    stride, offset = config.action_stride or 1, config.action_offset
+    if config.action_stride is None and learned is not None:
+        stride, offset = _trained_grid(learned, setup.dataset.image_size)
     return build_core(
         dataset=setup.dataset,
         scale=config.scale,
@@ -91,7 +91,8 @@ def _core(
         initial=setup.core.initial or BICUBIC,
         num_steps=config.steps[-1],
         border=config.border,
-        action_stride=stride or 1,
+        action_stride=stride,
+        action_offset=offset,
         device=config.device,
         precision=config.precision,
     ).core
@@ -131,14 +132,13 @@ def _player(
     )
 
 
-def _trained_stride(path: Path, image_size: tuple[int, int]) -> int:
-    """Spacing of the locations that the agent in a file chooses among."""
+def _trained_grid(path: Path, image_size: tuple[int, int]) -> tuple[int, int | None]:
+    """Stride and offset of the locations that the agent in a file chooses among."""
     if path.suffix == ".zip":
         # Counted without unpickling; what does not fit is refused when the agent is loaded.
         locations = archive_locations(path) or 1
-        return max(1, math.isqrt(math.prod(image_size) // locations))
-    geometry = load_agent(path)[1]["geometry"]
-    return int(geometry["image_size"][0] // geometry["grid"][0])
+        return max(1, math.isqrt(math.prod(image_size) // locations)), None
+    return grid_of(load_agent(path)[1]["geometry"])
 
 
 def _always(agent: agents.Agent) -> Callable[[int], agents.Agent]:

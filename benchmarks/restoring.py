@@ -41,6 +41,11 @@ class RestoringConfig:
     AGENT is a name or a file."""
     steps: int = 25
     """Patches of an agent, T."""
+    action_stride: int = 1
+    """Spacing in pixels of the locations of agents that are no files, which have their own."""
+    action_offset: int | None = None
+    """With --action-stride: on which row and column of its cell a patch is centred; the middle by
+    default."""
     batch: int = 32
     """Images that are restored at once when they are scored."""
     seed: int = 0

@@ -27,7 +27,7 @@ from facehall_env.benchmarks.complexity import milliseconds, multiply_accumulate
 from facehall_env.benchmarks.measure import Cache, Contestant, Measurements, Scoring, measure
 from facehall_env.benchmarks.memory import peak_memory
 from facehall_env.benchmarks.patch_selection import PatchSelectionConfig, first_images
-from facehall_env.benchmarks.players import gather_players
+from facehall_env.benchmarks.players import LEARNED, gather_players
 from facehall_env.benchmarks.restoring import RestoringConfig, write_results
 from facehall_env.benchmarks.results import header
 from facehall_env.benchmarks.rows import NONE
@@ -391,6 +391,7 @@ def _patch_by_patch(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
     given, agent, initial = (*words, BICUBIC)[:3]
     enhancer = _named(config, given)
     by_name = agent in AGENTS.available() or not Path(agent).is_file()
+    has_a_grid = agent in LEARNED or not by_name
     played = PatchSelectionConfig(
         dataset=config.dataset,
         scale=config.scale,
@@ -402,6 +403,8 @@ def _patch_by_patch(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
         policy=() if by_name else (f"{name}={agent}",),
         trust_pickle=config.trust_pickle,
         steps=(config.steps,),
+        action_stride=None if has_a_grid else config.action_stride,
+        action_offset=None if has_a_grid else config.action_offset,
         limit=config.limit,
         batch=config.batch,
         seed=config.seed,

@@ -48,6 +48,7 @@ def build_core(
     patch_size: tuple[int, int] | None = None,
     border: Border = "centre",
     action_stride: int = 1,
+    action_offset: int | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
     validate: bool = True,
@@ -68,6 +69,8 @@ def build_core(
         patch_size: Height and width of the patch; the enhancer's own by default.
         border: ``"centre"`` or ``"inside"``; see `PatchGeometry`.
         action_stride: Width of a cell of the grid of locations.
+        action_offset: On which row and column of its cell a patch is centred; the middle by
+            default.
         device: Where everything is computed.
         precision: ``"fp32"`` or ``"bf16"``.
         validate: Whether to check actions and the enhancer's output at every step, for which a
@@ -106,6 +109,7 @@ def build_core(
         patch_size=patch_size,
         num_steps=num_steps,
         action_stride=action_stride,
+        action_offset=action_offset,
         device=place,
         precision=precision,
         validate=validate,

@@ -108,6 +108,8 @@ class HallucinationCore:
         patch_size: Height and width of the patches; the enhancer's own by default.
         num_steps: Patches in an episode, T.
         action_stride: Width in pixels of a cell of the location grid.
+        action_offset: On which row and column of its cell a patch is centred; the middle by
+            default. See :class:`~facehall_env.patches.PatchGeometry`.
         device: Where everything lives.
         precision: ``"bf16"`` runs the enhancer's network in bfloat16; faces stay in float32. On
             processors without bfloat16 arithmetic only its weights are rounded.
@@ -139,6 +141,7 @@ class HallucinationCore:
         patch_size: tuple[int, int] | None = None,
         num_steps: int = 25,
         action_stride: int = 1,
+        action_offset: int | None = None,
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
         validate: bool = True,
@@ -158,7 +161,9 @@ class HallucinationCore:
             )
         self.device = torch.device(device)
         height, width = patch_size or enhancer.patch_size
-        self.geometry = PatchGeometry(image_size, (height, width), border, action_stride)
+        self.geometry = PatchGeometry(
+            image_size, (height, width), border, action_stride, action_offset
+        )
         self.num_steps = num_steps
         self.precision = precision
         self.reward = rewards.make(reward)

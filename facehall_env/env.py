@@ -123,6 +123,9 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         border: ``"centre"``: patches may reach over the edge (mid-grey is read there, writes are
             discarded); ``"inside"``: they are moved so that they do not.
         action_stride: Width in pixels of a cell of the grid; divides both sides of the image.
+        action_offset: On which row and column of its cell a patch is centred, the middle by
+            default. With ``action_stride=8`` patches of 32 x 32 can tile the image exactly if it
+            is 7.
         observation: Entries of the observation.
         device: Where everything is computed: ``"cpu"``, ``"cuda"``, ...
         precision: ``"fp32"``, or ``"bf16"`` for an enhancer with weights in bfloat16.
@@ -178,6 +181,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         patch_size: tuple[int, int] | None = None,
         border: Border = "centre",
         action_stride: int = 1,
+        action_offset: int | None = None,
         observation: Sequence[str] = DEFAULT_KEYS,
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
@@ -203,6 +207,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
             patch_size=patch_size,
             border=border,
             action_stride=action_stride,
+            action_offset=action_offset,
             device=device,
             precision=precision,
             validate=validate,

@@ -19,16 +19,20 @@ class PatchGeometry:
     """How a discrete action becomes a rectangle of pixels.
 
     An action is ``row * columns + column`` on a grid whose cells are ``stride`` pixels wide; the
-    patch is centred on the cell's middle. A patch of height h and width w at centre (y, x) covers
-    rows ``y - (h-1)//2`` onwards and columns ``x - (w-1)//2`` onwards. With ``border="centre"``
-    it may reach over the edge (mid-grey is read there, writes are discarded); with
-    ``border="inside"`` its top-left corner is clamped so that it lies inside.
+    patch is centred on one pixel of the cell, its middle unless ``offset`` says otherwise. A patch
+    of height h and width w at centre (y, x) covers rows ``y - (h-1)//2`` onwards and columns
+    ``x - (w-1)//2`` onwards. With ``border="centre"`` it may reach over the edge (mid-grey is read
+    there, writes are discarded); with ``border="inside"`` its top-left corner is clamped so that it
+    lies inside.
 
     Args:
         image_size: Height and width of the image in pixels.
         patch_size: Height and width of the patch in pixels.
         border: What happens at the edges.
         stride: Width of a grid cell in pixels; must divide both image sides.
+        offset: On which row and column of its cell a patch is centred, from 0 to ``stride - 1``;
+            by default ``stride // 2``. With cells of 8 pixels, patches of 32x32 tile the image
+            from its first corner if it is 7.
 
     >>> geometry = PatchGeometry((128, 128), (60, 45))
     >>> geometry.num_locations
@@ -41,6 +45,7 @@ class PatchGeometry:
     patch_size: tuple[int, int]
     border: Border = "centre"
     stride: int = 1
+    offset: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the settings against each other."""
@@ -60,6 +65,16 @@ class PatchGeometry:
                 f"action_stride={self.stride} does not divide the image sides "
                 f"{self.image_size}: choose a positive common divisor."
             )
+        if not 0 <= self.centre < self.stride:
+            raise ConfigurationError(
+                f"action_offset={self.offset} lies outside a cell of {self.stride} pixels "
+                f"(action_stride): choose one from 0 to {self.stride - 1}."
+            )
+
+    @property
+    def centre(self) -> int:
+        """On which row and column of its cell a patch is centred."""
+        return self.stride // 2 if self.offset is None else self.offset
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -73,9 +88,9 @@ class PatchGeometry:
         return rows * columns
 
     def centres(self, action: Tensor) -> Tensor:
-        """Pixel (y, x) in the middle of each action's cell: (N,) int64 to (N, 2) int64."""
+        """Pixel (y, x) of each action's cell to centre on: (N,) int64 to (N, 2) int64."""
         cell = torch.stack((action // self.grid[1], action % self.grid[1]), dim=-1)
-        return cell * self.stride + self.stride // 2
+        return cell * self.stride + self.centre
 
     def top_left(self, action: Tensor) -> Tensor:
         """First pixel (y, x) of each action's patch, (N, 2) int64; negative outside the image."""

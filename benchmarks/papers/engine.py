@@ -77,6 +77,12 @@ class PaperConfig:
     budget: float | None = None
     """Minutes of all trainings of the table together, of which every row gets the same; by default
     nothing is trained."""
+    action_stride: int = 1
+    """Spacing in pixels of the locations of agents that learn nothing; the others have their own,
+    which --change changes."""
+    action_offset: int | None = None
+    """With --action-stride: on which row and column of its cell a patch is centred; the middle by
+    default."""
     limit: int = 1000
     """Number of test images, the first ones of a fixed random order."""
     fsim_limit: int = 200
@@ -411,6 +417,8 @@ def _bench(found: Found, condition: Condition) -> SRBenchConfig:
         scale=condition.scale,
         protocol=table.protocol,
         models=(),
+        action_stride=config.action_stride,
+        action_offset=config.action_offset,
         limit=config.limit,
         fsim_limit=config.fsim_limit if "fsim" in table.of(condition.key) else 0,
         batch=config.batch,
@@ -545,6 +553,8 @@ def _verified(
             agents=settings.agents,
             recognisers=tuple(judges.values()),
             steps=row.steps,
+            action_stride=settings.action_stride,
+            action_offset=settings.action_offset,
             limit=max(2, found.config.limit // 20),
             batch=settings.batch,
             seed=settings.seed,

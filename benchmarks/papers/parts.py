@@ -171,6 +171,7 @@ class Parts:
                 enhancer=enhancers.load(self.untrained("enhancer")),
                 num_steps=self.row.steps,
                 action_stride=part.with_.get("action_stride", 8),
+                action_offset=part.with_.get("action_offset"),
             ).core
             agent: Any = agents.make(str(part.agent), core, **settings)
             agent.save(path)

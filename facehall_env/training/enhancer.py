@@ -83,6 +83,12 @@ class TrainEnhancerConfig:
     """Patches after which a face of the second stage is exchanged for a new one."""
     border: Border = "centre"
     """Patches centred anywhere, or kept inside the image."""
+    action_stride: int = 1
+    """Spacing in pixels of the locations of random patches. With that of the agents that will
+    choose, an enhancer sees what it will see: cells of a `compact` network that are restored as a
+    whole or not at all."""
+    action_offset: int | None = None
+    """On which row and column of its cell a patch is centred; the middle by default."""
     loss: Loss = "charbonnier"
     """Loss on the pixels of the patch that lie in the image."""
     beta1: float = 0.9
@@ -170,6 +176,8 @@ class EnhancerTrainer:
             image_size=(height, width),
             num_steps=config.num_steps,
             border=config.border,
+            action_stride=config.action_stride,
+            action_offset=config.action_offset,
             reward="delta_mse",
             device=config.device,
             initial=load_initial(config.initial, config.scale, config.dataset),

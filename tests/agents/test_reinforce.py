@@ -18,6 +18,7 @@ from facehall_env.agents.reinforce import (
     play_episode,
     reward_to_go,
 )
+from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.errors import ConfigurationError, WeightsError
@@ -395,9 +396,27 @@ class TestStorage:
         other = planted_core(torch.zeros(1, 1, 16, 16), action_stride=4)
         with pytest.raises(WeightsError, match=r"grid 2x2.*grid 4x4"):
             agents.load(tmp_path / "rl.safetensors", other)
+        shifted = planted_core(torch.zeros(1, 1, 16, 16), action_offset=7)
+        with pytest.raises(WeightsError, match=r"with offset 4, but the environment has offset 7"):
+            agents.load(tmp_path / "rl.safetensors", shifted)
         larger = planted_core(torch.zeros(1, 1, 32, 16), border="inside")
         with pytest.raises(WeightsError, match=r"image_size 16x16, grid 2x2, border centre"):
             agents.load(tmp_path / "rl.safetensors", larger)
+
+    def test_agents_of_older_versions_choose_among_middles(
+        self, toy, tmp_path, planted_core
+    ) -> None:
+        core, _, faces = toy
+        agent = ReinforceAgent(core)
+        agent.save(tmp_path / "rl.safetensors")
+        tensors, metadata = load_tensors(tmp_path / "rl.safetensors", kind="agent")
+        assert metadata["geometry"].pop("offset") == 4
+        save_tensors(tmp_path / "old.safetensors", tensors, metadata, kind="agent")
+        again = agents.load(tmp_path / "old.safetensors", core)
+        assert rollout(core, again, faces).actions.equal(rollout(core, agent, faces).actions)
+        shifted = planted_core(torch.zeros(1, 1, 16, 16), action_offset=0)
+        with pytest.raises(WeightsError, match=r"offset 4.*offset 0"):
+            agents.load(tmp_path / "old.safetensors", shifted)
 
     def test_another_kind_of_agent_is_refused(self, toy, tmp_path) -> None:
         core, _, _ = toy

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from facehall_env import agents
 from facehall_env.agents.even import even_schedule
 from facehall_env.benchmarks import measure, tables
 from facehall_env.benchmarks.cli import main
@@ -25,6 +26,7 @@ from facehall_env.benchmarks.patch_selection import (
     measure_all,
     run,
 )
+from facehall_env.build import build_core
 from facehall_env.data import FaceDataset
 from facehall_env.env import FaceHallucinationEnv
 from facehall_env.metrics import fsim, ssim
@@ -345,6 +347,23 @@ def test_policies_and_enhancers_as_further_rows(
     assert rows["softer rl", 4]["agent_weights"] == "policy.safetensors"
     assert rows["softer rl", 4]["action_stride"] == 8
     assert rows["softer", 4]["action_stride"] == 1
+
+
+def test_a_policy_plays_on_the_grid_that_it_was_trained_on(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    core = build_core(
+        dataset="tiny", enhancer="tiny", weights=None, num_steps=4, action_stride=8, action_offset=1
+    ).core
+    shifted = tmp_path / "shifted.safetensors"
+    agents.ReinforceAgent(core, "conv", seed=1).save(shifted)
+    settings |= {"agents": ("even",), "policy": (f"shifted={shifted}",)}
+    rows = by_agent(measure_all(PatchSelectionConfig(**settings)))
+    grids = [(row["action_stride"], row["action_offset"]) for row in rows.values()]
+    assert grids == [(1, 0)] * (len(grids) // 2) + [(8, 1)] * (len(grids) // 2)
+    settings |= {"policy": (), "action_stride": 8, "action_offset": 3}
+    rows = by_agent(measure_all(PatchSelectionConfig(**settings)))
+    assert {(row["action_stride"], row["action_offset"]) for row in rows.values()} == {(8, 3)}
 
 
 REQUIRED = {

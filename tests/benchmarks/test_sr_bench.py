@@ -255,6 +255,33 @@ def test_agents_are_further_rows(weights: Any, mixer: str, tmp_path: Path) -> No
     assert found["mixer"]["psnr_minus"] == pytest.approx(gain)
 
 
+def test_agents_without_a_grid_of_their_own_get_one(
+    weights: Any, policy: Path, tmp_path: Path
+) -> None:
+    enhancer = str(weights(0.5))
+    rows = (f"random={enhancer},random", f"learned={enhancer},{policy}")
+    found = by_name(quietly(config(tmp_path, agents=rows, action_stride=32, steps=1)))
+    other = by_name(
+        quietly(config(tmp_path, agents=rows, action_stride=32, action_offset=0, steps=1))
+    )
+    images = torch.cat([core_faces(index) for index in fixed_order(9, 6)])
+    batch = data.protocols.get("bicubic").degrade(images, 4)
+    for results, offset in ((found, None), (other, 0)):
+        core = build_core(
+            dataset="tiny",
+            enhancer="tiny",
+            weights=enhancer,
+            num_steps=1,
+            action_stride=32,
+            action_offset=offset,
+        ).core
+        # There is one location alone.
+        played = agents.rollout(core, agents.make("random", core), batch)
+        assert results["random"]["psnr"] == pytest.approx(played.psnr[:, 1].mean().item(), abs=1e-4)
+    assert found["random"]["psnr"] != other["random"]["psnr"]
+    assert found["learned"]["psnr"] == other["learned"]["psnr"]
+
+
 def core_faces(index: int) -> Tensor:
     return data.make("tiny", split="test").batch([index])
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from facehall_env import enhancers, patches
 from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
+from facehall_env.enhancers.compact import DETAIL_GAIN, detail_of
 from facehall_env.errors import ConfigurationError, UnknownNameError
 
 LOCATIONS = torch.tensor([[64, 64], [0, 0], [127, 127], [29, 22], [33, 71]])
@@ -69,12 +71,23 @@ def test_attention_fhs_context_learns_a_hundred_times_slower() -> None:
     assert counts[0] == 634_163
 
 
+@pytest.mark.parametrize("detail", [False, True])
 @pytest.mark.parametrize("scale", [4, 8])
-def test_compact_restores_the_same_pixels_whatever_patch_shows_them(scale: int) -> None:
+def test_compact_restores_the_same_pixels_whatever_patch_shows_them(
+    scale: int, detail: bool
+) -> None:
     """With a margin as wide as the receptive field, a patch equals the whole face's restoration."""
     torch.manual_seed(0)
     enhancer = unlock(
-        enhancers.make("compact", scale=scale, patch_size=(21, 18), width=8, blocks=1, margin=4)  # type: ignore[arg-type]
+        enhancers.make(  # type: ignore[arg-type]
+            "compact",
+            scale=scale,
+            patch_size=(21, 18),
+            width=8,
+            blocks=1,
+            margin=4,
+            detail=detail,
+        )
     )
     faces = random_faces(1)
     whole = enhancer.network(faces)
@@ -107,9 +120,38 @@ def test_compact_knows_where_on_the_face_a_patch_is() -> None:
     assert not torch.allclose(enhancer(patch, flat, here), enhancer(patch, flat, there))
 
 
-def test_every_parameter_of_compact_gets_a_gradient() -> None:
+@pytest.mark.parametrize("scale", [4, 8])
+def test_detail_is_what_an_enlarged_face_does_not_have(scale: int) -> None:
+    low = 0.25 + 0.5 * random_faces(2, 128 // scale)
+    enlarged = functional.interpolate(low, scale_factor=scale, mode="bicubic")
+    before = detail_of(enlarged, scale)
+    assert before.shape == (2, 1, 128 // scale, 128 // scale)
+    # Stripes of one pixel have means of zero: no low resolution shows them.
+    amount, stripes = 0.1, torch.tensor([1.0, -1.0]).repeat(scale // 2)
+    sharp = enlarged.clone()
+    sharp[0, :, 5 * scale : 6 * scale, 3 * scale : 4 * scale] += amount * stripes
+    rise = (detail_of(sharp, scale) - before).abs()[0, 0]
+    assert rise[5, 3] == rise.max()
+    assert rise[5, 3] > 0.5 * amount * DETAIL_GAIN
+    assert rise[:, 8:].max() < 0.02 * rise[5, 3]
+    # A face that has only been enlarged has next to nothing; noise as large has a lot.
+    noise = 0.25 + 0.5 * random_faces(2, seed=1)
+    assert before.mean() < 0.2 * detail_of(noise, scale).mean()
+    flat = torch.full((1, 3, 128, 128), 0.3)
+    torch.testing.assert_close(
+        detail_of(flat, scale), torch.zeros(1, 1, 128 // scale, 128 // scale)
+    )
+
+
+def test_only_compacts_that_are_told_detail_say_so() -> None:
+    assert "detail" not in enhancers.make("compact").config
+    assert enhancers.make("compact", detail=True).config["detail"] is True
+
+
+@pytest.mark.parametrize("detail", [False, True])
+def test_every_parameter_of_compact_gets_a_gradient(detail: bool) -> None:
     torch.manual_seed(0)
-    enhancer = unlock(enhancers.make("compact", width=8, blocks=2))  # type: ignore[arg-type]
+    enhancer = unlock(enhancers.make("compact", width=8, blocks=2, detail=detail))  # type: ignore[arg-type]
     faces = random_faces(2)
     location = LOCATIONS[:2]
     enhancer(cut(faces, location, (60, 45)), faces, location).square().sum().backward()

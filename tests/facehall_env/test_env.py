@@ -176,6 +176,9 @@ class TestSettings:
         assert (core.scale, core.num_steps) == (8, 7)
         assert (core.geometry.patch_size, core.geometry.border) == ((16, 32), "inside")
         assert env.action_space.n == 32 * 32
+        env = make(action_stride=8, action_offset=7)
+        env.reset(seed=0)
+        assert env.step(17)[4]["location"].tolist() == [15, 15]
 
     @pytest.mark.parametrize(
         ("settings", "error", "message"),

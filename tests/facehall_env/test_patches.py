@@ -20,7 +20,9 @@ def geometries(draw: st.DrawFn) -> PatchGeometry:
     stride = draw(st.sampled_from([1, 2, 3]))
     image = (stride * draw(st.integers(2, 7)), stride * draw(st.integers(2, 7)))
     patch = (draw(st.integers(1, image[0])), draw(st.integers(1, image[1])))
-    return PatchGeometry(image, patch, draw(st.sampled_from(["centre", "inside"])), stride)
+    border = draw(st.sampled_from(["centre", "inside"]))
+    offset = draw(st.none() | st.integers(0, stride - 1))
+    return PatchGeometry(image, patch, border, stride, offset)
 
 
 def all_actions(geometry: PatchGeometry) -> torch.Tensor:
@@ -48,6 +50,17 @@ def test_stride_places_centres_in_the_middle_of_the_cells() -> None:
     geometry = PatchGeometry((128, 128), (60, 45), stride=16)
     assert geometry.grid == (8, 8)
     assert geometry.centres(torch.tensor([0, 9, 63])).tolist() == [[8, 8], [24, 24], [120, 120]]
+
+
+def test_an_offset_places_centres_elsewhere_in_the_cells() -> None:
+    geometry = PatchGeometry((128, 128), (32, 32), stride=8, offset=7)
+    assert geometry.centres(torch.tensor([0, 17, 255])).tolist() == [[7, 7], [15, 15], [127, 127]]
+    corners = {tuple(corner) for corner in geometry.top_left(all_actions(geometry)).tolist()}
+    tiles = {(row, column) for row in range(0, 128, 32) for column in range(0, 128, 32)}
+    assert tiles < corners
+    middles = PatchGeometry((128, 128), (32, 32), stride=8)
+    assert not tiles & {tuple(c) for c in middles.top_left(all_actions(middles)).tolist()}
+    assert PatchGeometry((128, 128), (32, 32), stride=8, offset=4).centre == middles.centre
 
 
 @given(geometries())
@@ -154,6 +167,8 @@ def test_random_patches_cover_as_much_as_was_measured_elsewhere(border, expected
         ({"patch_size": (0, 45)}, "does not fit"),
         ({"patch_size": (60, 45), "stride": 5}, "does not divide"),
         ({"patch_size": (60, 45), "border": "center"}, "is unknown"),
+        ({"patch_size": (60, 45), "stride": 8, "offset": 8}, "action_offset=8 lies outside a cell"),
+        ({"patch_size": (60, 45), "stride": 8, "offset": -1}, "choose one from 0 to 7"),
     ],
 )
 def test_impossible_geometries_are_refused(settings_, message) -> None:
