@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from facehall_env import enhancers
+from facehall_env import enhancers, patches
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.training.enhancer import (
     EnhancerTrainer,
@@ -106,12 +106,51 @@ def test_both_stages_learn(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("fresh_on", ["faces", "patches"])
+def test_rollouts_on_faces_learn_from_all_of_them_and_paste_a_patch(tmp_path: Path) -> None:
+    config = tiny(
+        tmp_path, fresh_steps=0, rollout_on="faces", action_stride=32, action_offset=5, loss="mse"
+    )
+    trainer = EnhancerTrainer(config)
+    trainer.update()  # The first update draws the faces.
+    state = trainer.state
+    assert state is not None
+    network = trainer.enhancer.whole_face()
+    with torch.no_grad():
+        restored = network(state.image).clamp(0, 1)
+        expected = (network(state.image) - state.hr).square().mean().item()
+    generator = torch.Generator()
+    generator.set_state(trainer.generator.get_state())
+    action = torch.randint(16, (4,), generator=generator)
+    corner = trainer.core.geometry.top_left(action)
+    assert set((corner + torch.tensor([29, 22])).flatten().tolist()) <= {5, 37, 69, 101}
+    cut = patches.crop(restored, corner, (60, 45))
+    pasted = patches.paste(state.image, cut, corner)
+    assert trainer.update() == pytest.approx(expected, rel=1e-5)
+    after = trainer.state
+    assert after is not None
+    goes_on = trainer.taken > 0
+    assert 0 < goes_on.sum() < 4
+    torch.testing.assert_close(after.image[goes_on], pasted[goes_on])
+    assert after.image[~goes_on].equal(
+        trainer.core.reset(
+            trainer.pool.faces(trainer.index[~goes_on], trainer.flip[~goes_on])
+        ).image
+    )
+
+
+@pytest.mark.parametrize(
+    "learns_on",
+    [
+        {"fresh_on": "faces"},
+        {"fresh_on": "patches"},
+        {"rollout_on": "faces", "action_stride": 8, "action_offset": 7},
+    ],
+)
 def test_killed_and_resumed_runs_end_with_the_same_weights(
-    fresh_on, tmp_path, train_in_parts
+    learns_on, tmp_path, train_in_parts
 ) -> None:
-    whole = train_enhancer(tiny(tmp_path / "whole", fresh_on=fresh_on))
-    config = tiny(tmp_path / "parts", fresh_on=fresh_on)
+    whole = train_enhancer(tiny(tmp_path / "whole", **learns_on))
+    config = tiny(tmp_path / "parts", **learns_on)
     # Once in each stage, and once between them.
     parts = train_in_parts(EnhancerTrainer, train_enhancer, config, (2, 6, 9))
     expected, found = enhancers.load(whole).state_dict(), enhancers.load(parts).state_dict()
@@ -198,5 +237,8 @@ def test_networks_without_parameters_and_pools_too_small_are_refused(tmp_path: P
         train_enhancer(tiny(tmp_path / "a", enhancer="bicubic"))
     with pytest.raises(ConfigurationError, match="'attention_fh' works on patches"):
         train_enhancer(tiny(tmp_path / "b", enhancer="attention_fh", fresh_on="faces"))
+    patchwise = {"fresh_on": "patches", "rollout_on": "faces"}
+    with pytest.raises(ConfigurationError, match="'attention_fh' works on patches"):
+        train_enhancer(tiny(tmp_path / "d", enhancer="attention_fh", **patchwise))
     with pytest.raises(ConfigurationError, match="3 faces cannot give 2 held-out"):
         train_enhancer(tiny(tmp_path / "c", limit=3))
