@@ -321,6 +321,32 @@ def test_a_file_for_every_row_leaves_what_nothing_trains(
         evaluate(table, dataclasses.replace(config, weights=(f"*:agent={policy}",)))
 
 
+def test_agents_that_learn_nothing_choose_among_the_locations_asked_for(
+    stub: Stub, table: layout.PaperTable, config: PaperConfig
+) -> None:
+    # A patch for the whole face, which it covers only from the middle of its one cell.
+    values = {}
+    for offset in (None, 0):
+        own = dataclasses.replace(config, action_stride=32, action_offset=offset)
+        found, _ = evaluate(table, own)
+        values[offset] = found.cells["patches", "a", "psnr"].value
+        core = build_core(
+            dataset="tiny",
+            split="test",
+            enhancer="tiny",
+            weights=None,
+            num_steps=3,
+            action_stride=32,
+            action_offset=offset,
+        ).core
+        core.enhancer.amount.data.fill_(0.5)  # type: ignore[union-attr, operator]
+        dataset = data.make("tiny", split="test")
+        faces = data.protocols.get("bicubic").degrade(dataset.batch(fixed_order(9, 6)), 4)
+        played = agents.rollout(core, agents.make("even", core), faces)
+        assert values[offset] == pytest.approx(played.psnr[:, 3].mean().item(), abs=1e-4)
+    assert values[None] != values[0]
+
+
 def test_two_recognisers_and_the_truth(
     stub: Stub, config: PaperConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
