@@ -87,6 +87,9 @@ class PaperConfig:
     """Number of test images, the first ones of a fixed random order."""
     fsim_limit: int = 200
     """Number of images on which FSIM, which is slow, is taken."""
+    pairs: int | None = None
+    """Matched pairs of each fold that verification takes, and as many mismatched ones; by default a
+    twentieth of --limit. LFW has ten folds of 300."""
     batch: int = 32
     """Images that are restored at once."""
     time_batch: int = 1
@@ -118,10 +121,10 @@ class PaperConfig:
         Raises:
             ConfigurationError: If a number is too small, or not one of table and figure is given.
         """
-        for name in ("limit", "batch", "time_batch", "repetitions", "train_limit"):
-            if getattr(self, name) < 1:
+        for name in ("limit", "pairs", "batch", "time_batch", "repetitions", "train_limit"):
+            if (value := getattr(self, name)) is not None and value < 1:
                 option = name.replace("_", "-")
-                raise ConfigurationError(f"--{option} {getattr(self, name)}: give 1 or more.")
+                raise ConfigurationError(f"--{option} {value}: give 1 or more.")
         if self.mobilefacenet is not None and not self.mobilefacenet.is_file():
             raise ConfigurationError(
                 f"--mobilefacenet {self.mobilefacenet}: there is no such file; give the weights of "
@@ -555,7 +558,7 @@ def _verified(
             steps=row.steps,
             action_stride=settings.action_stride,
             action_offset=settings.action_offset,
-            limit=max(2, found.config.limit // 20),
+            limit=found.config.pairs or max(2, found.config.limit // 20),
             batch=settings.batch,
             seed=settings.seed,
             device=settings.device,

@@ -396,9 +396,11 @@ def test_two_recognisers_and_the_truth(
     assert found.cells["t", "a", "psnr"].reason == "it is the truth itself"
     assert {own.recognisers for own in asked} == {("dlib",)}
     assert [own.steps for own in asked] == [1, 1, 1, 3, 1]
+    assert {own.limit for own in asked} == {2}
     assert "verification % (MobileFaceNet): it needs --mobilefacenet WEIGHTS." in found.notes
-    own = dataclasses.replace(config, mobilefacenet=Path("m.safetensors"))
+    own = dataclasses.replace(config, mobilefacenet=Path("m.safetensors"), pairs=7)
     found, _ = evaluate(table, own)
+    assert asked[-1].limit == 7
     assert asked[-1].recognisers == ("dlib", "mobilefacenet=m.safetensors")
     assert found.cells["patches", "a", "accuracy-2"].value == pytest.approx(50)
     assert found.cells["t", "a", "accuracy-2"].value == pytest.approx(60)
