@@ -409,7 +409,10 @@ def _cognition(config: TrainIPFHConfig, folder: Folder) -> None:
 
 
 def _restorer(config: TrainIPFHConfig, folder: Folder) -> None:
-    """Random patches, of untouched faces and then of those that it has restored so far."""
+    """Random patches, of untouched faces and then of those that it has restored so far.
+
+    They lie on the controller's grid of locations, where the restorer will be asked.
+    """
     if folder.restorer.is_file():
         return
     if config.enhancer_weights is not None:

@@ -26,7 +26,13 @@ from torch.nn import functional
 
 from facehall_env.agents.base import Agent, AgentState, Observation
 from facehall_env.agents.policies import SUMMARY, LocationJudge, MapEncoder
-from facehall_env.agents.storage import check_geometry, load_agent, save_agent, shipped
+from facehall_env.agents.storage import (
+    check_geometry,
+    describe_geometry,
+    load_agent,
+    save_agent,
+    shipped,
+)
 from facehall_env.checkpoints import fill
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError, MissingExtraError, WeightsError
@@ -551,6 +557,9 @@ def load_archive(
             f"{file} holds no policy that can be built again ({error}): save it with the versions "
             "of Stable-Baselines3 that are installed here."
         ) from error
+    made_for = getattr(getattr(policy, "features_extractor", None), "geometry", None)
+    if isinstance(made_for, PatchGeometry):  # Of spatial policies; others know a number only.
+        check_geometry(file, describe_geometry(made_for), core.geometry)
     return SB3Agent(core, file.stem, policy=policy)
 
 

@@ -80,8 +80,8 @@ class PatchSelectionConfig:
     action_stride: int | None = None
     """Spacing in pixels of the locations; by default the learned agents' own, and 1 for others."""
     action_offset: int | None = None
-    """With --action-stride: on which row and column of its cell a patch is centred; the middle by
-    default."""
+    """On which row and column of its cell a patch is centred; the middle by default. Of learned
+    agents only archives (.zip) need it, which do not say."""
     batch: int = 32
     """Images that are played at once."""
     seed: int = 0

@@ -82,7 +82,8 @@ def _core(
     """The process for an agent; a learned one, in a file, has a grid of locations of its own."""
     stride, offset = config.action_stride or 1, config.action_offset
     if config.action_stride is None and learned is not None:
-        stride, offset = _trained_grid(learned, setup.dataset.image_size)
+        stride, trained = _trained_grid(learned, setup.dataset.image_size)
+        offset = offset if trained is None else trained
     return build_core(
         dataset=setup.dataset,
         scale=config.scale,
@@ -133,7 +134,7 @@ def _player(
 
 
 def _trained_grid(path: Path, image_size: tuple[int, int]) -> tuple[int, int | None]:
-    """Stride and offset of the locations that the agent in a file chooses among."""
+    """Stride and offset of the locations of the agent in a file; no offset if it does not say."""
     if path.suffix == ".zip":
         # Counted without unpickling; what does not fit is refused when the agent is loaded.
         locations = archive_locations(path) or 1

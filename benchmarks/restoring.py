@@ -42,10 +42,10 @@ class RestoringConfig:
     steps: int = 25
     """Patches of an agent, T."""
     action_stride: int = 1
-    """Spacing in pixels of the locations of agents that are no files, which have their own."""
+    """Spacing in pixels of the locations of agents that learn nothing; others have their own."""
     action_offset: int | None = None
     """With --action-stride: on which row and column of its cell a patch is centred; the middle by
-    default."""
+    default. Of learned agents only archives (.zip) need it, which do not say."""
     batch: int = 32
     """Images that are restored at once when they are scored."""
     seed: int = 0
@@ -84,9 +84,21 @@ class RestoringConfig:
         'identity-lfw-x4-bicubic-bf16'
         """
         precision = () if self.precision == "fp32" else (self.precision,)
+        grid = grid_words(self.action_stride, self.action_offset)
         return "-".join(
-            (benchmark, self.dataset, f"x{self.scale}", self.protocol, *words, *precision)
+            (benchmark, self.dataset, f"x{self.scale}", self.protocol, *words, *grid, *precision)
         )
+
+
+def grid_words(stride: int, offset: int | None) -> list[str]:
+    """What a grid of locations adds to a results file's name; nothing if every pixel is one.
+
+    >>> grid_words(8, 7)
+    ['stride8', 'offset7']
+    """
+    if stride == 1:
+        return []
+    return [f"stride{stride}", *([] if offset is None else [f"offset{offset}"])]
 
 
 def write_results(folder: Path, stem: str, content: Mapping[str, Any], table: Table) -> list[Path]:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,16 @@ def without_places(content: Any) -> Any:
     """Content whose texts name the folders of this machine by what they are for.
 
     Results are read elsewhere, where messages about missing files would name folders that nobody
-    has. The user's data, cache and home, and the current folder are replaced, in that order.
+    has. The user's data and cache, the current folder and the home are replaced, in that order;
+    other folders that were typed stay.
 
     Args:
         content: A text, or anything of mappings and sequences; what is no text stays.
     """
     if isinstance(content, str):
         for place, name in _places():
-            content = content.replace(place, name)
+            whole = rf"(?<![\w.~/-]){re.escape(place)}(?![\w-]|\.\w)"
+            content = re.sub(whole, lambda _, name=name: name, content)
         return content
     if isinstance(content, Mapping):
         return {key: without_places(item) for key, item in content.items()}

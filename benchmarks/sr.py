@@ -404,7 +404,7 @@ def _patch_by_patch(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
         trust_pickle=config.trust_pickle,
         steps=(config.steps,),
         action_stride=None if has_a_grid else config.action_stride,
-        action_offset=None if has_a_grid else config.action_offset,
+        action_offset=config.action_offset,
         limit=config.limit,
         batch=config.batch,
         seed=config.seed,

@@ -45,7 +45,8 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
     ## Action Space
 
     ``Discrete((H / action_stride) * (W / action_stride))``: the cell ``row * columns + column``
-    of a grid over the image, whose middle pixel is the centre of the patch. With the default
+    of a grid over the image; the patch is centred on the cell's middle pixel, or where
+    ``action_offset`` says. With the default
     ``action_stride=1`` there is one action for each pixel, 16,384 for an image of 128 x 128, as
     in the paper. `action_masks` tells the locations not visited yet.
 

@@ -105,10 +105,11 @@ class PatchGeometry:
         return centre_of(self.top_left(action), self.patch_size)
 
     def nearest_action(self, y: float, x: float) -> int:
-        """The action whose cell holds the pixel (y, x); points outside go to the nearest cell."""
+        """The action whose centre is nearest to (y, x); of two as near the later one."""
         rows, columns = self.grid
-        row = min(max(int(y // self.stride), 0), rows - 1)
-        column = min(max(int(x // self.stride), 0), columns - 1)
+        to_middle = self.stride // 2 - self.centre
+        row = min(max(int((y + to_middle) // self.stride), 0), rows - 1)
+        column = min(max(int((x + to_middle) // self.stride), 0), columns - 1)
         return row * columns + column
 
     def distinct_actions(self) -> Tensor:

@@ -130,6 +130,11 @@ class PaperConfig:
                 f"--mobilefacenet {self.mobilefacenet}: there is no such file; give the weights of "
                 "MobileFaceNet."
             )
+        if self.action_stride < 1 or not 0 <= (self.action_offset or 0) < self.action_stride:
+            raise ConfigurationError(
+                f"--action-stride {self.action_stride} --action-offset {self.action_offset}: give "
+                "a stride of 1 or more, and an offset from 0 to one less than that."
+            )
         if self.budget is not None and not self.budget > 0:
             raise ConfigurationError(f"--budget {self.budget}: give a number of minutes above 0.")
         if (self.table is None) == (self.figure is None):

@@ -14,6 +14,7 @@ from facehall_env.benchmarks.papers.engine import Found, difference
 from facehall_env.benchmarks.papers.layout import Column, number_of
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.parts import duration
+from facehall_env.benchmarks.restoring import grid_words
 from facehall_env.benchmarks.results import header, without_places, write_json
 from facehall_env.benchmarks.tables import NOTHING, Table, number
 from facehall_env.files import write_text_atomic
@@ -184,7 +185,7 @@ def detail(content: Content) -> Table:
     header = ("column", "method", "ours", "paper", f"minus {other}", "images")
     note = (
         "± is the half width of the 95 % interval over images, of verification over the folds of "
-        "pairs; differences are paired over images or pairs."
+        "pairs; differences are paired over images, or over pairs as if these shared no faces."
     )
     return Table(f"{heading(content)}, in detail", header, lines, caption=note)
 
@@ -231,6 +232,8 @@ def caption(content: Content) -> str:
             f"{content['machine']['device']}, {duration(budget['each'])} for each row; parts that "
             "rows share are trained once."
         )
+    if grid := _grid(content["settings"]):
+        parts.append(f"Agents that learn nothing choose among locations {grid}.")
     if changes := content["settings"].get("change"):
         parts.append(
             f"Settings changed, in every row that has them and whose weights were not given: "
@@ -258,6 +261,7 @@ def stem(found: Found) -> str:
     words = [found.table.name]
     words += [config.dataset] if config.dataset else []
     words += [f"x{config.scale}"] if config.scale else []
+    words += grid_words(config.action_stride, config.action_offset)
     words += ["changed"] if config.change else []
     words += ["small"] if config.small else []
     return "-".join(words)
@@ -317,6 +321,15 @@ def _cell(found: Found, row: str, column: Column, paper: str | None) -> dict[str
         "minus_ci": None if gap is None else gap.half_width,
         "reason": "" if cell is None else cell.reason,
     }
+
+
+def _grid(settings: Content) -> str:
+    """Where the locations of agents that learn nothing lie, if not at every pixel."""
+    stride, offset = settings.get("action_stride", 1), settings.get("action_offset")
+    if stride == 1:
+        return ""
+    where = "in the middle" if offset is None else f"at pixel {offset}"
+    return f"{stride} pixels apart, {where} of their cells"
 
 
 def _header(column: Content, titles: Mapping[str, str], condition: str | None) -> str:

@@ -155,7 +155,12 @@ class Parts:
         settings = self._filled(part.settings, untrained=True)
         if part.network is None and (part.agent is None or not part.settings):
             return part.agent or part.use
+        grid = {
+            "action_stride": part.with_.get("action_stride", 8),
+            "action_offset": part.with_.get("action_offset"),
+        }
         content = [part.network, part.agent, settings, self.condition.scale, role, self.image_size]
+        content += [] if part.agent is None else [grid]
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         path = self.workshop.cache / "untrained" / f"{part.use}-{digest}.safetensors"
         if path.is_file():
@@ -170,8 +175,7 @@ class Parts:
                 scale=self.condition.scale,
                 enhancer=enhancers.load(self.untrained("enhancer")),
                 num_steps=self.row.steps,
-                action_stride=part.with_.get("action_stride", 8),
-                action_offset=part.with_.get("action_offset"),
+                **grid,
             ).core
             agent: Any = agents.make(str(part.agent), core, **settings)
             agent.save(path)

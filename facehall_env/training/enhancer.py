@@ -263,7 +263,7 @@ class EnhancerTrainer:
             )
             state, _, _ = self.core.step(state, action.to(self.core.device))
         scores["psnr/random_patches"] = state.psnr.mean().item()
-        if self.config.fresh_on == "faces":
+        if "faces" in (self.config.fresh_on, self.config.rollout_on):
             whole = self.enhancer.whole_face()(state.initial).clamp(0, 1)
             mse = (whole - state.hr).square().flatten(1).mean(1)
             scores["psnr/whole_face"] = (-10 * mse.log10()).mean().item()

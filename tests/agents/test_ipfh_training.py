@@ -348,6 +348,16 @@ def assert_same(one: Path, other: Path, stages: tuple[str, ...] = ("restorer", "
 
 
 class TestPipeline:
+    def test_the_restorer_learns_on_the_controllers_grid(self, whole: Path, tmp_path: Path) -> None:
+        told = json.loads((whole / "restorer" / "config.json").read_text())
+        assert (told["action_stride"], told["action_offset"]) == (32, None)
+        given = {"initial": "bicubic", "cognition": whole / "cognition.safetensors"}
+        train_ipfh(settings(tmp_path, action_offset=15, **given))
+        told = json.loads((tmp_path / "restorer" / "config.json").read_text())
+        assert (told["action_stride"], told["action_offset"]) == (32, 15)
+        agent = load_tensors(tmp_path / "best.safetensors", "agent")[1]
+        assert agent["geometry"]["offset"] == 15
+
     def test_leaves_an_agent_and_the_restorer_it_was_measured_with(self, whole: Path) -> None:
         trainer = IPFHTrainer(settings(whole))
         trainer.core.enhancer.load_state_dict(

@@ -319,6 +319,15 @@ class TestFiles:
         with pytest.raises(WeightsError, match=r"Box\(0, 255.*but the environment has Dict"):
             SB3Agent(core, "ppo", policy=policy)
 
+    @pytest.mark.parametrize("kind", ["safetensors", "zip"])
+    def test_locations_elsewhere_in_their_cells_are_refused(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        path = self.write(spots(1, action_offset=1), kind, tmp_path)
+        with pytest.raises(WeightsError, match=r"with offset 1, but the environment has offset 4"):
+            agents.load(path, spots(1).core, allow_pickle=True)
+        agents.load(path, spots(1, action_offset=1).core, allow_pickle=True)
+
     def test_what_is_no_archive(self, tmp_path: Path) -> None:
         (tmp_path / "x.zip").write_bytes(b"no archive")
         with pytest.raises(WeightsError, match=r"x\.zip is missing or no archive"):

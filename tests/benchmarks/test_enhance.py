@@ -17,6 +17,7 @@ from rich.console import Console
 from facehall_env.benchmarks.cli import main
 from facehall_env.benchmarks.enhance import EnhanceConfig, Report, gather, run
 from facehall_env.benchmarks.enhance_pictures import Film, Look, animate, compare
+from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.data.alignment import Box
 from facehall_env.data.detect import DetectedFace
 from facehall_env.data.images import ImageArray, read_image
@@ -174,6 +175,23 @@ def test_the_policy_says_what_size_and_locations(
     assert (restored(tmp_path) != bicubic(path)).any()
     with pytest.raises(WeightsError, match="image_size"):
         enhance(path, agent=None, policy=policy, face_size=48)
+
+
+def test_a_policy_with_locations_elsewhere_in_their_cells(
+    enhance: Callable[..., Report], tmp_path: Path, policy: Path
+) -> None:
+    tensors, metadata = load_tensors(policy, kind="agent")
+    metadata["geometry"]["offset"] = 1
+    save_tensors(tmp_path / "shifted.safetensors", tensors, metadata, kind="agent")
+    images = []
+    for path in (policy, tmp_path / "shifted.safetensors"):
+        saved(tmp_path / "in")
+        report = enhance(
+            tmp_path / "in", agent=None, policy=path, face_size=None, num_steps=2, overwrite=True
+        )
+        assert report.entries[0].status == "written"
+        images.append(restored(tmp_path))
+    assert (images[0] != images[1]).any()
 
 
 def test_photographs_are_made_smaller_until_their_largest_face_fits(

@@ -349,6 +349,19 @@ def test_policies_and_enhancers_as_further_rows(
     assert rows["softer", 4]["action_stride"] == 1
 
 
+def test_scores_of_before_there_were_offsets_are_found_again() -> None:
+    def described(offset: int | None) -> dict[str, Any]:
+        core = build_core(
+            dataset="tiny", enhancer="tiny", weights=None, action_stride=8, action_offset=offset
+        ).core
+        geometry: dict[str, Any] = measure.Contestant("a", core, None).identity()["geometry"]
+        return geometry
+
+    assert described(None) == described(4)
+    assert described(4).keys() == {"image_size", "patch_size", "border", "stride"}
+    assert described(3)["offset"] == 3
+
+
 def test_a_policy_plays_on_the_grid_that_it_was_trained_on(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -32,6 +32,8 @@ OF_OTHERS: dict[str, Any] = {
     "protocol": "ipfh",
     "agents": ("row=compact,even",),
     "steps": 7,
+    "action_stride": 4,
+    "action_offset": 1,
     "batch": 3,
     "seed": 5,
     "trust_pickle": True,

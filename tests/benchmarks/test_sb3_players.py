@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stable_baselines3 import PPO
 
-from facehall_env.agents.sb3 import SB3Agent
+from facehall_env.agents.sb3 import OBSERVATION, SPATIAL, SB3Agent
 from facehall_env.benchmarks.patch_selection import PatchSelectionConfig, measure_all
 from facehall_env.build import build_core
 from facehall_env.errors import ConfigurationError, WeightsError
@@ -49,6 +49,20 @@ def test_they_play_by_name_and_by_path(
     assert {row["agent_weights"] for row in results.rows if row["agent"] == "theirs"} == {
         "theirs.zip"
     }
+
+
+def test_the_offset_of_an_archive_is_asked_for(settings: dict[str, Any], tmp_path: Path) -> None:
+    grid = {**GRID, "action_offset": 5}
+    envs = FaceHallucinationVecEnv(2, **grid, observation=OBSERVATION)
+    kwargs = {"features_extractor_kwargs": {"geometry": envs.core.geometry}}
+    model = PPO(SPATIAL["ppo"][1], envs, n_steps=2, batch_size=2, policy_kwargs=kwargs)
+    model.save(tmp_path / "shifted")
+    settings["policy"] = (f"shifted={tmp_path / 'shifted.zip'}",)
+    with pytest.raises(WeightsError, match="with offset 5, but the environment has offset 4"):
+        measure_all(PatchSelectionConfig(**settings, agents=(), trust_pickle=True))
+    config = PatchSelectionConfig(**settings, agents=(), trust_pickle=True, action_offset=5)
+    (row, *_) = measure_all(config).rows
+    assert (row["action_stride"], row["action_offset"]) == (8, 5)
 
 
 def test_an_archive_needs_trust_and_a_name(settings: dict[str, Any], archive: Path) -> None:

@@ -70,6 +70,14 @@ def test_every_action_is_the_nearest_one_to_its_own_centre(geometry: PatchGeomet
     assert [geometry.nearest_action(y, x) for y, x in centres] == actions.tolist()
 
 
+@given(geometries(), st.data())
+def test_the_nearest_action_is_the_nearest(geometry: PatchGeometry, data: st.DataObject) -> None:
+    y, x = (data.draw(st.integers(0, side - 1)) for side in geometry.image_size)
+    distance = (geometry.centres(all_actions(geometry)) - torch.tensor([y, x])).abs()
+    chosen = distance[geometry.nearest_action(y, x)]
+    assert chosen.tolist() == distance.amin(0).tolist()
+
+
 @given(geometries())
 def test_distinct_actions_name_every_patch_once(geometry: PatchGeometry) -> None:
     distinct = geometry.distinct_actions()

@@ -345,6 +345,10 @@ def test_agents_that_learn_nothing_choose_among_the_locations_asked_for(
         played = agents.rollout(core, agents.make("even", core), faces)
         assert values[offset] == pytest.approx(played.psnr[:, 3].mean().item(), abs=1e-4)
     assert values[None] != values[0]
+    assert pages.stem(found) == "p-table-1-stride32-offset0"
+    said = pages.caption(pages.describe(found))
+    assert "choose among locations 32 pixels apart, at pixel 0 of their cells." in said
+    assert "locations" not in pages.caption(pages.describe(Found(table, config)))
 
 
 def test_two_recognisers_and_the_truth(
@@ -567,6 +571,9 @@ def test_costs_need_no_training(stub: Stub, config: PaperConfig, tmp_path: Path)
         ({"figure": "2"}, "one of --table and --figure"),
         ({"budget": 0.0}, "--budget 0.0"),
         ({"limit": 0}, "--limit 0"),
+        ({"pairs": 0}, "--pairs 0"),
+        ({"action_offset": 1}, "--action-stride 1 --action-offset 1: give a stride"),
+        ({"action_stride": 8, "action_offset": -1}, "an offset from 0 to one less"),
     ],
 )
 def test_settings_are_checked(config: PaperConfig, change: dict[str, Any], error: str) -> None:
