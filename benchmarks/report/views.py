@@ -155,12 +155,17 @@ def _patches(number: int) -> str:
 
 
 def _selections(found: Found) -> list[Result]:
-    """Those with the most images first, and of these the one whose best agent gets furthest."""
-    return sorted(
-        found.of("patch-selection"),
-        key=lambda result: (_most_images(result), _best_psnr(result)),
-        reverse=True,
-    )
+    """Those with the most images first, and of these the one whose best agent gets furthest.
+
+    Where a network has restored the face before the first patch, patches have little left to win:
+    such results come after those that start from the enlarged face.
+    """
+
+    def importance(result: Result) -> tuple[int, bool, float]:
+        initial = result.content["settings"].get("initial", BICUBIC)
+        return _most_images(result), initial == BICUBIC, _best_psnr(result)
+
+    return sorted(found.of("patch-selection"), key=importance, reverse=True)
 
 
 def _selection(found: Found) -> Section:

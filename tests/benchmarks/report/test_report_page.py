@@ -436,3 +436,16 @@ def test_in_a_browser(results: Path, tmp_path: Path) -> None:
         before, after = (without.locator(f".{side} img").first for side in ("before", "after"))
         assert before.bounding_box()["x"] < after.bounding_box()["x"]
         chromium.close()
+
+
+def test_what_patches_add_to_a_restored_face_is_not_the_main_finding(results: Path) -> None:
+    before = views.headlines(read_results(results))
+    (path,) = (each for each in results.glob("*.json") if "patch-selection" in each.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["settings"]["initial"] = "light"
+    for row in content["rows"]:
+        row["psnr"] += 3
+    (results / "patch-selection-on-light.json").write_text(json.dumps(content), encoding="utf-8")
+    assert views.headlines(read_results(results)) == before
+    path.unlink()
+    assert "35.00 dB for rl" in views.headlines(read_results(results))[0].replace("\xa0", " ")
