@@ -122,7 +122,7 @@ def detail_of(image: Tensor, scale: int) -> Tensor:
     """How much each cell holds that no face of the low resolution, enlarged, could show.
 
     The low-resolution face that comes nearest to the current one when it is enlarged is found by
-    a few steps of back-projection. What is left of a face that has only been enlarged is rounding.
+    a few steps of back-projection. Little is left of a face that has only been enlarged.
 
     Args:
         image: (N, 3, H, W), H and W multiples of ``scale``.
@@ -135,7 +135,9 @@ def detail_of(image: Tensor, scale: int) -> Tensor:
     rest = image
     for _ in range(BACK_PROJECTIONS):
         low = functional.interpolate(rest, scale_factor=1 / scale, mode="bicubic", antialias=True)
-        rest = rest - functional.interpolate(low, scale_factor=scale, mode="bicubic")
+        # With antialiasing, which does nothing else here, torch's kernel is the protocols'.
+        high = functional.interpolate(low, scale_factor=scale, mode="bicubic", antialias=True)
+        rest = rest - high
     return DETAIL_GAIN * functional.avg_pool2d(rest.abs().mean(1, keepdim=True), scale)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from facehall_env import enhancers, patches
+from facehall_env import data, enhancers, patches
 from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
 from facehall_env.enhancers.compact import DETAIL_GAIN, detail_of
 from facehall_env.errors import ConfigurationError, UnknownNameError
@@ -122,8 +121,8 @@ def test_compact_knows_where_on_the_face_a_patch_is() -> None:
 
 @pytest.mark.parametrize("scale", [4, 8])
 def test_detail_is_what_an_enlarged_face_does_not_have(scale: int) -> None:
-    low = 0.25 + 0.5 * random_faces(2, 128 // scale)
-    enlarged = functional.interpolate(low, scale_factor=scale, mode="bicubic")
+    truth = data.make("synthetic", split="test").batch(range(2))
+    enlarged = data.protocols.get("bicubic").degrade(truth, scale).initial
     before = detail_of(enlarged, scale)
     assert before.shape == (2, 1, 128 // scale, 128 // scale)
     # Stripes of one pixel have means of zero: no low resolution shows them.
@@ -134,9 +133,8 @@ def test_detail_is_what_an_enlarged_face_does_not_have(scale: int) -> None:
     assert rise[5, 3] == rise.max()
     assert rise[5, 3] > 0.5 * amount * DETAIL_GAIN
     assert rise[:, 8:].max() < 0.02 * rise[5, 3]
-    # A face that has only been enlarged has next to nothing; noise as large has a lot.
-    noise = 0.25 + 0.5 * random_faces(2, seed=1)
-    assert before.mean() < 0.2 * detail_of(noise, scale).mean()
+    # A face that has only been enlarged has next to nothing, the truth has a lot.
+    assert before.mean() < 0.1 * detail_of(truth.float() / 255, scale).mean()
     flat = torch.full((1, 3, 128, 128), 0.3)
     torch.testing.assert_close(
         detail_of(flat, scale), torch.zeros(1, 1, 128 // scale, 128 // scale)
