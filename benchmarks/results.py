@@ -77,7 +77,7 @@ def without_places(content: Any) -> Any:
     if isinstance(content, str):
         for place, name in _places():
             whole = rf"(?<![\w.~/-]){re.escape(place)}(?![\w-]|\.\w)"
-            content = re.sub(whole, lambda _, name=name: name, content)
+            content = re.sub(whole, name, content)
         return content
     if isinstance(content, Mapping):
         return {key: without_places(item) for key, item in content.items()}
