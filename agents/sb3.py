@@ -557,10 +557,11 @@ def load_archive(
             f"{file} holds no policy that can be built again ({error}): save it with the versions "
             "of Stable-Baselines3 that are installed here."
         ) from error
+    agent = SB3Agent(core, file.stem, policy=policy)
     made_for = getattr(getattr(policy, "features_extractor", None), "geometry", None)
     if isinstance(made_for, PatchGeometry):  # Of spatial policies; others know a number only.
         check_geometry(file, describe_geometry(made_for), core.geometry)
-    return SB3Agent(core, file.stem, policy=policy)
+    return agent
 
 
 def check_spaces(

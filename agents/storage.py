@@ -95,6 +95,8 @@ def check_geometry(
     here = describe_geometry(geometry)
     stored = {**stored, "offset": grid_of(stored)[1]}
     different = [key for key in settings if stored[key] != here[key]]
+    if "grid" in different and "offset" in different:
+        different.remove("offset")  # Where in their cells: that says nothing of other cells.
     if different:
         theirs = ", ".join(f"{key} {_show(stored[key])}" for key in different)
         ours = ", ".join(f"{key} {_show(here[key])}" for key in different)
