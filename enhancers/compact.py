@@ -42,15 +42,12 @@ class GridNetwork(nn.Module):
         scale: Side of a cell in pixels.
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
-        detail: Whether a fourth plane says how much each cell holds that the low resolution could
-            not: little before it is restored, and more after.
     """
 
-    def __init__(self, scale: int, width: int, blocks: int, detail: bool = False) -> None:
+    def __init__(self, scale: int, width: int, blocks: int) -> None:
         super().__init__()
         self.scale = scale
-        self.detail = detail
-        self.head = nn.Conv2d(3 * scale**2 + 3 + detail, width, 3, padding=1)
+        self.head = nn.Conv2d(3 * scale**2 + 3, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.tail = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
         self.context = nn.Sequential(
@@ -84,11 +81,6 @@ class GridNetwork(nn.Module):
         dtype = compute_dtype(self)
         cells = functional.pixel_unshuffle(window - patches.GREY, self.scale)
         planes = self._position_planes(window.shape[2:], image.shape[2:], top_left, window.dtype)
-        if self.detail:
-            detail = detail_of(image, self.scale)
-            size = (planes.shape[2], planes.shape[3])
-            seen = patches.crop(detail, top_left // self.scale, size, fill=0.0)
-            planes = torch.cat((planes, seen), dim=1)
         stacked = torch.cat((cells, planes), dim=1).to(dtype)
         features = self.head(stacked.contiguous(memory_format=torch.channels_last))
         # Sixteen by sixteen averages show pose and light, which is all the context is for.
@@ -113,34 +105,6 @@ class GridNetwork(nn.Module):
         return torch.stack((rows, columns, inside.to(rows.dtype)), dim=1).to(dtype)
 
 
-BACK_PROJECTIONS = 3
-DETAIL_GAIN = 30.0
-"""Brings the detail of restored faces, a few hundredths, to the size of the other planes."""
-
-
-def detail_of(image: Tensor, scale: int) -> Tensor:
-    """How much each cell holds that no face of the low resolution, enlarged, could show.
-
-    The low-resolution face that comes nearest to the current one when it is enlarged is found by
-    a few steps of back-projection. Little is left of a face that has only been enlarged.
-
-    Args:
-        image: (N, 3, H, W), H and W multiples of ``scale``.
-        scale: Side of a cell in pixels.
-
-    Returns:
-        (N, 1, H / scale, W / scale), not negative: the mean distance of a cell's pixels, times a
-        constant.
-    """
-    rest = image
-    for _ in range(BACK_PROJECTIONS):
-        low = functional.interpolate(rest, scale_factor=1 / scale, mode="bicubic", antialias=True)
-        # With antialiasing, which does nothing else here, torch's kernel is the protocols'.
-        high = functional.interpolate(low, scale_factor=scale, mode="bicubic", antialias=True)
-        rest = rest - high
-    return DETAIL_GAIN * functional.avg_pool2d(rest.abs().mean(1, keepdim=True), scale)
-
-
 @ENHANCERS.register("compact")
 class Compact(Enhancer):
     """Restores the cells that a patch touches, and a margin around them.
@@ -157,8 +121,6 @@ class Compact(Enhancer):
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
         margin: Cells around the patch that the network sees in addition.
-        detail: Whether it is told how much detail each cell has, and so which are restored
-            already. Without, a second visit sharpens what is sharp until long training ends that.
     """
 
     name = "compact"
@@ -170,13 +132,10 @@ class Compact(Enhancer):
         width: int = 64,
         blocks: int = 6,
         margin: int = 2,
-        detail: bool = False,
     ) -> None:
-        # Said only where it is used: weights of older versions do not know it.
-        told = {"detail": True} if detail else {}
-        super().__init__(scale, patch_size, width=width, blocks=blocks, margin=margin, **told)
+        super().__init__(scale, patch_size, width=width, blocks=blocks, margin=margin)
         self.margin = margin
-        self.network = GridNetwork(scale, width, blocks, detail)
+        self.network = GridNetwork(scale, width, blocks)
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """The restored patch; see :meth:`Enhancer.forward`."""

@@ -77,10 +77,6 @@ class TrainEnhancerConfig:
     """Updates of the second stage, on staggered rollouts."""
     rollout_envs: int = 32
     """Faces that are being restored at a time in the second stage."""
-    rollout_on: Literal["faces", "patches"] = "patches"
-    """Learn from the patch that is restored next, or from the whole of each face as it stands
-    (networks that can), of which that patch is then pasted: several times as much for a little more
-    time, which patches that are small beside the face need."""
     rollout_learning_rate: float = 4e-4
     """Highest learning rate of the second stage; it follows a cosine down to a fiftieth."""
     num_steps: int = 25
@@ -263,7 +259,7 @@ class EnhancerTrainer:
             )
             state, _, _ = self.core.step(state, action.to(self.core.device))
         scores["psnr/random_patches"] = state.psnr.mean().item()
-        if "faces" in (self.config.fresh_on, self.config.rollout_on):
+        if self.config.fresh_on == "faces":
             whole = self.enhancer.whole_face()(state.initial).clamp(0, 1)
             mse = (whole - state.hr).square().flatten(1).mean(1)
             scores["psnr/whole_face"] = (-10 * mse.log10()).mean().item()
@@ -316,7 +312,7 @@ class EnhancerTrainer:
             raise ConfigurationError(
                 f"The enhancer {config.enhancer!r} has nothing to train: choose another."
             )
-        if "faces" in (config.fresh_on, config.rollout_on):
+        if config.fresh_on == "faces":
             enhancer.whole_face()  # Raises a clear error for networks that cannot.
         return enhancer
 
@@ -352,7 +348,8 @@ class EnhancerTrainer:
         if config.fresh_on == "faces":
             initial = self.core.begin(faces).initial
             restored = self.enhancer.whole_face()(self._partly_restored(initial))
-            return self._descend(self._loss_everywhere(restored, faces.hr))
+            everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
+            return self._descend(self._mean_loss(restored, faces.hr, everywhere))
         state = self.core.reset(faces)
         action = self._draw_actions(config.fresh_batch)
         return self._descend(self._loss_at(state, action, self.core.propose(state, action)))
@@ -380,14 +377,8 @@ class EnhancerTrainer:
             self.taken = torch.arange(self.config.rollout_envs) % self.config.num_steps
             self.state = self._staggered(None)
         state, action = self.state, self._draw_actions(self.config.rollout_envs)
-        if self.config.rollout_on == "faces":
-            restored = self.enhancer.whole_face()(state.image)
-            loss = self._descend(self._loss_everywhere(restored, state.hr))
-            geometry = self.core.geometry
-            restored = patches.crop(restored, geometry.top_left(action), geometry.patch_size)
-        else:
-            restored = self.core.propose(state, action)
-            loss = self._descend(self._loss_at(state, action, restored))
+        restored = self.core.propose(state, action)
+        loss = self._descend(self._loss_at(state, action, restored))
         state = self.core.write(state, action, restored.detach().clamp(0, 1))
         self.state = self._exchange(state)
         return loss
@@ -422,10 +413,6 @@ class EnhancerTrainer:
         truth = patches.crop(state.hr, top_left, geometry.patch_size)
         inside = patches.inside_mask(top_left, geometry.patch_size, geometry.image_size)
         return self._mean_loss(restored, truth, inside)
-
-    def _loss_everywhere(self, restored: Tensor, truth: Tensor) -> Tensor:
-        everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
-        return self._mean_loss(restored, truth, everywhere)
 
     def _mean_loss(self, restored: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
         """The loss whose mean over the processes is that of all pixels of all of them."""

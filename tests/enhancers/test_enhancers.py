@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facehall_env import data, enhancers, patches
+from facehall_env import enhancers, patches
 from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
-from facehall_env.enhancers.compact import DETAIL_GAIN, detail_of
 from facehall_env.errors import ConfigurationError, UnknownNameError
 
 LOCATIONS = torch.tensor([[64, 64], [0, 0], [127, 127], [29, 22], [33, 71]])
@@ -70,23 +69,12 @@ def test_attention_fhs_context_learns_a_hundred_times_slower() -> None:
     assert counts[0] == 634_163
 
 
-@pytest.mark.parametrize("detail", [False, True])
 @pytest.mark.parametrize("scale", [4, 8])
-def test_compact_restores_the_same_pixels_whatever_patch_shows_them(
-    scale: int, detail: bool
-) -> None:
+def test_compact_restores_the_same_pixels_whatever_patch_shows_them(scale: int) -> None:
     """With a margin as wide as the receptive field, a patch equals the whole face's restoration."""
     torch.manual_seed(0)
     enhancer = unlock(
-        enhancers.make(  # type: ignore[arg-type]
-            "compact",
-            scale=scale,
-            patch_size=(21, 18),
-            width=8,
-            blocks=1,
-            margin=4,
-            detail=detail,
-        )
+        enhancers.make("compact", scale=scale, patch_size=(21, 18), width=8, blocks=1, margin=4)  # type: ignore[arg-type]
     )
     faces = random_faces(1)
     whole = enhancer.network(faces)
@@ -119,37 +107,9 @@ def test_compact_knows_where_on_the_face_a_patch_is() -> None:
     assert not torch.allclose(enhancer(patch, flat, here), enhancer(patch, flat, there))
 
 
-@pytest.mark.parametrize("scale", [4, 8])
-def test_detail_is_what_an_enlarged_face_does_not_have(scale: int) -> None:
-    truth = data.make("synthetic", split="test").batch(range(2))
-    enlarged = data.protocols.get("bicubic").degrade(truth, scale).initial
-    before = detail_of(enlarged, scale)
-    assert before.shape == (2, 1, 128 // scale, 128 // scale)
-    # Stripes of one pixel have means of zero: no low resolution shows them.
-    amount, stripes = 0.1, torch.tensor([1.0, -1.0]).repeat(scale // 2)
-    sharp = enlarged.clone()
-    sharp[0, :, 5 * scale : 6 * scale, 3 * scale : 4 * scale] += amount * stripes
-    rise = (detail_of(sharp, scale) - before).abs()[0, 0]
-    assert rise[5, 3] == rise.max()
-    assert rise[5, 3] > 0.5 * amount * DETAIL_GAIN
-    assert rise[:, 8:].max() < 0.02 * rise[5, 3]
-    # A face that has only been enlarged has next to nothing, the truth has a lot.
-    assert before.mean() < 0.1 * detail_of(truth.float() / 255, scale).mean()
-    flat = torch.full((1, 3, 128, 128), 0.3)
-    torch.testing.assert_close(
-        detail_of(flat, scale), torch.zeros(1, 1, 128 // scale, 128 // scale)
-    )
-
-
-def test_only_compacts_that_are_told_detail_say_so() -> None:
-    assert "detail" not in enhancers.make("compact").config
-    assert enhancers.make("compact", detail=True).config["detail"] is True
-
-
-@pytest.mark.parametrize("detail", [False, True])
-def test_every_parameter_of_compact_gets_a_gradient(detail: bool) -> None:
+def test_every_parameter_of_compact_gets_a_gradient() -> None:
     torch.manual_seed(0)
-    enhancer = unlock(enhancers.make("compact", width=8, blocks=2, detail=detail))  # type: ignore[arg-type]
+    enhancer = unlock(enhancers.make("compact", width=8, blocks=2))  # type: ignore[arg-type]
     faces = random_faces(2)
     location = LOCATIONS[:2]
     enhancer(cut(faces, location, (60, 45)), faces, location).square().sum().backward()
