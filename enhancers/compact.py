@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal, get_args
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.enhancers.base import ENHANCERS, PATCH_SIZE, Enhancer, compute_dtype
+from facehall_env.errors import ConfigurationError
+
+Base = Literal["current", "low_resolution"]
+"""What a patch's residual is added to: the current face, or what its low resolution shows."""
+
+BACK_PROJECTIONS = 3
+"""Steps of :func:`low_resolution_part`: after three, enlarged LFW faces are met to 0.002."""
 
 
 class ResidualBlock(nn.Module):
@@ -42,12 +51,16 @@ class GridNetwork(nn.Module):
         scale: Side of a cell in pixels.
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
+        base: What the residual is added to. With ``"low_resolution"``, each cell is seen in two
+            parts: what the low resolution shows (:func:`low_resolution_part`), and the rest.
     """
 
-    def __init__(self, scale: int, width: int, blocks: int) -> None:
+    def __init__(self, scale: int, width: int, blocks: int, base: Base = "current") -> None:
         super().__init__()
         self.scale = scale
-        self.head = nn.Conv2d(3 * scale**2 + 3, width, 3, padding=1)
+        self.base = base
+        parts = 2 if base == "low_resolution" else 1
+        self.head = nn.Conv2d(parts * 3 * scale**2 + 3, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.tail = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
         self.context = nn.Sequential(
@@ -79,16 +92,21 @@ class GridNetwork(nn.Module):
             (N, 3, h, w), not clamped.
         """
         dtype = compute_dtype(self)
-        cells = functional.pixel_unshuffle(window - patches.GREY, self.scale)
+        base, seen = window, [window - patches.GREY]
+        if self.base == "low_resolution":
+            size = (window.shape[2], window.shape[3])
+            base = patches.crop(low_resolution_part(image, self.scale), top_left, size)
+            seen = [base - patches.GREY, window - base]
+        cells = [functional.pixel_unshuffle(part, self.scale) for part in seen]
         planes = self._position_planes(window.shape[2:], image.shape[2:], top_left, window.dtype)
-        stacked = torch.cat((cells, planes), dim=1).to(dtype)
+        stacked = torch.cat((*cells, planes), dim=1).to(dtype)
         features = self.head(stacked.contiguous(memory_format=torch.channels_last))
         # Sixteen by sixteen averages show pose and light, which is all the context is for.
         small = functional.adaptive_avg_pool2d(image - patches.GREY, 16).to(dtype)
         gain, shift = self.context(small)[:, :, None, None].chunk(2, dim=1)
         features = features * (1 + gain) + shift
         residual = self.tail(self.body(features)).to(window.dtype)
-        return window + functional.pixel_shuffle(residual, self.scale)
+        return base + functional.pixel_shuffle(residual, self.scale)
 
     def _position_planes(
         self, size: torch.Size, image_size: torch.Size, top_left: Tensor, dtype: torch.dtype
@@ -103,6 +121,32 @@ class GridNetwork(nn.Module):
         columns = axes[1][:, None, :].expand(-1, axes[0].shape[1], -1)
         inside = (rows.abs() < 1) & (columns.abs() < 1)
         return torch.stack((rows, columns, inside.to(rows.dtype)), dim=1).to(dtype)
+
+
+def low_resolution_part(image: Tensor, scale: int) -> Tensor:
+    """What of a face its low resolution can show, whether patches of it are restored or not.
+
+    Iterated back-projection: what shrinking and enlarging loses is shrunk and enlarged again, and
+    added. Of a face that was only enlarged hardly anything is left out; of a restored one, the
+    detail.
+
+    Args:
+        image: (N, 3, H, W), H and W multiples of ``scale``.
+        scale: Factor between the resolutions.
+
+    Returns:
+        (N, 3, H, W), not clamped.
+    """
+    rest = image
+    for _ in range(BACK_PROJECTIONS):
+        low = functional.interpolate(
+            rest, scale_factor=1 / scale, mode="bicubic", antialias=True, align_corners=False
+        )
+        # Enlarging has nothing to smooth: antialiasing only chooses the protocols' kernel.
+        rest = rest - functional.interpolate(
+            low, size=image.shape[-2:], mode="bicubic", antialias=True, align_corners=False
+        )
+    return image - rest
 
 
 @ENHANCERS.register("compact")
@@ -121,6 +165,14 @@ class Compact(Enhancer):
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
         margin: Cells around the patch that the network sees in addition.
+        base: What the network's residual is added to. ``"current"`` is the current face: where
+            patches overlap, it is restored on top of what it was restored to before, which takes
+            long training to gain from. ``"low_resolution"`` is the part of the current face that
+            its low resolution can show: second visits begin where the first did, and see the
+            first's detail.
+
+    Raises:
+        ConfigurationError: For an unknown ``base``.
     """
 
     name = "compact"
@@ -132,10 +184,16 @@ class Compact(Enhancer):
         width: int = 64,
         blocks: int = 6,
         margin: int = 2,
+        base: Base = "current",
     ) -> None:
-        super().__init__(scale, patch_size, width=width, blocks=blocks, margin=margin)
+        if base not in get_args(Base):
+            raise ConfigurationError(f"base={base!r} is unknown: use one of {get_args(Base)}.")
+        config: dict[str, Any] = {"width": width, "blocks": blocks, "margin": margin}
+        if base != "current":  # Weights of before there was a choice do not name one.
+            config["base"] = base
+        super().__init__(scale, patch_size, **config)
         self.margin = margin
-        self.network = GridNetwork(scale, width, blocks)
+        self.network = GridNetwork(scale, width, blocks, base)
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """The restored patch; see :meth:`Enhancer.forward`."""

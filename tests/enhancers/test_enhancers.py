@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from facehall_env import enhancers, patches
 from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
+from facehall_env.enhancers.compact import BACK_PROJECTIONS, low_resolution_part
 from facehall_env.errors import ConfigurationError, UnknownNameError
 
 LOCATIONS = torch.tensor([[64, 64], [0, 0], [127, 127], [29, 22], [33, 71]])
@@ -69,13 +74,22 @@ def test_attention_fhs_context_learns_a_hundred_times_slower() -> None:
     assert counts[0] == 634_163
 
 
-@pytest.mark.parametrize("scale", [4, 8])
-def test_compact_restores_the_same_pixels_whatever_patch_shows_them(scale: int) -> None:
-    """With a margin as wide as the receptive field, a patch equals the whole face's restoration."""
+def small_compact(**settings: Any) -> enhancers.Compact:
+    """A compact of few channels with something to say."""
     torch.manual_seed(0)
-    enhancer = unlock(
-        enhancers.make("compact", scale=scale, patch_size=(21, 18), width=8, blocks=1, margin=4)  # type: ignore[arg-type]
-    )
+    enhancer = enhancers.make("compact", **{"width": 8, "blocks": 1, **settings})
+    assert isinstance(enhancer, enhancers.Compact)
+    return unlock(enhancer)
+
+
+both_bases = pytest.mark.parametrize("base", ["current", "low_resolution"])
+
+
+@both_bases
+@pytest.mark.parametrize("scale", [4, 8])
+def test_compact_restores_the_same_pixels_whatever_patch_shows_them(scale: int, base: str) -> None:
+    """With a margin as wide as the receptive field, a patch equals the whole face's restoration."""
+    enhancer = small_compact(scale=scale, patch_size=(21, 18), margin=4, base=base)
     faces = random_faces(1)
     whole = enhancer.network(faces)
     # Four 3x3 convolutions see four cells; these patches and their margins lie inside the face.
@@ -85,9 +99,9 @@ def test_compact_restores_the_same_pixels_whatever_patch_shows_them(scale: int) 
         torch.testing.assert_close(patch, cut(whole, location, (21, 18)), atol=1e-5, rtol=0)
 
 
-def test_compacts_rows_do_not_see_each_other() -> None:
-    torch.manual_seed(0)
-    enhancer = unlock(enhancers.make("compact", width=8, blocks=1))  # type: ignore[arg-type]
+@both_bases
+def test_compacts_rows_do_not_see_each_other(base: str) -> None:
+    enhancer = small_compact(base=base)
     faces = random_faces(5)
     patch = cut(faces, LOCATIONS, (60, 45))
     together = enhancer(patch, faces, LOCATIONS)
@@ -99,23 +113,76 @@ def test_compacts_rows_do_not_see_each_other() -> None:
 
 
 def test_compact_knows_where_on_the_face_a_patch_is() -> None:
-    torch.manual_seed(0)
-    enhancer = unlock(enhancers.make("compact", width=8, blocks=1))  # type: ignore[arg-type]
+    enhancer = small_compact()
     flat = torch.full((1, 3, 128, 128), 0.3)
     here, there = torch.tensor([[64, 40]]), torch.tensor([[64, 80]])
     patch = cut(flat, here, (60, 45))
     assert not torch.allclose(enhancer(patch, flat, here), enhancer(patch, flat, there))
 
 
-def test_every_parameter_of_compact_gets_a_gradient() -> None:
-    torch.manual_seed(0)
-    enhancer = unlock(enhancers.make("compact", width=8, blocks=2))  # type: ignore[arg-type]
+@both_bases
+def test_every_parameter_of_compact_gets_a_gradient(base: str) -> None:
+    enhancer = small_compact(blocks=2, base=base)
     faces = random_faces(2)
     location = LOCATIONS[:2]
     enhancer(cut(faces, location, (60, 45)), faces, location).square().sum().backward()
     for name, parameter in enhancer.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_low_resolution_part_is_pillows() -> None:
+    """The same back-projections with another library's resizing."""
+    face = random_faces(1, size=32)
+
+    def resized(channel: np.ndarray, size: int) -> np.ndarray:
+        return np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.BICUBIC))
+
+    expected = []
+    for channel in face[0].numpy():
+        rest = channel
+        for _ in range(BACK_PROJECTIONS):
+            rest = rest - resized(resized(rest, 4), 32)
+        expected.append(channel - rest)
+    part = low_resolution_part(face, 8)[0]
+    np.testing.assert_allclose(part.numpy(), np.stack(expected), atol=1e-5)
+
+
+def test_the_low_resolution_part_leaves_out_what_a_restoration_added() -> None:
+    smooth = nn.functional.interpolate(
+        torch.full((1, 3, 4, 4), 0.2) + 0.6 * torch.eye(4), size=32, mode="bicubic", antialias=True
+    )
+    checks = 0.1 * ((torch.arange(32) + torch.arange(32)[:, None]) % 2 * 2 - 1)
+    torch.testing.assert_close(
+        low_resolution_part(smooth + checks, 8), low_resolution_part(smooth, 8), atol=1e-3, rtol=0
+    )
+
+
+def test_on_the_low_resolution_an_untrained_compact_drops_detail() -> None:
+    enhancer = enhancers.make("compact", base="low_resolution", width=8, blocks=1)
+    faces = random_faces(5)
+    with torch.no_grad():
+        patch = enhancer(cut(faces, LOCATIONS, (60, 45)), faces, LOCATIONS)
+    torch.testing.assert_close(patch, cut(low_resolution_part(faces, 4), LOCATIONS, (60, 45)))
+
+
+def test_compact_on_the_low_resolution_sees_the_detail_there_is() -> None:
+    """It can tell restored cells from others though it adds to neither."""
+    enhancer = small_compact(base="low_resolution")
+    flat = torch.full((1, 3, 128, 128), 0.5)
+    checks = 0.1 * ((torch.arange(128) + torch.arange(128)[:, None]) % 2 * 2 - 1)
+    location = LOCATIONS[:1]
+    plain, detailed = (
+        enhancer(cut(face, location, (60, 45)), face, location) for face in (flat, flat + checks)
+    )
+    assert not torch.allclose(plain, detailed, atol=1e-3)
+
+
+def test_compact_names_its_base_only_where_older_weights_have_another() -> None:
+    assert "base" not in enhancers.make("compact").config
+    assert enhancers.make("compact", base="low_resolution").config["base"] == "low_resolution"
+    with pytest.raises(ConfigurationError, match="base='lr' is unknown: use one of"):
+        enhancers.make("compact", base="lr")
 
 
 def test_one_shot_cuts_pieces_of_the_restored_face() -> None:
