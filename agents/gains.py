@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from facehall_env.core import SMALLEST_MSE, CoreState, HallucinationCore
 from facehall_env.enhancers import OneShot
+from facehall_env.enhancers.base import restore_current
 from facehall_env.errors import ConfigurationError
 
 
@@ -92,7 +93,7 @@ def gain_map(core: HallucinationCore, state: CoreState, restored: Tensor | None 
     if restored is None:
         restored = state.restored
     if restored is None:
-        restored = core.enhancer.whole_face()(state.image)
+        restored = restore_current(core.enhancer, state.image, state.initial)
     restored = restored.clamp(0, 1)
     # a^2 - b^2 as (a - b)(a + b), with a and b the errors before and after.
     return ((state.image - restored) * (restored + state.image - 2 * state.hr)).sum(1)
@@ -102,8 +103,15 @@ def check_lookahead(core: HallucinationCore) -> None:
     """Refuses enhancers that cannot be asked what they would change of a whole face.
 
     Raises:
-        ConfigurationError: If the enhancer works on patches, or restores once, at the start.
+        ConfigurationError: If the enhancer works on patches, restores once, at the start, or has
+            to see the face that the episode began with, which agents do not.
     """
+    if core.enhancer.sees_start:
+        raise ConfigurationError(
+            "Looking ahead has the enhancer restore the face that the agent sees, but this "
+            f"{core.enhancer.name!r} also has to see the one that the episode began with: use one "
+            "with base='current', or an agent without lookahead."
+        )
     if isinstance(core.enhancer, OneShot) or not restores_whole_faces(core):
         raise ConfigurationError(
             "Looking ahead has the enhancer restore the whole current face at each step, which "

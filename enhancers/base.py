@@ -39,6 +39,9 @@ class Enhancer(nn.Module, ABC):
     name = "enhancer"
     trained_by: ClassVar[str] = "enhancer --enhancer {name}"
     """The command behind ``facehall train`` that trains it."""
+    sees_start = False
+    """Whether :meth:`forward` takes a fourth argument: (N, 3, H, W), the face I_0 that the episode
+    began with; its whole-face network then takes it as a second."""
 
     def __init__(self, scale: int, patch_size: tuple[int, int] = PATCH_SIZE, **config: Any) -> None:
         super().__init__()
@@ -203,6 +206,22 @@ def restore_whole(enhancer: Enhancer, initial: Tensor, lr: Tensor | None = None)
     if isinstance(enhancer, OneShot):
         return enhancer.restore(initial, lr)
     restored: Tensor = enhancer.whole_face()(initial)
+    return restored
+
+
+def restore_current(enhancer: Enhancer, image: Tensor, start: Tensor) -> Tensor:
+    """Whole faces (N, 3, H, W) in the middle of an episode, restored in one go, not clamped.
+
+    Args:
+        enhancer: A network that restores whole faces.
+        image: (N, 3, H, W), the current faces in [0, 1].
+        start: (N, 3, H, W), those that the episodes began with.
+
+    Raises:
+        ConfigurationError: If it works on patches only.
+    """
+    network = enhancer.whole_face()
+    restored: Tensor = network(image, start) if enhancer.sees_start else network(image)
     return restored
 
 

@@ -12,11 +12,8 @@ from facehall_env import patches
 from facehall_env.enhancers.base import ENHANCERS, PATCH_SIZE, Enhancer, compute_dtype
 from facehall_env.errors import ConfigurationError
 
-Base = Literal["current", "low_resolution"]
-"""What a patch's residual is added to: the current face, or what its low resolution shows."""
-
-BACK_PROJECTIONS = 3
-"""Steps of :func:`low_resolution_part`: after three, enlarged LFW faces are met to 0.002."""
+Base = Literal["current", "start"]
+"""What a patch's residual is added to: the current face, or the one that the episode began with."""
 
 
 class ResidualBlock(nn.Module):
@@ -51,15 +48,15 @@ class GridNetwork(nn.Module):
         scale: Side of a cell in pixels.
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
-        base: What the residual is added to. With ``"low_resolution"``, each cell is seen in two
-            parts: what the low resolution shows (:func:`low_resolution_part`), and the rest.
+        base: What the residual is added to. With ``"start"``, each cell is seen in two parts: as
+            the episode began, and what has changed since.
     """
 
     def __init__(self, scale: int, width: int, blocks: int, base: Base = "current") -> None:
         super().__init__()
         self.scale = scale
         self.base = base
-        parts = 2 if base == "low_resolution" else 1
+        parts = 2 if base == "start" else 1
         self.head = nn.Conv2d(parts * 3 * scale**2 + 3, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.tail = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
@@ -75,11 +72,22 @@ class GridNetwork(nn.Module):
             nn.init.zeros_(last.weight)  # type: ignore[arg-type]
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
-    def forward(self, image: Tensor) -> Tensor:
-        """A whole face (N, 3, H, W) in [0, 1], H and W multiples of ``scale``, restored."""
-        return self.restore_window(image, image, image.new_zeros(len(image), 2, dtype=torch.long))
+    def forward(self, image: Tensor, start: Tensor | None = None) -> Tensor:
+        """Whole faces, restored.
 
-    def restore_window(self, window: Tensor, image: Tensor, top_left: Tensor) -> Tensor:
+        Args:
+            image: (N, 3, H, W) in [0, 1], H and W multiples of ``scale``.
+            start: (N, 3, H, W), the same faces as their episodes began; ``image`` by default.
+
+        Returns:
+            (N, 3, H, W), not clamped.
+        """
+        corner = image.new_zeros(len(image), 2, dtype=torch.long)
+        return self.restore_window(image, image, corner, image if start is None else start)
+
+    def restore_window(
+        self, window: Tensor, image: Tensor, top_left: Tensor, start: Tensor
+    ) -> Tensor:
         """Restores a part of the face that starts on a cell's corner.
 
         Args:
@@ -87,16 +95,16 @@ class GridNetwork(nn.Module):
             image: (N, 3, H, W), the whole face.
             top_left: (N, 2) int64, the window's first pixel, a multiple of ``scale``; may be
                 negative.
+            start: (N, 3, h, w), the window as the episode began.
 
         Returns:
             (N, 3, h, w), not clamped.
         """
         dtype = compute_dtype(self)
-        base, seen = window, [window - patches.GREY]
-        if self.base == "low_resolution":
-            size = (window.shape[2], window.shape[3])
-            base = patches.crop(low_resolution_part(image, self.scale), top_left, size)
-            seen = [base - patches.GREY, window - base]
+        base = start if self.base == "start" else window
+        seen = [base - patches.GREY]
+        if self.base == "start":
+            seen.append(window - start)
         cells = [functional.pixel_unshuffle(part, self.scale) for part in seen]
         planes = self._position_planes(window.shape[2:], image.shape[2:], top_left, window.dtype)
         stacked = torch.cat((*cells, planes), dim=1).to(dtype)
@@ -123,32 +131,6 @@ class GridNetwork(nn.Module):
         return torch.stack((rows, columns, inside.to(rows.dtype)), dim=1).to(dtype)
 
 
-def low_resolution_part(image: Tensor, scale: int) -> Tensor:
-    """What of a face its low resolution can show, whether patches of it are restored or not.
-
-    Iterated back-projection: what shrinking and enlarging loses is shrunk and enlarged again, and
-    added. Of a face that was only enlarged hardly anything is left out; of a restored one, the
-    detail.
-
-    Args:
-        image: (N, 3, H, W), H and W multiples of ``scale``.
-        scale: Factor between the resolutions.
-
-    Returns:
-        (N, 3, H, W), not clamped.
-    """
-    rest = image
-    for _ in range(BACK_PROJECTIONS):
-        low = functional.interpolate(
-            rest, scale_factor=1 / scale, mode="bicubic", antialias=True, align_corners=False
-        )
-        # Enlarging has nothing to smooth: antialiasing only chooses the protocols' kernel.
-        rest = rest - functional.interpolate(
-            low, size=image.shape[-2:], mode="bicubic", antialias=True, align_corners=False
-        )
-    return image - rest
-
-
 @ENHANCERS.register("compact")
 class Compact(Enhancer):
     """Restores the cells that a patch touches, and a margin around them.
@@ -167,9 +149,9 @@ class Compact(Enhancer):
         margin: Cells around the patch that the network sees in addition.
         base: What the network's residual is added to. ``"current"`` is the current face: where
             patches overlap, it is restored on top of what it was restored to before, which takes
-            long training to gain from. ``"low_resolution"`` is the part of the current face that
-            its low resolution can show: second visits begin where the first did, and see the
-            first's detail.
+            long training to gain from. ``"start"`` is the face that the episode began with, beside
+            which the network sees what has changed since: a second visit begins where the first
+            did, with better surroundings.
 
     Raises:
         ConfigurationError: For an unknown ``base``.
@@ -193,19 +175,23 @@ class Compact(Enhancer):
             config["base"] = base
         super().__init__(scale, patch_size, **config)
         self.margin = margin
+        self.sees_start = base == "start"
         self.network = GridNetwork(scale, width, blocks, base)
 
-    def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
+    def forward(
+        self, patch: Tensor, image: Tensor, location: Tensor, start: Tensor | None = None
+    ) -> Tensor:
         """The restored patch; see :meth:`Enhancer.forward`."""
         size = (patch.shape[2], patch.shape[3])
         top_left = patches.corner_of(location, size)
-        start = (top_left // self.scale - self.margin) * self.scale
+        corner = (top_left // self.scale - self.margin) * self.scale
         # A patch that does not start on a cell's corner reaches into one cell more.
         cells = [-(-(side + self.scale - 1) // self.scale) + 2 * self.margin for side in size]
         window_size = (cells[0] * self.scale, cells[1] * self.scale)
-        window = patches.crop(image, start, window_size)
-        restored = self.network.restore_window(window, image, start)
-        return patches.crop(restored, top_left - start, size)
+        window = patches.crop(image, corner, window_size)
+        before = window if start is None else patches.crop(start, corner, window_size)
+        restored = self.network.restore_window(window, image, corner, before)
+        return patches.crop(restored, top_left - corner, size)
 
     def whole_face(self) -> nn.Module:
         """The network itself, which restores faces whose sides are multiples of ``scale``."""

@@ -278,7 +278,8 @@ class HallucinationCore:
         current = patches.crop(
             state.image, self.geometry.top_left(action), self.geometry.patch_size
         )
-        proposal: Tensor = self.enhancer(current, state.image, location)
+        began_with = (state.initial,) if self.enhancer.sees_start else ()
+        proposal: Tensor = self.enhancer(current, state.image, location, *began_with)
         return proposal
 
     @torch.no_grad()

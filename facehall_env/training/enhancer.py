@@ -24,6 +24,7 @@ from facehall_env.build import BICUBIC, load_initial
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
 from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.enhancers import Enhancer
+from facehall_env.enhancers.base import restore_current
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.patches import Border
 from facehall_env.registry import parse_settings
@@ -347,7 +348,8 @@ class EnhancerTrainer:
         faces = self.pool.faces(index, flip).to(self.core.device)
         if config.fresh_on == "faces":
             initial = self.core.begin(faces).initial
-            restored = self.enhancer.whole_face()(self._partly_restored(initial))
+            image = self._partly_restored(initial)
+            restored = restore_current(self.enhancer, image, initial)
             everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
             return self._descend(self._mean_loss(restored, faces.hr, everywhere))
         state = self.core.reset(faces)

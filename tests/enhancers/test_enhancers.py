@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from facehall_env import enhancers, patches
+from facehall_env.agents.gains import check_lookahead, gain_map
+from facehall_env.core import HallucinationCore
+from facehall_env.data import Faces
 from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
-from facehall_env.enhancers.compact import BACK_PROJECTIONS, low_resolution_part
 from facehall_env.errors import ConfigurationError, UnknownNameError
 
 LOCATIONS = torch.tensor([[64, 64], [0, 0], [127, 127], [29, 22], [33, 71]])
@@ -82,7 +82,7 @@ def small_compact(**settings: Any) -> enhancers.Compact:
     return unlock(enhancer)
 
 
-both_bases = pytest.mark.parametrize("base", ["current", "low_resolution"])
+both_bases = pytest.mark.parametrize("base", ["current", "start"])
 
 
 @both_bases
@@ -131,56 +131,68 @@ def test_every_parameter_of_compact_gets_a_gradient(base: str) -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_low_resolution_part_is_pillows() -> None:
-    """The same back-projections with another library's resizing."""
-    face = random_faces(1, size=32)
-
-    def resized(channel: np.ndarray, size: int) -> np.ndarray:
-        return np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.BICUBIC))
-
-    expected = []
-    for channel in face[0].numpy():
-        rest = channel
-        for _ in range(BACK_PROJECTIONS):
-            rest = rest - resized(resized(rest, 4), 32)
-        expected.append(channel - rest)
-    part = low_resolution_part(face, 8)[0]
-    np.testing.assert_allclose(part.numpy(), np.stack(expected), atol=1e-5)
+def changed_since(faces: Tensor) -> Tensor:
+    """What restorations might have made of the upper halves."""
+    image = faces.clone()
+    image[:, :, :64] = 0.5 * image[:, :, :64] + 0.3
+    return image
 
 
-def test_the_low_resolution_part_leaves_out_what_a_restoration_added() -> None:
-    smooth = nn.functional.interpolate(
-        torch.full((1, 3, 4, 4), 0.2) + 0.6 * torch.eye(4), size=32, mode="bicubic", antialias=True
-    )
-    checks = 0.1 * ((torch.arange(32) + torch.arange(32)[:, None]) % 2 * 2 - 1)
-    torch.testing.assert_close(
-        low_resolution_part(smooth + checks, 8), low_resolution_part(smooth, 8), atol=1e-3, rtol=0
-    )
-
-
-def test_on_the_low_resolution_an_untrained_compact_drops_detail() -> None:
-    enhancer = enhancers.make("compact", base="low_resolution", width=8, blocks=1)
+def test_an_untrained_compact_on_the_start_goes_back_to_it() -> None:
+    enhancer = enhancers.make("compact", base="start", width=8, blocks=1)
     faces = random_faces(5)
+    image = changed_since(faces)
     with torch.no_grad():
-        patch = enhancer(cut(faces, LOCATIONS, (60, 45)), faces, LOCATIONS)
-    torch.testing.assert_close(patch, cut(low_resolution_part(faces, 4), LOCATIONS, (60, 45)))
+        patch = enhancer(cut(image, LOCATIONS, (60, 45)), image, LOCATIONS, faces)
+    torch.testing.assert_close(patch, cut(faces, LOCATIONS, (60, 45)))
 
 
-def test_compact_on_the_low_resolution_sees_the_detail_there_is() -> None:
-    """It can tell restored cells from others though it adds to neither."""
-    enhancer = small_compact(base="low_resolution")
-    flat = torch.full((1, 3, 128, 128), 0.5)
-    checks = 0.1 * ((torch.arange(128) + torch.arange(128)[:, None]) % 2 * 2 - 1)
-    location = LOCATIONS[:1]
-    plain, detailed = (
-        enhancer(cut(face, location, (60, 45)), face, location) for face in (flat, flat + checks)
+def test_compact_on_the_start_that_ignores_changes_restores_twice_what_it_restored_once() -> None:
+    """Only the channels of what has changed, and the context, tell a second visit from a first."""
+    enhancer = small_compact(base="start")
+    with torch.no_grad():
+        enhancer.network.head.weight[:, 48:96] = 0
+        enhancer.network.context[-1].weight.zero_()  # type: ignore[operator]
+    faces = random_faces(5)
+    first = enhancer(cut(faces, LOCATIONS, (60, 45)), faces, LOCATIONS, faces)
+    image = changed_since(faces)
+    second = enhancer(cut(image, LOCATIONS, (60, 45)), image, LOCATIONS, faces)
+    torch.testing.assert_close(second, first)
+
+
+def test_compact_on_the_start_sees_what_has_changed() -> None:
+    enhancer = small_compact(base="start")
+    faces = random_faces(5)
+    image = changed_since(faces)
+    before, after = (
+        enhancer(cut(now, LOCATIONS, (60, 45)), now, LOCATIONS, faces) for now in (faces, image)
     )
-    assert not torch.allclose(plain, detailed, atol=1e-3)
+    assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_the_core_shows_an_enhancer_on_the_start_how_the_episode_began() -> None:
+    enhancer = small_compact(base="start")
+    core = HallucinationCore(enhancer, num_steps=2)
+    hr = random_faces(2)
+    initial = 0.8 * hr
+    state = core.reset(Faces(hr=hr, lr=hr[..., ::4, ::4], initial=initial))
+    action = torch.tensor([64 * 128 + 64, 0])
+    state, _, _ = core.step(state, action)
+    location = torch.tensor([[64, 64], [0, 0]])
+    assert not torch.equal(state.image, initial)
+    with torch.no_grad():
+        expected = enhancer(cut(state.image, location, (60, 45)), state.image, location, initial)
+    torch.testing.assert_close(core.propose(state, action), expected)
+    whole = enhancer.network(state.image, initial).clamp(0, 1)
+    gain = ((state.image - hr).square() - (whole - hr).square()).sum(1)
+    torch.testing.assert_close(gain_map(core, state), gain, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigurationError, match="also has to see the one that the episode began"):
+        check_lookahead(core)
 
 
 def test_compact_names_its_base_only_where_older_weights_have_another() -> None:
     assert "base" not in enhancers.make("compact").config
-    assert enhancers.make("compact", base="low_resolution").config["base"] == "low_resolution"
+    assert enhancers.make("compact", base="start").config["base"] == "start"
     with pytest.raises(ConfigurationError, match="base='lr' is unknown: use one of"):
         enhancers.make("compact", base="lr")
 
