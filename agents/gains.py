@@ -106,16 +106,25 @@ def check_lookahead(core: HallucinationCore) -> None:
         ConfigurationError: If the enhancer works on patches, restores once, at the start, or has
             to see the face that the episode began with, which agents do not.
     """
-    if core.enhancer.sees_start:
-        raise ConfigurationError(
-            "Looking ahead has the enhancer restore the face that the agent sees, but this "
-            f"{core.enhancer.name!r} also has to see the one that the episode began with: use one "
-            "with base='current', or an agent without lookahead."
-        )
+    check_sees_enough(core)
     if isinstance(core.enhancer, OneShot) or not restores_whole_faces(core):
         raise ConfigurationError(
             "Looking ahead has the enhancer restore the whole current face at each step, which "
             f"{core.enhancer.name!r} cannot: use 'compact', or an agent without lookahead."
+        )
+
+
+def check_sees_enough(core: HallucinationCore) -> None:
+    """Refuses enhancers that the faces that agents see are not enough for.
+
+    Raises:
+        ConfigurationError: If the enhancer has to see the face that the episode began with.
+    """
+    if core.enhancer.sees_start:
+        raise ConfigurationError(
+            "Looking ahead has the enhancer restore the face that the agent sees, but this "
+            f"{core.enhancer.name!r} also has to see the one that the episode began with: use one "
+            "that does not ('compact' with base='current'), or an agent without lookahead."
         )
 
 

@@ -34,6 +34,7 @@ from torch.nn import functional
 from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
 from facehall_env.agents.gains import (
     check_lookahead,
+    check_sees_enough,
     errors_by_guess,
     gain_map,
     look_ahead,
@@ -315,6 +316,8 @@ class QMapAgent(Agent):
                 f"The qmap network is made for guess={network.guess}, but was given "
                 f"{'none' if guess is None else guess.name}: give it what it was trained with."
             )
+        if network.lookahead:
+            check_sees_enough(core)
         self.network = network.to(core.device)
         self.guess = None if guess is None else guess.to(core.device).eval()
         self.core = core

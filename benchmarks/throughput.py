@@ -566,9 +566,10 @@ def _patches_per_second(core: HallucinationCore, number: int, seconds: float) ->
     patch = torch.rand(number, 3, *core.geometry.patch_size, generator=generator).to(core.device)
     location = torch.tensor(core.geometry.image_size, device=core.device) // 2
     locations = location.expand(number, 2)
-    core.enhancer(patch, image, locations)
+    seen = (patch, image, locations, *((image,) if core.enhancer.sees_start else ()))
+    core.enhancer(*seen)
     done, started = 0, now(core.device)
     while (elapsed := now(core.device) - started) < seconds:
-        core.enhancer(patch, image, locations)
+        core.enhancer(*seen)
         done += number
     return done / elapsed

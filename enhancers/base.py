@@ -27,8 +27,9 @@ class Enhancer(nn.Module, ABC):
     """Base of all enhancers.
 
     An enhancer sees the current content of the attended patch, the whole current face and where
-    the patch is, and returns the patch's new content. It knows nothing of episodes, rewards or
-    agents, and it does not clamp: the environment does.
+    the patch is (with ``sees_start``, also the face that the episode began with), and returns the
+    patch's new content. It knows nothing of rewards or agents, and it does not clamp: the
+    environment does.
 
     Args:
         scale: Factor between the low and the high resolution that it is made for.
@@ -40,8 +41,9 @@ class Enhancer(nn.Module, ABC):
     trained_by: ClassVar[str] = "enhancer --enhancer {name}"
     """The command behind ``facehall train`` that trains it."""
     sees_start = False
-    """Whether :meth:`forward` takes a fourth argument: (N, 3, H, W), the face I_0 that the episode
-    began with; its whole-face network then takes it as a second."""
+    """Whether :meth:`forward` takes a fourth, optional argument: (N, 3, H, W), the face I_0 that
+    the episode began with; its whole-face network then takes it as a second. Without, the current
+    face is the first of an episode."""
 
     def __init__(self, scale: int, patch_size: tuple[int, int] = PATCH_SIZE, **config: Any) -> None:
         super().__init__()

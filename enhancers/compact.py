@@ -37,8 +37,8 @@ class ResidualBlock(nn.Module):
 class GridNetwork(nn.Module):
     """Residual network over cells of ``scale`` x ``scale`` pixels.
 
-    Every cell of the current face, one pixel of the low resolution, becomes one feature vector of
-    all its pixels (space-to-depth); residual blocks exchange information between cells; a last
+    Every cell of the face, one pixel of the low resolution, becomes one feature vector of all its
+    pixels (space-to-depth); residual blocks exchange information between cells; a last
     convolution predicts the residual of all pixels of a cell (pixel shuffle). A layer so costs
     1/scale^2 of one at full resolution. Two planes tell each cell where on the face it is, a third
     whether it lies in the image at all, and a small encoder of the whole face scales and shifts
@@ -52,10 +52,13 @@ class GridNetwork(nn.Module):
             the episode began, and what has changed since.
     """
 
+    base: Base = "current"
+
     def __init__(self, scale: int, width: int, blocks: int, base: Base = "current") -> None:
         super().__init__()
         self.scale = scale
-        self.base = base
+        if base != "current":  # As in Compact.
+            self.base = base
         parts = 2 if base == "start" else 1
         self.head = nn.Conv2d(parts * 3 * scale**2 + 3, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
@@ -136,8 +139,8 @@ class Compact(Enhancer):
     """Restores the cells that a patch touches, and a margin around them.
 
     The patch may start at any pixel; the network always sees whole cells: a window that contains
-    the patch and at least ``margin`` cells on every side is cut from the current face, aligned to
-    the low-resolution grid, restored, and the patch is cut from the result. The margin lets pixels
+    the patch and at least ``margin`` cells on every side is cut from the face, aligned to the
+    low-resolution grid, restored, and the patch is cut from the result. The margin lets pixels
     at the patch's border see what lies beyond it, so that patches join without seams. At 4x a
     60x45 patch costs 0.18 GMAC, about a tenth of Attention-FH's convolutions.
 
@@ -149,7 +152,7 @@ class Compact(Enhancer):
         margin: Cells around the patch that the network sees in addition.
         base: What the network's residual is added to. ``"current"`` is the current face: where
             patches overlap, it is restored on top of what it was restored to before, which takes
-            long training to gain from. ``"start"`` is the face that the episode began with, beside
+            longer to learn. ``"start"`` is the face that the episode began with, beside
             which the network sees what has changed since: a second visit begins where the first
             did, with better surroundings.
 
@@ -171,11 +174,12 @@ class Compact(Enhancer):
         if base not in get_args(Base):
             raise ConfigurationError(f"base={base!r} is unknown: use one of {get_args(Base)}.")
         config: dict[str, Any] = {"width": width, "blocks": blocks, "margin": margin}
-        if base != "current":  # Weights of before there was a choice do not name one.
+        if base != "current":  # Not stored else: fingerprints of older weights stay the same.
             config["base"] = base
         super().__init__(scale, patch_size, **config)
+        if base == "start":
+            self.sees_start = True
         self.margin = margin
-        self.sees_start = base == "start"
         self.network = GridNetwork(scale, width, blocks, base)
 
     def forward(

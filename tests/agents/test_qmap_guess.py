@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,16 @@ def test_untrained_it_goes_where_the_guess_says(looking_core, flat_faces, plant)
     # The second step repairs less: what was won is won.
     assert played.actions.tolist() == [[1, 3], [1, 3]]
     assert rollout(core, agents.make("change", core), flat_faces(truth, 1)).actions[0, 0] == 2
+
+
+def test_agents_that_look_ahead_refuse_enhancers_that_have_to_see_more_than_they_do() -> None:
+    enhancer = enhancers.make("compact", width=8, blocks=1, base="start")
+    core = HallucinationCore(enhancer, image_size=(64, 64), action_stride=8)
+    network = untrained_network(core, dataclasses.replace(LOOKS, guess=None))
+    with pytest.raises(ConfigurationError, match="also has to see the one that the episode began"):
+        QMapAgent(core, network)
+    with pytest.raises(ConfigurationError, match="also has to see the one that the episode began"):
+        agents.make("change", core)
 
 
 def test_the_predicted_gains_are_shares_of_the_first_error(looking_core, flat_faces, plant) -> None:

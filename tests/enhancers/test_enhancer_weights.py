@@ -43,6 +43,20 @@ def test_a_loaded_enhancer_is_the_saved_one(compact, path) -> None:
     assert torch.equal(output(by_name), output(compact))
 
 
+def test_the_base_of_compact_is_stored_with_its_weights(tmp_path) -> None:
+    torch.manual_seed(0)
+    saved = enhancers.make("compact", scale=4, width=8, blocks=1, base="start")
+    nn.init.normal_(saved.network.tail.weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    enhancers.save(saved.eval(), tmp_path / "start.safetensors", {})
+    loaded = enhancers.load(tmp_path / "start.safetensors")
+    faces = torch.rand(3, 2, 3, 60, 45, generator=torch.Generator().manual_seed(1))
+    location = torch.tensor([[29, 22], [29, 22]])
+    given = faces[0], faces[1], location, faces[2]
+    with torch.no_grad():
+        assert torch.equal(loaded(*given), saved(*given))
+    assert loaded.sees_start
+
+
 def test_settings_that_need_no_weights_may_differ_from_the_file(path) -> None:
     assert enhancers.make("compact", weights=path, patch_size=(10, 10)).patch_size == (10, 10)
 

@@ -74,6 +74,13 @@ def test_attention_fhs_context_learns_a_hundred_times_slower() -> None:
     assert counts[0] == 634_163
 
 
+def changed_since(faces: Tensor) -> Tensor:
+    """What restorations might have made of the upper halves."""
+    image = faces.clone()
+    image[:, :, :64] = 0.5 * image[:, :, :64] + 0.3
+    return image
+
+
 def small_compact(**settings: Any) -> enhancers.Compact:
     """A compact of few channels with something to say."""
     torch.manual_seed(0)
@@ -90,26 +97,27 @@ both_bases = pytest.mark.parametrize("base", ["current", "start"])
 def test_compact_restores_the_same_pixels_whatever_patch_shows_them(scale: int, base: str) -> None:
     """With a margin as wide as the receptive field, a patch equals the whole face's restoration."""
     enhancer = small_compact(scale=scale, patch_size=(21, 18), margin=4, base=base)
-    faces = random_faces(1)
-    whole = enhancer.network(faces)
+    start = random_faces(1)
+    faces = changed_since(start)
+    whole = enhancer.network(faces, start)
     # Four 3x3 convolutions see four cells; these patches and their margins lie inside the face.
     for y, x in ((64, 64), (61, 70), (66, 59)):
         location = torch.tensor([[y, x]])
-        patch = enhancer(cut(faces, location, (21, 18)), faces, location)
+        patch = enhancer(cut(faces, location, (21, 18)), faces, location, start)
         torch.testing.assert_close(patch, cut(whole, location, (21, 18)), atol=1e-5, rtol=0)
 
 
 @both_bases
 def test_compacts_rows_do_not_see_each_other(base: str) -> None:
     enhancer = small_compact(base=base)
-    faces = random_faces(5)
+    start = random_faces(5)
+    faces = changed_since(start)
     patch = cut(faces, LOCATIONS, (60, 45))
-    together = enhancer(patch, faces, LOCATIONS)
+    together = enhancer(patch, faces, LOCATIONS, start)
     for i in range(5):
         one = slice(i, i + 1)
-        torch.testing.assert_close(
-            enhancer(patch[one], faces[one], LOCATIONS[one]), together[one], atol=1e-5, rtol=0
-        )
+        alone = enhancer(patch[one], faces[one], LOCATIONS[one], start[one])
+        torch.testing.assert_close(alone, together[one], atol=1e-5, rtol=0)
 
 
 def test_compact_knows_where_on_the_face_a_patch_is() -> None:
@@ -123,19 +131,15 @@ def test_compact_knows_where_on_the_face_a_patch_is() -> None:
 @both_bases
 def test_every_parameter_of_compact_gets_a_gradient(base: str) -> None:
     enhancer = small_compact(blocks=2, base=base)
-    faces = random_faces(2)
+    start = random_faces(2)
+    faces = changed_since(start)
     location = LOCATIONS[:2]
-    enhancer(cut(faces, location, (60, 45)), faces, location).square().sum().backward()
+    enhancer(cut(faces, location, (60, 45)), faces, location, start).square().sum().backward()
     for name, parameter in enhancer.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-
-
-def changed_since(faces: Tensor) -> Tensor:
-    """What restorations might have made of the upper halves."""
-    image = faces.clone()
-    image[:, :, :64] = 0.5 * image[:, :, :64] + 0.3
-    return image
+    # Of every channel that is seen, too: with another base there are more.
+    assert (enhancer.network.head.weight.grad.abs().sum((0, 2, 3)) > 0).all()
 
 
 def test_an_untrained_compact_on_the_start_goes_back_to_it() -> None:
@@ -162,12 +166,20 @@ def test_compact_on_the_start_that_ignores_changes_restores_twice_what_it_restor
 
 def test_compact_on_the_start_sees_what_has_changed() -> None:
     enhancer = small_compact(base="start")
-    faces = random_faces(5)
+    with torch.no_grad():  # The context sees the current face as well.
+        enhancer.network.context[-1].weight.zero_()  # type: ignore[operator]
+    faces = random_faces(2)
     image = changed_since(faces)
-    before, after = (
-        enhancer(cut(now, LOCATIONS, (60, 45)), now, LOCATIONS, faces) for now in (faces, image)
-    )
-    assert not torch.allclose(before, after, atol=1e-3)
+    above, below = torch.tensor([[30, 64]]), torch.tensor([[108, 64]])
+    seen = []
+    for location in (above, below):
+        location = location.expand(2, 2)
+        before, after = (
+            enhancer(cut(now, location, (60, 45)), now, location, faces) for now in (faces, image)
+        )
+        seen.append((after - before).abs().amax((1, 2, 3)))
+    assert (seen[0] > 1e-2).all()
+    assert (seen[1] == 0).all()
 
 
 def test_the_core_shows_an_enhancer_on_the_start_how_the_episode_began() -> None:
@@ -191,7 +203,11 @@ def test_the_core_shows_an_enhancer_on_the_start_how_the_episode_began() -> None
 
 
 def test_compact_names_its_base_only_where_older_weights_have_another() -> None:
-    assert "base" not in enhancers.make("compact").config
+    """Scores are kept under what an enhancer says of itself; those of older weights stay."""
+    current = enhancers.make("compact")
+    assert "base" not in current.config
+    assert "sees_start" not in vars(current)
+    assert "base" not in vars(current.whole_face())
     assert enhancers.make("compact", base="start").config["base"] == "start"
     with pytest.raises(ConfigurationError, match="base='lr' is unknown: use one of"):
         enhancers.make("compact", base="lr")

@@ -118,6 +118,7 @@ def test_patches_are_drawn_on_the_grid_that_is_asked_for(tmp_path: Path) -> None
         {"fresh_on": "faces"},
         {"fresh_on": "patches"},
         {"fresh_on": "patches", "action_stride": 8, "action_offset": 7},
+        {"enhancer": "compact", "enhancer_settings": ("width=8", "blocks=1", "base=start")},
     ],
 )
 def test_killed_and_resumed_runs_end_with_the_same_weights(
