@@ -28,7 +28,7 @@ class DualConsistency(nn.Module):
     of Gram matrices of a recogniser's activations. The low resolution of a patch at any place is
     not a piece of the low-resolution face, since the patch may start within one of its pixels. So
     the restored patch and the true one are made small in the same way and compared, and whole
-    faces are, too.
+    faces are, too; those made small by what has learned it are compared with the input itself.
 
     Args:
         scale: Factor between the two domains; 8 in the paper: 32x32 patches become 4x4, and
@@ -81,8 +81,10 @@ class DualConsistency(nn.Module):
         Args:
             result: (N, 3, H, W) in [0, 1], whole faces or patches.
             truth: Of the same shape.
-            lr: (N, 3, H / scale, W / scale), the low resolution to compare with; by default the
-                truth made small in the same way.
+            lr: (N, 3, H / scale, W / scale), the low resolution, with which ``"convolution"``
+                compares; by default with the truth made small in the same way. ``"average"``
+                does so whatever is given: no protocol takes means of cells, so that compared with
+                its low resolution the truth itself would have a loss.
             inside: (N, 1, H, W) bool, which pixels of the patches lie in the image; all by
                 default. Others do not count, whatever they hold; a pixel of the low resolution
                 counts by its share of such pixels.
@@ -105,7 +107,9 @@ class DualConsistency(nn.Module):
             "texture_hr": lambda: self._texture_loss(result, truth),
         }
         if not {"mse_lr", "texture_lr"}.isdisjoint(wanted):
-            small, small_truth = self.small(result), self.small(truth) if lr is None else lr
+            small, small_truth = self.small(result), self.small(truth)
+            if lr is not None and isinstance(self.down, LearnedDown):
+                small_truth = lr
             share = None if inside is None else _average(inside.to(result.dtype), self.scale)
             losses |= {
                 "mse_lr": lambda: _mean_square(small - small_truth, share),

@@ -22,6 +22,7 @@ from facehall_env.benchmarks.papers.layout import (
 )
 from facehall_env.benchmarks.papers.trainers import TRAINERS, Task
 from facehall_env.build import BICUBIC, build_core
+from facehall_env.checkpoints import kind_of
 from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.files import sha256
@@ -63,7 +64,7 @@ def given(words: tuple[str, ...], table: PaperTable) -> Given:
     """Reads what was typed.
 
     Raises:
-        ConfigurationError: If a word names no part of the table, or no file.
+        ConfigurationError: If a word names no part of the table, no file, or a file of others.
     """
     files: dict[tuple[str, str, str], Path] = {}
     rows = {row.key: row for row in table.rows}
@@ -85,6 +86,12 @@ def given(words: tuple[str, ...], table: PaperTable) -> Given:
             )
         if not Path(path).is_file():
             raise ConfigurationError(f"--weights {word!r}: there is no file {path}.")
+        if Path(path).suffix != ".zip" and kind_of(path) is None:
+            # Said now: the part may be needed only after others have trained for hours.
+            raise ConfigurationError(
+                f"--weights {word!r}: {path} is not of this project: give a .safetensors file that "
+                "`facehall train` wrote, or an agent's archive (.zip)."
+            )
         files[key, role, condition] = Path(path)
     return Given(files)
 

@@ -219,7 +219,8 @@ def _typed(value: Any, field: dataclasses.Field[Any]) -> Any:
 
 
 def _described(value: Any) -> Any:
-    if isinstance(value, str | Path) and Path(value).suffix in (".safetensors", ".pth"):
+    names_weights = isinstance(value, str) and Path(value).suffix in (".safetensors", ".pth")
+    if names_weights or isinstance(value, Path):
         if not Path(value).is_file():
             raise ConfigurationError(f"There is no file {value}, which a training starts from.")
         return sha256(value)

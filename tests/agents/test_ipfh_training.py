@@ -139,18 +139,18 @@ class TestLosses:
         torch.testing.assert_close(sum(terms.values()), expected, rtol=1e-4, atol=1e-6)
 
     def test_image_loss(self, cognition) -> None:
-        """Eq. 17, with the input as the low resolution, and nothing for a stranger's identity."""
+        """Eq. 17, with means of the truth as the low resolution, no identity for a stranger."""
         core = restoring_core()
-        state = core.reset(faces())
+        state = core.reset(faces()._replace(lr=faces().lr / 2))
         image = (state.hr + 0.1).clamp(0, 1)
         weights = TermWeights(1.0, 0.0, 2.0, 0.0, 3.0, 4.0)
         terms = losses_of(weights, cognition).face(image, state)
         embedding, wanted = (cognition.recogniser.embed(i) for i in (image, state.hr))
-        small = torch.nn.functional.avg_pool2d(image, 8)
+        small, small_truth = (torch.nn.functional.avg_pool2d(i, 8) for i in (image, state.hr))
         identity = cognition.head.losses(embedding[1:], torch.tensor([0, 1]))
         expected = {
             "face_mse_hr": (image - state.hr).square().mean((1, 2, 3)),
-            "face_mse_lr": 2 * (small - state.lr).square().mean((1, 2, 3)),
+            "face_mse_lr": 2 * (small - small_truth).square().mean((1, 2, 3)),
             "feature": 3 * (embedding - wanted).square().sum(1),
             "identity": 4 * torch.cat((torch.zeros(1), identity)),
         }

@@ -80,12 +80,23 @@ def test_each_loss_is_that_of_an_independent_computation() -> None:
         np.testing.assert_allclose(loss.detach().numpy(), expected[name], rtol=2e-4, err_msg=name)
 
 
-def test_a_given_low_resolution_takes_the_place_of_the_small_truth() -> None:
+def test_what_learns_to_make_images_small_is_compared_with_the_low_resolution_itself() -> None:
     result, truth = pair()
     lr = torch.full((2, 3, 2, 2), 0.25)
-    losses = DualConsistency(8).terms(result, truth, lr)
-    expected = ((cells(result.numpy(), 8) - 0.25) ** 2).mean((1, 2, 3))
+    losses = DualConsistency(8, "convolution").terms(result, truth, lr)
+    expected = ((cells(result.numpy(), 8) - 0.25) ** 2).mean((1, 2, 3))  # means while untrained
     np.testing.assert_allclose(losses["mse_lr"].numpy(), expected, rtol=1e-5)
+
+
+def test_means_are_compared_with_the_truths_so_that_it_has_no_loss() -> None:
+    result, truth = pair()
+    lr = torch.full((2, 3, 2, 2), 0.25)  # of a protocol that does not take means
+    consistency = DualConsistency(8, texture=Stages())
+    for loss in consistency.terms(truth, truth, lr).values():
+        np.testing.assert_array_equal(loss.detach().numpy(), 0)
+    given, left_out = consistency.terms(result, truth, lr), consistency.terms(result, truth)
+    for name, loss in given.items():
+        torch.testing.assert_close(loss, left_out[name])
 
 
 def test_pixels_outside_do_not_count() -> None:

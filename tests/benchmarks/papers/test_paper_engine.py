@@ -596,6 +596,32 @@ def test_weights_that_fit_nothing_are_refused(
         evaluate(table, dataclasses.replace(config, weights=(word,)))
 
 
+def test_a_file_of_others_is_refused_before_anything_is_trained(
+    stub: Stub, table: layout.PaperTable, config: PaperConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.md"
+    path.write_text("no weights")
+    with pytest.raises(ConfigurationError, match=r"patches:agent=.*notes\.md is not of this proj"):
+        evaluate(table, dataclasses.replace(config, weights=(f"patches:agent={path}",)))
+    assert stub.done == []
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".zip"])
+def test_files_that_a_training_starts_from_count_by_their_content(
+    tmp_path: Path, suffix: str
+) -> None:
+    def digest(path: Path) -> str:
+        return trainers.Task("own", "agent", {"init": path}).digest
+
+    paths = [tmp_path / f"{name}{suffix}" for name in ("first", "second", "other")]
+    for path, content in zip(paths, ("same", "same", "else"), strict=True):
+        path.write_text(content)
+    first, second, other = map(digest, paths)
+    assert first == second != other
+    with pytest.raises(ConfigurationError, match="There is no file"):
+        digest(tmp_path / f"missing{suffix}")
+
+
 def test_a_scale_chooses_columns(table: layout.PaperTable, tmp_path: Path) -> None:
     wide = written(
         tmp_path, TABLE.replace('title = "Helen 4x"\nscale = 4', 'title = "H"\nscale = 8')
