@@ -30,8 +30,8 @@ from facehall_env.benchmarks.papers import layout
 from facehall_env.benchmarks.papers.changes import changed
 from facehall_env.benchmarks.papers.layout import Condition, Faces, PaperTable, Row, Source
 from facehall_env.benchmarks.papers.metrics import JUDGES, METRICS, Score, Settings, make_scores
-from facehall_env.benchmarks.papers.parts import Parts, Workshop, duration, given, restorer
-from facehall_env.benchmarks.papers.trainers import as_words
+from facehall_env.benchmarks.papers.parts import Parts, Workshop, given, restorer
+from facehall_env.benchmarks.papers.trainers import as_words, duration
 from facehall_env.benchmarks.patch_selection import first_images
 from facehall_env.benchmarks.sr import Entry, SRBenchConfig
 from facehall_env.benchmarks.statistics import Estimate, mean_ci, student_t_quantile

@@ -13,7 +13,7 @@ from facehall_env.benchmarks.papers import drawing, layout
 from facehall_env.benchmarks.papers.engine import Found, difference
 from facehall_env.benchmarks.papers.layout import Column, number_of
 from facehall_env.benchmarks.papers.metrics import METRICS
-from facehall_env.benchmarks.papers.parts import duration
+from facehall_env.benchmarks.papers.trainers import duration
 from facehall_env.benchmarks.restoring import grid_words
 from facehall_env.benchmarks.results import header, without_places, write_json
 from facehall_env.benchmarks.tables import NOTHING, Table, number
@@ -225,16 +225,18 @@ def caption(content: Content) -> str:
     images = {own["images"] for own in content["conditions"] if own.get("images")}
     if images:
         parts.append(f"{max(images)} test images.")
-    budget = content["budget"]
+    budget, changes = content["budget"], content["settings"].get("change") or ()
     if budget["each"] is not None:
         parts.append(
             f"Budget of all trainings: {budget['minutes']:g} minutes on "
             f"{content['machine']['device']}, {duration(budget['each'])} for each row; parts that "
             "rows share are trained once."
         )
+        if any(word.partition("=")[0].endswith(".updates") for word in changes):
+            parts.append("Trainings given a number of updates below have that length instead.")
     if grid := _grid(content["settings"]):
         parts.append(f"Agents that learn nothing choose among locations {grid}.")
-    if changes := content["settings"].get("change"):
+    if changes:
         parts.append(
             f"Settings changed, in every row that has them and whose weights were not given: "
             f"{', '.join(changes)}."

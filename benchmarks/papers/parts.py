@@ -266,8 +266,7 @@ class Parts:
             shop.say(problem)
         if folder is None:
             shop.say(
-                f"{self.row.name}, {self.condition.title}: {part.use} is trained for "
-                f"{duration(minutes)}."
+                f"{self.row.name}, {self.condition.title}: {part.use} is trained for {own.length}."
             )
             folder = trainers.train(own, shop.cache)
         return folder
@@ -309,15 +308,6 @@ class Parts:
         if what == "network":
             return self.row.parts[role].network
         return self.untrained(role) if untrained else self.file(role)
-
-
-def duration(minutes: float) -> str:
-    """Some minutes, or seconds where they are less than one.
-
-    >>> duration(0.05), duration(12.5)
-    ('3 s', '12.5 minutes')
-    """
-    return f"{60 * minutes:.3g} s" if minutes < 1 else f"{minutes:.3g} minutes"
 
 
 def restorer(files: Callable[[str], str], row: Row) -> tuple[str, bool]:

@@ -102,6 +102,12 @@ class Task:
     settings: Mapping[str, Any]
 
     @property
+    def length(self) -> str:
+        """How long it takes, in a few words."""
+        minutes = self.settings.get("minutes")
+        return f"{self.settings['updates']:,} updates" if minutes is None else duration(minutes)
+
+    @property
     def digest(self) -> str:
         """Hash of the settings, where files count by their content."""
         described = {key: _described(value) for key, value in self.settings.items()}
@@ -130,7 +136,7 @@ def task(
         trainer: Name of what trains it.
         network: Name of the network, of a trainer that takes one.
         network_settings: Its keywords.
-        settings: The trainer's own settings.
+        settings: The trainer's own settings; a number of ``updates`` takes the place of the time.
         faces: To train on.
         common: Settings that every trainer gets that has them: scale, protocol, device, seed,
             limit, minutes.
@@ -157,6 +163,8 @@ def task(
             "networks.toml."
         )
     chosen |= {key: _typed(value, known[key]) for key, value in settings.items()}
+    if "updates" in settings:
+        chosen["minutes"] = None
     return Task(name, trainer, chosen)
 
 
@@ -200,6 +208,15 @@ def train(own: Task, cache: Path) -> Path:
     files.pop(CHECKPOINT, None)
     write_text_atomic(folder / FINISHED, json.dumps({"files": files}, indent=1) + "\n")
     return folder
+
+
+def duration(minutes: float) -> str:
+    """Some minutes, or seconds where they are less than one.
+
+    >>> duration(0.05), duration(12.5)
+    ('3 s', '12.5 minutes')
+    """
+    return f"{60 * minutes:.3g} s" if minutes < 1 else f"{minutes:.3g} minutes"
 
 
 def as_words(settings: Mapping[str, Any]) -> tuple[str, ...]:

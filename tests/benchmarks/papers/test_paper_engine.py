@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from facehall_env import agents, data, enhancers, metrics
 from facehall_env.benchmarks import identity, measure
 from facehall_env.benchmarks.papers import engine, layout, pages, results_page, trainers
+from facehall_env.benchmarks.papers.changes import changed
 from facehall_env.benchmarks.papers.engine import Found, PaperConfig, difference
 from facehall_env.benchmarks.papers.results_page import ResultsPageConfig
 from facehall_env.benchmarks.patch_selection import fixed_order
@@ -141,6 +142,7 @@ class StubConfig:
     scale: int = 4
     seed: int = 0
     minutes: float | None = None
+    updates: int = 500
     amount: float = 0.0
     resume: bool = False
 
@@ -274,6 +276,17 @@ def test_the_budget_is_shared_equally(
     assert "6 minutes of training: 2 minutes for each row." in shown
 
 
+def test_a_number_of_updates_takes_the_place_of_the_time(
+    stub: Stub, table: layout.PaperTable, config: PaperConfig
+) -> None:
+    own = dataclasses.replace(config, change=("darker.updates=1500",))
+    found, shown = evaluate(changed(table, own.change), own)
+    lengths = [(done.amount, done.minutes, done.updates) for done in stub.done]
+    assert lengths == [(0.1, 2.0, 500), (-0.2, None, 1500), (0.5, 2.0, 500)]
+    assert "Darker, Tiny 4x: darker is trained for 1,500 updates." in shown
+    assert "Trainings given a number of updates" in pages.caption(pages.describe(found))
+
+
 def test_columns_about_the_same_networks_take_one_share(
     stub: Stub, table: layout.PaperTable, config: PaperConfig
 ) -> None:
@@ -305,8 +318,8 @@ def test_parts_that_rows_share_take_one_share(
     again = dataclasses.replace(rows["patches"], key="again", name="Again", steps=5)
     part = dataclasses.replace(rows["darker"].parts["model"], share=0.5)
     half = dataclasses.replace(rows["darker"], parts={"model": part})
-    changed = dataclasses.replace(table, rows=(rows["brighter"], half, rows["patches"], again))
-    found, shown = evaluate(changed, config)
+    shared = dataclasses.replace(table, rows=(rows["brighter"], half, rows["patches"], again))
+    found, shown = evaluate(shared, config)
     assert found.shares == 2.5
     assert "6 minutes of training: 2.4 minutes for each row." in shown
     assert [(own.amount, own.minutes) for own in stub.done] == [(0.1, 2.4), (-0.2, 1.2), (0.5, 2.4)]
@@ -662,10 +675,10 @@ def test_the_results_page(
     trial = json.loads(path.read_text())
     trial |= {"title": "A trial", "settings": {**trial["settings"], "small": True}}
     (config.out / "trial.json").write_text(json.dumps(trial))
-    changed = json.loads(path.read_text())
-    changed["rows"][0]["cells"].pop()
-    (config.out / "changed.json").write_text(json.dumps(changed))
-    (config.out / "old.json").write_text(json.dumps({**changed, "version": 0}))
+    cut = json.loads(path.read_text())
+    cut["rows"][0]["cells"].pop()
+    (config.out / "changed.json").write_text(json.dumps(cut))
+    (config.out / "old.json").write_text(json.dumps({**cut, "version": 0}))
     shown = io.StringIO()
     text = results_page.run(
         ResultsPageConfig(config.out, tmp_path / "RESULTS.md"), Console(file=shown, width=300)
