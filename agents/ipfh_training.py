@@ -19,10 +19,10 @@ from typing import Any, cast
 
 import torch
 
-from facehall_env import enhancers, metrics
+from facehall_env import data, enhancers, metrics
 from facehall_env.agents.base import Agent
 from facehall_env.agents.ipfh_learner import IPFHLearner, Part, RestorerLosses, TermWeights
-from facehall_env.agents.reinforce import ReinforceAgent
+from facehall_env.agents.reinforce import ReinforceAgent, check_settings
 from facehall_env.agents.rollout import rollout
 from facehall_env.agents.training import (
     TrainAgentConfig,
@@ -33,19 +33,23 @@ from facehall_env.agents.training import (
     make_core,
     run_trainer,
 )
+from facehall_env.build import BICUBIC
 from facehall_env.checkpoints import load_tensors
 from facehall_env.consistency import Down, DualConsistency
 from facehall_env.enhancers.recognition import Cognition, load_cognition
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import atomic_path
 from facehall_env.ipfh_rewards import PATCH_TERMS, IPFHReward
+from facehall_env.registry import parse_settings
 from facehall_env.training.cognition import (
     DATASET_SETTINGS,
     TrainCognitionConfig,
+    check_people,
     train_cognition,
 )
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.enhancer import TrainEnhancerConfig, train_enhancer
+from facehall_env.training.limits import check_numbers
 from facehall_env.training.run import CHECKPOINT, LOG, TrainingRun
 from facehall_env.training.sr import TrainSRConfig, train_sr
 
@@ -342,7 +346,7 @@ def train_ipfh(config: TrainIPFHConfig) -> Path:
 
 def _completed(config: TrainIPFHConfig) -> TrainIPFHConfig:
     """The settings, checked before anything is trained, with what the dataset needs for people."""
-    ipfh_reward(config.weights, None, DualConsistency(config.scale, config.down))
+    paid = ipfh_reward(config.weights, None, DualConsistency(config.scale, config.down))
     if config.one_shot and config.joint:
         raise ConfigurationError(
             "one_shot=True pastes pieces of a whole restored face, which leaves a local restorer "
@@ -352,10 +356,35 @@ def _completed(config: TrainIPFHConfig) -> TrainIPFHConfig:
     for weights, kind in (*given, (config.cognition, "cognition")):
         if weights is not None:
             load_tensors(weights, kind)
-    if config.dataset_settings or not config.judged:
-        return config
-    settings = DATASET_SETTINGS.get(config.dataset, {})
-    return replace(config, dataset_settings=tuple(f"{k}={v}" for k, v in settings.items()))
+    if config.judged and not config.dataset_settings:
+        people = DATASET_SETTINGS.get(config.dataset, {})
+        settings = tuple(f"{key}={value}" for key, value in people.items())
+        config = replace(config, dataset_settings=settings)
+    _rehearse(config, paid)
+    return config
+
+
+def _rehearse(config: TrainIPFHConfig, paid: IPFHReward) -> None:
+    """Builds what the stages are made of, so that what the last one refuses is said at first."""
+    check_numbers(vars(config))
+    given, enhancer = _given_coarse(config), None
+    if config.enhancer_weights is None:
+        settings = parse_settings(config.enhancer_settings)
+        enhancer = enhancers.make(config.enhancer, config.scale, weights=None, **settings)
+    initial = BICUBIC if config.initial == COARSE else config.initial
+    core = make_core(
+        replace(config, initial=initial if given is None else str(given)),
+        paid if config.reward == PAID else config.reward,
+        config.action_stride,
+        config.action_offset,
+        enhancer=enhancer,
+    )
+    check_settings(config, core)
+    initial_policy(core, config.policy, config.init, config.seed)
+    if config.cognition is None and config.judged:
+        check_people(
+            data.make(config.dataset, split="train", **parse_settings(config.dataset_settings))
+        )
 
 
 def _given_coarse(config: TrainIPFHConfig) -> Path | None:

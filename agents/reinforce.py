@@ -382,7 +382,7 @@ class Reinforce:
         config: ReinforceConfig,
         team: Team | None = None,
     ) -> None:
-        _check(config, core)
+        check_settings(config, core)
         self.team = team or Team()
         self.core = core
         self.policy = policy
@@ -595,7 +595,12 @@ def _without_mask(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "mask_visited"}
 
 
-def _check(config: ReinforceConfig, core: HallucinationCore) -> None:
+def check_settings(config: ReinforceConfig, core: HallucinationCore) -> None:
+    """Checks settings against each other and against what is to be played.
+
+    Raises:
+        ConfigurationError: If they do not fit, or the enhancer or reward does not.
+    """
     if config.updates < 1 or config.batch < 1 or config.batch % config.samples_per_face:
         raise ConfigurationError(
             f"updates={config.updates}, batch={config.batch} and samples_per_face="

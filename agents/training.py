@@ -34,7 +34,7 @@ from facehall_env.agents.static import StaticAgent
 from facehall_env.build import BICUBIC, load_initial
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
-from facehall_env.enhancers import OneShot
+from facehall_env.enhancers import Enhancer, OneShot
 from facehall_env.enhancers.tiles import whole_or_tiled
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import Border
@@ -169,6 +169,7 @@ def make_core(
     action_stride: int = 1,
     action_offset: int | None = None,
     validate: bool = True,
+    enhancer: Enhancer | None = None,
 ) -> HallucinationCore:
     """The process that the settings describe.
 
@@ -178,17 +179,19 @@ def make_core(
         action_stride: Spacing of the locations in pixels.
         action_offset: On which row and column of its cell a patch is centred.
         validate: Check each step, for which the device is waited for.
+        enhancer: Takes the place of the settings' one.
 
     Raises:
         UnknownNameError: If there is no such enhancer or reward.
         WeightsError: If the enhancer's weights are missing or made for something else.
     """
-    enhancer = enhancers.make(
-        config.enhancer,
-        scale=config.scale,
-        weights=config.enhancer_weights,
-        dataset=config.dataset,
-    )
+    if enhancer is None:
+        enhancer = enhancers.make(
+            config.enhancer,
+            scale=config.scale,
+            weights=config.enhancer_weights,
+            dataset=config.dataset,
+        )
     if config.one_shot:
         network = whole_or_tiled(enhancer)
         enhancer = OneShot(network, enhancer.scale, enhancer.patch_size, takes="start")

@@ -5,6 +5,7 @@ Only the command that was asked for is imported, so that the help comes up at on
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from facehall_env.registry import unknown_name
 
 Config = TypeVar("Config")
 BAD_INPUT, INTERRUPTED = 2, 130
+OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -404,9 +406,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return BAD_INPUT
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            _complain(f"{error.filename}: {error.strerror}.")
+        elif error.errno in OUT_OF_ROOM:
+            _complain(
+                f"could not write ({error.strerror}): free some space, or choose another --out; "
+                "what was there before is as it was."
+            )
+        else:
             raise
-        _complain(f"{error.filename}: {error.strerror}.")
         return BAD_INPUT
     except KeyboardInterrupt:
         _complain(

@@ -158,6 +158,11 @@ def build(config: MosBuildConfig, console: Console | None = None) -> list[Path]:
     names = _hidden_names(items, config.seed)
     page, key = config.out / PAGE, config.out / KEY
     identity = hashlib.sha256("".join(sorted(names)).encode()).hexdigest()[:16]
+    if key.is_file() and read_key(key)[0] != identity:
+        raise ConfigurationError(
+            f"{key} belongs to another page, whose ratings cannot be read without it: give another "
+            "--out, or move it away."
+        )
     write_text_atomic(page, _page(config.title, identity, names, items))
     hidden = {
         name: {"method": item.method, "face": item.face}

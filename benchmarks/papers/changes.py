@@ -12,6 +12,7 @@ from facehall_env.benchmarks.papers.trainers import TRAINERS
 from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import parse_settings, unknown_name
+from facehall_env.training.limits import check_numbers
 
 GOVERNED = frozenset(
     {
@@ -75,6 +76,10 @@ class Change(NamedTuple):
                     f"--change {self.who}.{self.name}: the table says that; only other settings "
                     "can be changed."
                 )
+            try:
+                check_numbers({self.name: self.value})
+            except ConfigurationError as error:
+                raise ConfigurationError(f"--change {self.who}.{error}") from error
             return replace(part, with_={**part.with_, self.name: self.value})
         return replace(part, settings={**part.settings, self.name: self.value})
 

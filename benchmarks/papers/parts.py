@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from facehall_env import agents, enhancers
 from facehall_env.benchmarks.papers import trainers
@@ -24,6 +25,7 @@ from facehall_env.benchmarks.papers.trainers import TRAINERS, Task
 from facehall_env.build import BICUBIC, build_core
 from facehall_env.checkpoints import kind_of
 from facehall_env.enhancers import ENHANCERS
+from facehall_env.enhancers.recognition.weights import COGNITION_KIND
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.files import sha256
 
@@ -60,6 +62,13 @@ def _learned(part: Part) -> bool:
     return part.trainer is not None or part.of is not None
 
 
+def _kind(part: Part) -> str:
+    """What the files of a part hold, as `kind_of` calls it."""
+    if part.trainer == "cognition":
+        return COGNITION_KIND
+    return "enhancer" if part.agent is None else "agent"
+
+
 def given(words: tuple[str, ...], table: PaperTable) -> Given:
     """Reads what was typed.
 
@@ -86,11 +95,14 @@ def given(words: tuple[str, ...], table: PaperTable) -> Given:
             )
         if not Path(path).is_file():
             raise ConfigurationError(f"--weights {word!r}: there is no file {path}.")
-        if Path(path).suffix != ".zip" and kind_of(path) is None:
-            # Said now: the part may be needed only after others have trained for hours.
+        # Said now: the part may be needed only after others have trained for hours.
+        expected = {_kind(row.parts[role]) for row in meant if role in row.parts}
+        found = "archive" if is_zipfile(path) else kind_of(path) or "nothing of this project"
+        if found not in expected and not (found == "archive" and expected == {"agent"}):
             raise ConfigurationError(
-                f"--weights {word!r}: {path} is not of this project: give a .safetensors file that "
-                "`facehall train` wrote, or an agent's archive (.zip)."
+                f"--weights {word!r}: {path} holds {found}, expected {' or '.join(expected)}: give "
+                "a .safetensors file that `facehall train` wrote; an agent may also be an archive "
+                "of Stable-Baselines3 (.zip)."
             )
         files[key, role, condition] = Path(path)
     return Given(files)

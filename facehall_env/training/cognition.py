@@ -32,6 +32,7 @@ from facehall_env.training.augment import Views, draw_views, look
 from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import decode
+from facehall_env.training.limits import check_numbers
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import milestone_rate
@@ -133,9 +134,8 @@ class TrainCognitionConfig:
         Raises:
             ConfigurationError: If a number is out of its range.
         """
-        least = {"min_images": FEWEST_IMAGES, "people": FEWEST_PEOPLE}
-        counts = ("updates", "batch", "validation_people", "log_every", "validate_every")
-        for name, fewest in {**dict.fromkeys((*counts, "checkpoint_every"), 1), **least}.items():
+        check_numbers(vars(self))
+        for name, fewest in (("min_images", FEWEST_IMAGES), ("people", FEWEST_PEOPLE)):
             value = getattr(self, name)
             if value is not None and value < fewest:
                 raise ConfigurationError(f"{name}={value}: give {fewest} or more.")
@@ -218,16 +218,26 @@ class NamedFaces:
         return self.images[self.num_training :], self.label[self.num_training :]
 
 
-def _images_by_person(dataset: FaceDataset) -> dict[str, list[int]]:
+def check_people(dataset: FaceDataset) -> Identified:
+    """The dataset itself, if it says who is on its faces.
+
+    Raises:
+        DatasetError: Otherwise.
+    """
     if not isinstance(dataset, Identified) or not dataset.people:
         raise DatasetError(
             f"The dataset {dataset.name!r} does not say who is on its faces, which a recogniser is "
             "trained with: use lfw, identities (a folder for each person), celeba with its list "
             "of identities, or synthetic with images_per_person=10."
         )
-    owned: dict[str, list[int]] = {person: [] for person in dataset.people}
+    return dataset
+
+
+def _images_by_person(dataset: FaceDataset) -> dict[str, list[int]]:
+    known = check_people(dataset)
+    owned: dict[str, list[int]] = {person: [] for person in known.people}
     for index in range(len(dataset)):
-        owned[dataset.identity(index)].append(index)
+        owned[known.identity(index)].append(index)
     return owned
 
 
@@ -442,6 +452,11 @@ def _train(config: TrainCognitionConfig, team: Team) -> Path:
 def _save_network(
     run: TrainingRun, trainer: CognitionTrainer, path: Path, scores: Mapping[str, float]
 ) -> None:
+    if not all(bool(p.isfinite().all()) for p in trainer.learned.parameters()):
+        raise EnhancerError(
+            f"After update {trainer.step} the weights are not all finite, and {path.name} is not "
+            "written: start again with a lower learning_rate or weight_decay."
+        )
     provenance = {
         **run.provenance(),
         "people": len(trainer.faces.people),

@@ -23,7 +23,7 @@ from facehall_env import data, enhancers, patches
 from facehall_env.build import BICUBIC, load_initial
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
 from facehall_env.core import CoreState, HallucinationCore
-from facehall_env.enhancers import Enhancer
+from facehall_env.enhancers import Enhancer, OneShot
 from facehall_env.enhancers.base import restore_current
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.patches import Border
@@ -315,6 +315,13 @@ class EnhancerTrainer:
             )
         if config.fresh_on == "faces":
             enhancer.whole_face()  # Raises a clear error for networks that cannot.
+        patches = config.rollout_steps > 0 or (config.fresh_on == "patches" and config.fresh_steps)
+        if isinstance(enhancer, OneShot) and patches:
+            raise ConfigurationError(
+                f"The enhancer {config.enhancer!r} restores whole faces at once and learns nothing "
+                f"from patches: train it by `facehall train sr --model {config.enhancer}`, or use "
+                "one for patches, such as compact."
+            )
         return enhancer
 
     def _set_learning_rate(self) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 from tqdm import tqdm
 
-from facehall_env.errors import ConfigurationError
 from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team
 from facehall_env.training.run import TrainingRun
@@ -75,11 +74,9 @@ def fit(
         Scores of the last weights in the process that leads, none in the others.
 
     Raises:
-        ConfigurationError: If several processes would measure the time, or a number of updates
-            between two entries, validations or checkpoints is below 1.
+        ConfigurationError: If several processes would measure the time.
     """
     leads, config = trainer.team.leads, trainer.config
-    _check(config)
     checkpoint = run.restore()
     before: Mapping[str, Any] = {}
     if checkpoint is not None:
@@ -106,9 +103,3 @@ def fit(
                 run.save(trainer.step, trainer.state_tensors(), state)
     # Only an older version's checkpoint of a run that is over knows no scores.
     return scores if scores or not leads else trainer.evaluate(run)
-
-
-def _check(config: Any) -> None:
-    for name in ("log_every", "validate_every", "checkpoint_every"):
-        if getattr(config, name) < 1:
-            raise ConfigurationError(f"{name}={getattr(config, name)}: give 1 or more.")

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 import facehall_env
+from facehall_env.build import check_device
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
+from facehall_env.training.limits import check_numbers
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -64,6 +66,9 @@ class TrainingRun:
     def __init__(
         self, directory: str | os.PathLike[str], config: Any, resume: bool, writes: bool = True
     ) -> None:
+        check_numbers(vars(config))
+        if hasattr(config, "device"):
+            check_device(config.device)
         self.directory = Path(directory)
         self.settings = _as_json(dataclasses.asdict(config))
         self.resumed = resume

@@ -35,6 +35,7 @@ from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.enhancer import patch_loss
 from facehall_env.training.faces import FacePool
+from facehall_env.training.limits import check_numbers
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import learning_rate, moving_average
@@ -131,14 +132,7 @@ class TrainSRConfig:
         Raises:
             ConfigurationError: If a number is out of its range, or bf16 would be emulated.
         """
-        for name in ("updates", "batch", "step_updates"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name}={value}: give 1 or more.")
-        if not 0 <= self.ema < 1:
-            raise ConfigurationError(
-                f"ema={self.ema}: give a decay from 0, no average, to below 1, such as 0.999."
-            )
+        check_numbers(vars(self))
         if self.precision not in get_args(Precision):
             raise ConfigurationError(
                 f"precision={self.precision!r} is unknown: use one of {get_args(Precision)}."

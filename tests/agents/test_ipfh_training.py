@@ -21,7 +21,7 @@ from facehall_env.consistency import DualConsistency
 from facehall_env.core import CoreState, HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import recognition
-from facehall_env.errors import ConfigurationError, EnhancerError, WeightsError
+from facehall_env.errors import ConfigurationError, EnhancerError, FacehallError, WeightsError
 from facehall_env.patches import crop, inside_mask, paste
 from facehall_env.training.enhancer import EnhancerTrainer
 
@@ -347,7 +347,36 @@ def assert_same(one: Path, other: Path, stages: tuple[str, ...] = ("restorer", "
         assert logs[0] == logs[1]
 
 
+COMPACT = Path(enhancers.__file__).parent / "weights" / "compact-lfw-x4.safetensors"
+
+
 class TestPipeline:
+    @pytest.mark.parametrize(
+        ("change", "error"),
+        [
+            ({"policy": "ipf"}, "'ipf'.*ipfh"),
+            ({"reward": "delta_psn"}, "'delta_psn'.*delta_psnr"),
+            ({"updates": 0}, "updates=0: give 1 or more"),
+            ({"feature": float("nan")}, "feature=nan"),
+            ({"cognition_learning_rate": -1.0}, "cognition_learning_rate=-1.0"),
+            ({"samples_per_face": 3}, "samples_per_face=3 do not fit"),
+            ({"foresight": True}, "works on patches"),
+            ({"init": COMPACT}, "holds enhancer, expected agent"),
+            ({"enhancer": "compakt"}, "'compakt'.*compact"),
+            ({"enhancer": "srcnn", "enhancer_settings": ()}, "joint=True .* 'srcnn' cannot"),
+            ({"enhancer_settings": ("widt=8",)}, "widt"),
+            ({"enhancer_weights": str(COMPACT)}, "compact-lfw-x4.*expected 'ipfh'"),
+            ({"action_offset": 99}, "action_offset=99"),
+            ({"dataset": "synthetic", "dataset_settings": ("images_per_person=1",)}, "who is on"),
+        ],
+    )
+    def test_what_the_last_stage_would_refuse_is_said_before_the_first(
+        self, tmp_path: Path, change: dict[str, object], error: str
+    ) -> None:
+        with pytest.raises(FacehallError, match=error):
+            train_ipfh(settings(tmp_path / "run", **change))
+        assert not (tmp_path / "run").exists()
+
     def test_the_restorer_learns_on_the_controllers_grid(self, whole: Path, tmp_path: Path) -> None:
         told = json.loads((whole / "restorer" / "config.json").read_text())
         assert (told["action_stride"], told["action_offset"]) == (32, None)

@@ -182,6 +182,16 @@ def ratings(path: Path, rater: str, given: dict[str, int], page: str = "p") -> P
     return path
 
 
+def test_the_key_of_another_page_is_not_replaced(folders: tuple[str, ...], tmp_path: Path) -> None:
+    _, key = build(MosBuildConfig(folders=folders, out=tmp_path / "out"), quiet())
+    before = key.read_bytes()
+    build(MosBuildConfig(folders=folders, out=tmp_path / "out"), quiet())  # the same page
+    assert key.read_bytes() == before
+    with pytest.raises(ConfigurationError, match=r"key\.json belongs to another page"):
+        build(MosBuildConfig(folders=folders, out=tmp_path / "out", seed=1), quiet())
+    assert key.read_bytes() == before
+
+
 def test_scores_by_hand(key: Path, tmp_path: Path) -> None:
     files = (
         ratings(tmp_path / "r1.json", "ada", {"1": 5, "2": 4, "3": 1, "4": 2}),

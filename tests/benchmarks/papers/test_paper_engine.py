@@ -612,11 +612,21 @@ def test_weights_that_fit_nothing_are_refused(
 def test_a_file_of_others_is_refused_before_anything_is_trained(
     stub: Stub, table: layout.PaperTable, config: PaperConfig, tmp_path: Path
 ) -> None:
-    path = tmp_path / "notes.md"
-    path.write_text("no weights")
-    with pytest.raises(ConfigurationError, match=r"patches:agent=.*notes\.md is not of this proj"):
-        evaluate(table, dataclasses.replace(config, weights=(f"patches:agent={path}",)))
+    notes, network = tmp_path / "notes.md", tmp_path / "network.safetensors"
+    notes.write_text("no weights")
+    enhancers.save(enhancers.make("tiny"), network, {})
+    for path, held in ((notes, "nothing of this project"), (network, "enhancer")):
+        error = rf"patches:agent=.*{path.name} holds {held}, expected agent"
+        with pytest.raises(ConfigurationError, match=error):
+            evaluate(table, dataclasses.replace(config, weights=(f"patches:agent={path}",)))
     assert stub.done == []
+
+
+def test_a_number_out_of_its_limits_is_refused_as_a_change(
+    stub: Stub, table: layout.PaperTable
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"--change darker\.updates=0: give 1 or more"):
+        changed(table, ("darker.updates=0",))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".zip"])

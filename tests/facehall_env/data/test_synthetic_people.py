@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 
@@ -12,17 +10,34 @@ from facehall_env.data import Identified, SyntheticFaces, portrait
 from facehall_env.errors import ConfigurationError, DatasetError
 
 FIRST_FACES = {
-    ("train", 0): "1a296533e29d79f7",
-    ("train", 7): "211543277e5da831",
-    ("test", 3): "63444525a264dfe7",
+    ("train", 0): [
+        [240.32, 221.00, 197.47, 218.29],
+        [210.94, 169.03, 142.43, 218.60],
+        [210.33, 137.40, 130.96, 221.18],
+        [239.82, 138.94, 121.75, 192.49],
+    ],
+    ("train", 7): [
+        [91.17, 75.78, 76.59, 109.90],
+        [88.02, 123.98, 125.18, 51.09],
+        [114.94, 130.32, 113.71, 110.64],
+        [124.26, 97.28, 84.54, 136.33],
+    ],
+    ("test", 3): [
+        [150.36, 85.29, 88.36, 187.27],
+        [119.72, 69.61, 106.73, 118.40],
+        [103.30, 72.73, 101.52, 83.24],
+        [101.64, 68.89, 80.29, 74.06],
+    ],
 }
-"""Fingerprints of faces as they were drawn before there were people."""
+"""Means over a 4x4 grid of faces as they were drawn before there were people."""
 
 
 @pytest.mark.parametrize(("split", "index"), list(FIRST_FACES))
 def test_faces_without_people_are_as_ever(split: str, index: int) -> None:
-    image = SyntheticFaces(split)[index]
-    assert hashlib.sha256(image.tobytes()).hexdigest()[:16] == FIRST_FACES[split, index]
+    image = SyntheticFaces(split)[index].astype(np.float64)
+    means = image.reshape(4, 32, 4, 32, 3).mean((1, 3, 4))
+    # No checksum: single pixels are rounded one way or the other on other processors.
+    np.testing.assert_allclose(means, FIRST_FACES[split, index], atol=0.02)
 
 
 def test_consecutive_images_are_of_one_person() -> None:

@@ -336,7 +336,7 @@ class TestBadInput:
             ({"people": 1}, "people=1: give 2 or more"),
             ({"milestones": (0.5, 1.5)}, "give shares of the training"),
             ({"margin": 0.5}, "margin=0.5: give at least 1"),
-            ({"width": 0}, "width=0: give at least 1"),
+            ({"width": 0}, "width=0: give 1 or more"),
             ({"frozen": True}, "keeps a recogniser that has learned already"),
             (
                 {"frozen": True, "weights": tmp_path, "augment": ("scale",)},

@@ -402,7 +402,7 @@ class TestBadInput:
         for settings, message in (
             ({"updates": 0}, "updates=0: give 1 or more"),
             ({"batch": 0}, "batch=0: give 1 or more"),
-            ({"ema": 1.0}, "ema=1.0: give a decay"),
+            ({"ema": 1.0}, "ema=1.0: give a number from 0 to below 1"),
             ({"precision": "fp8"}, "precision='fp8' is unknown"),
             ({"model": "bicubic"}, "'bicubic' has nothing to train"),
             ({"model": "attention_fh"}, "'attention_fh' works on patches"),
