@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import mmap
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -197,8 +198,9 @@ def test_stable_baselines_has_to_be_there_only_where_it_is_asked_for(monkeypatch
 
 @contextmanager
 def takes_memory(mib: int, process: bool) -> Iterator[list[int]]:
-    taken = np.ones(mib << 20, dtype=np.uint8)
-    taken[:] = 1
+    # Mapped, since the heap may have as much left over from earlier tests.
+    pages = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    np.frombuffer(pages, dtype=np.uint8)[:] = 1
     program = f"import sys; taken = bytearray(b'1' * ({mib} << 20)); print(); sys.stdin.read()"
     if not process:
         yield []
