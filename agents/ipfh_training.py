@@ -33,7 +33,7 @@ from facehall_env.agents.training import (
     make_core,
     run_trainer,
 )
-from facehall_env.build import BICUBIC
+from facehall_env.build import BICUBIC, check_device
 from facehall_env.checkpoints import load_tensors
 from facehall_env.consistency import Down, DualConsistency
 from facehall_env.enhancers.recognition import Cognition, load_cognition
@@ -367,6 +367,7 @@ def _completed(config: TrainIPFHConfig) -> TrainIPFHConfig:
 def _rehearse(config: TrainIPFHConfig, paid: IPFHReward) -> None:
     """Builds what the stages are made of, so that what the last one refuses is said at first."""
     check_numbers(vars(config))
+    check_device(config.device)
     given, enhancer = _given_coarse(config), None
     if config.enhancer_weights is None:
         settings = parse_settings(config.enhancer_settings)

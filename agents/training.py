@@ -43,6 +43,7 @@ from facehall_env.rewards import Reward
 from facehall_env.training.budget import Budget
 from facehall_env.training.devices import Team, launch
 from facehall_env.training.faces import FacePool
+from facehall_env.training.limits import check_numbers
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun, versions
 from facehall_env.training.spans import span
@@ -560,6 +561,7 @@ def train_static(config: TrainStaticConfig) -> Path:
     Returns:
         Path of the file.
     """
+    check_numbers(vars(config))
     dataset = data.make(config.dataset, split="train", **parse_settings(config.dataset_settings))
     protocol = data.protocols.get(config.protocol)
     generator = torch.Generator().manual_seed(config.seed)

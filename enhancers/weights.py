@@ -9,7 +9,7 @@ from typing import Any
 
 from facehall_env.checkpoints import fill, load_tensors, save_tensors
 from facehall_env.enhancers.base import ENHANCERS, Enhancer
-from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.errors import ConfigurationError, FacehallError, WeightsError
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -116,7 +116,9 @@ def shipped(name: str, scale: int, dataset: str | None = None) -> Path:
 def _build(name: str, scale: int, config: Mapping[str, Any]) -> Enhancer:
     try:
         return ENHANCERS.get(name)(scale=scale, **config)
-    except TypeError as error:
+    except FacehallError:
+        raise
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ConfigurationError(
             f"The enhancer {name!r} cannot be built from {dict(config)} ({error}): see its "
             "docstring for its settings."

@@ -76,6 +76,11 @@ class Change(NamedTuple):
                     f"--change {self.who}.{self.name}: the table says that; only other settings "
                     "can be changed."
                 )
+            if isinstance(self.value, str) and "tuple" in str(trainer.fields()[self.name].type):
+                raise ConfigurationError(
+                    f"--change {self.who}.{self.name}={self.value}: give a list, such as "
+                    f'["{self.value}"].'
+                )
             try:
                 check_numbers({self.name: self.value})
             except ConfigurationError as error:

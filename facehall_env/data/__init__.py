@@ -45,7 +45,7 @@ from facehall_env.data.lfw import LFW
 from facehall_env.data.protocols import Protocol
 from facehall_env.data.scface import SCface
 from facehall_env.data.synthetic import SyntheticFaces
-from facehall_env.errors import ConfigurationError
+from facehall_env.errors import ConfigurationError, FacehallError
 
 __all__ = [
     "DATASETS",
@@ -124,4 +124,12 @@ def make(name: str, split: str = "train", **options: Any) -> FaceDataset:
         raise ConfigurationError(
             f"Dataset {name!r} cannot be made so ({error}): its options are {known}."
         ) from error
-    return factory(split=split, **options)
+    try:
+        return factory(split=split, **options)
+    except FacehallError:
+        raise
+    except (TypeError, ValueError) as error:  # what Python says of values of another type
+        raise ConfigurationError(
+            f"Dataset {name!r} cannot be made from {options} ({error}): see its docstring for what "
+            "its options are."
+        ) from error

@@ -357,6 +357,7 @@ class TestPipeline:
             ({"policy": "ipf"}, "'ipf'.*ipfh"),
             ({"reward": "delta_psn"}, "'delta_psn'.*delta_psnr"),
             ({"updates": 0}, "updates=0: give 1 or more"),
+            ({"device": "gpu"}, "device='gpu' cannot be used here"),
             ({"feature": float("nan")}, "feature=nan"),
             ({"cognition_learning_rate": -1.0}, "cognition_learning_rate=-1.0"),
             ({"samples_per_face": 3}, "samples_per_face=3 do not fit"),

@@ -236,6 +236,8 @@ def test_unknown_names_and_settings_are_named() -> None:
         enhancers.make("compat")
     with pytest.raises(ConfigurationError, match=r"cannot be built from .*'depth': 3"):
         enhancers.make("compact", depth=3)
+    with pytest.raises(ConfigurationError, match=r"cannot be built from .*'patch_size': \[32\]"):
+        enhancers.make("compact", patch_size=[32])
 
 
 def test_others_can_join_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,3 +105,10 @@ def test_what_cannot_be_changed(table: PaperTable, word, error, message) -> None
 def test_what_the_table_has_not(table: PaperTable) -> None:
     with pytest.raises(UnknownNameError, match="'coars': did you mean 'coarse'"):
         changed(table, ["coars.width=8"])
+
+
+def test_one_word_is_no_list(table: PaperTable) -> None:
+    with pytest.raises(ConfigurationError, match=r"ipfh\.without=lr: give a list, .*\[\"lr\"\]"):
+        changed(table, ["ipfh.without=lr"])
+    own = changed(table, ['ipfh.without=["lr"]'])
+    assert own.rows[3].parts["enhancer"].with_["without"] == ["lr"]

@@ -48,7 +48,11 @@ def test_an_unknown_dataset_brings_the_nearest_names() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"split": "validation"}, "train, test, all"), ({"sead": 1}, "its options are seed")],
+    [
+        ({"split": "validation"}, "train, test, all"),
+        ({"sead": 1}, "its options are seed"),
+        ({"images_per_person": "x"}, "made from .*'x'"),
+    ],
 )
 def test_bad_options_are_explained(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
