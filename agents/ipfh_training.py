@@ -352,10 +352,8 @@ def _completed(config: TrainIPFHConfig) -> TrainIPFHConfig:
             "one_shot=True pastes pieces of a whole restored face, which leaves a local restorer "
             "nothing to learn: leave it out, or give joint=False."
         )
-    given = ((_given_coarse(config), "enhancer"), (config.enhancer_weights, "enhancer"))
-    for weights, kind in (*given, (config.cognition, "cognition")):
-        if weights is not None:
-            load_tensors(weights, kind)
+    if config.cognition is not None:
+        load_tensors(config.cognition, "cognition")
     if config.judged and not config.dataset_settings:
         people = DATASET_SETTINGS.get(config.dataset, {})
         settings = tuple(f"{key}={value}" for key, value in people.items())

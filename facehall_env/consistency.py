@@ -107,9 +107,8 @@ class DualConsistency(nn.Module):
             "texture_hr": lambda: self._texture_loss(result, truth),
         }
         if not {"mse_lr", "texture_lr"}.isdisjoint(wanted):
-            small, small_truth = self.small(result), self.small(truth)
-            if lr is not None and isinstance(self.down, LearnedDown):
-                small_truth = lr
+            known = lr if isinstance(self.down, LearnedDown) else None
+            small, small_truth = self.small(result), self.small(truth) if known is None else known
             share = None if inside is None else _average(inside.to(result.dtype), self.scale)
             losses |= {
                 "mse_lr": lambda: _mean_square(small - small_truth, share),

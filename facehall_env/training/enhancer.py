@@ -315,8 +315,8 @@ class EnhancerTrainer:
             )
         if config.fresh_on == "faces":
             enhancer.whole_face()  # Raises a clear error for networks that cannot.
-        patches = config.rollout_steps > 0 or (config.fresh_on == "patches" and config.fresh_steps)
-        if isinstance(enhancer, OneShot) and patches:
+        on_patches = config.fresh_on == "patches" and config.fresh_steps > 0
+        if isinstance(enhancer, OneShot) and (on_patches or config.rollout_steps > 0):
             raise ConfigurationError(
                 f"The enhancer {config.enhancer!r} restores whole faces at once and learns nothing "
                 f"from patches: train it by `facehall train sr --model {config.enhancer}`, or use "

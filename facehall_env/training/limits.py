@@ -24,8 +24,8 @@ class Limit(NamedTuple):
     words: str
 
 
-COUNT = Limit(lambda n: isinstance(n, int) and n >= 1, "1 or more")
-WHOLE = Limit(lambda n: isinstance(n, int) and n >= 0, "0 or more")
+COUNT = Limit(lambda n: isinstance(n, int) and n >= 1, "1 or more, without a fraction")
+WHOLE = Limit(lambda n: isinstance(n, int) and n >= 0, "0 or more, without a fraction")
 SEED = Limit(
     lambda n: isinstance(n, int) and 0 <= n < 2**63, "a whole number from 0 to below 2 to the 63rd"
 )
@@ -73,7 +73,7 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     >>> check_numbers({"updates": 0})
     Traceback (most recent call last):
     ...
-    facehall_env.errors.ConfigurationError: updates=0: give 1 or more.
+    facehall_env.errors.ConfigurationError: updates=0: give 1 or more, without a fraction.
     """
     for name, value in settings.items():
         if value is None or name not in LIMITS:
