@@ -82,6 +82,11 @@ class AttributesBenchConfig(JudgingConfig):
                 "--head takes a head that is there and --save-head writes one that was fitted: "
                 "give one of them."
             )
+        if self.save_head is not None and self.save_head.is_dir():
+            raise ConfigurationError(
+                f"--save-head {self.save_head} is a folder: name the file to write, such as "
+                f"{self.save_head / 'head.safetensors'}."
+            )
 
     @property
     def stem(self) -> str:

@@ -221,7 +221,7 @@ def run(
     if not report.entries:
         raise DatasetError(
             f"There are no photographs in {' '.join(config.photos)}: give image files, folders "
-            "with some, or patterns."
+            f"with some, or patterns.{_said_of_target(config)}"
         )
     with tqdm(total=len(report.entries), desc="restoring", unit="photo") as bar:
         _Run(config, restorer, detector, bar).treat(report.entries)
@@ -259,6 +259,14 @@ def gather(photos: Sequence[str], out: Path) -> Report:
             seen.add(resolved)
             report.entries.append(Entry(file, _unused(file, below, taken)))
     return report
+
+
+def _said_of_target(config: EnhanceConfig) -> str:
+    """Why photographs in the target do not count, if that is where they were looked for."""
+    target = config.out.resolve()
+    if any(Path(word).expanduser().resolve().is_relative_to(target) for word in config.photos):
+        return f" Images in --out {config.out} are taken for results: name another target."
+    return ""
 
 
 def _expanded(word: str) -> tuple[list[tuple[Path, Path]], int]:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.enhancers.base import ENHANCERS, PATCH_SIZE, Enhancer, compute_dtype
+from facehall_env.enhancers.sizes import check_counts
 from facehall_env.errors import ConfigurationError
 
 Base = Literal["current", "start"]
@@ -157,7 +158,7 @@ class Compact(Enhancer):
             did, with better surroundings.
 
     Raises:
-        ConfigurationError: For an unknown ``base``.
+        ConfigurationError: For an unknown ``base``, or a number that is too small.
     """
 
     name = "compact"
@@ -173,6 +174,9 @@ class Compact(Enhancer):
     ) -> None:
         if base not in get_args(Base):
             raise ConfigurationError(f"base={base!r} is unknown: use one of {get_args(Base)}.")
+        check_counts("compact", scale=scale, width=width, blocks=blocks)
+        if margin < 0:
+            raise ConfigurationError(f"compact has margin={margin}: give 0 or more.")
         config: dict[str, Any] = {"width": width, "blocks": blocks, "margin": margin}
         if base != "current":  # Not stored else: fingerprints of older weights stay the same.
             config["base"] = base

@@ -81,6 +81,12 @@ class Change(NamedTuple):
                     f"--change {self.who}.{self.name}={self.value}: give a list, such as "
                     f'["{self.value}"].'
                 )
+            choices = trainer.choices(self.name)
+            if choices and self.value is not None and self.value not in choices:
+                words = " or ".join(str(choice).lower() for choice in choices)
+                raise ConfigurationError(
+                    f"--change {self.who}.{self.name}={self.value}: give {words}."
+                )
             try:
                 check_numbers({self.name: self.value})
             except ConfigurationError as error:
@@ -113,7 +119,8 @@ def changed(table: PaperTable, words: Sequence[str]) -> PaperTable:
         words: Changes as they are typed; see :func:`read`.
 
     Raises:
-        ConfigurationError: If a word is of another form, or about what the table decides.
+        ConfigurationError: If a word is of another form, is about what the table decides, or sets
+            a setting to what it cannot be.
         UnknownNameError: If it is about nothing that the table or its network has.
     """
     for change in map(read, words):

@@ -137,6 +137,11 @@ class PaperConfig:
             )
         if self.budget is not None and not self.budget > 0:
             raise ConfigurationError(f"--budget {self.budget}: give a number of minutes above 0.")
+        if self.dataset_settings and self.dataset is None:
+            raise ConfigurationError(
+                f"--dataset-settings {' '.join(self.dataset_settings)} are options of --dataset, "
+                "which is not given: name it, or leave them out."
+            )
         if (self.table is None) == (self.figure is None):
             raise ConfigurationError(
                 "Give one of --table and --figure with its number; --list shows what there is."

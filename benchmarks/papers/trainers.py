@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from facehall_env.benchmarks.papers.layout import Faces
 from facehall_env.errors import ConfigurationError
@@ -45,6 +45,15 @@ class Trainer:
         """The settings that it has."""
         config = getattr(import_module(self.module), self.config)
         return {field.name: field for field in dataclasses.fields(config)}
+
+    def choices(self, name: str) -> tuple[Any, ...]:
+        """What a setting may be, if it is one of a few values; else nothing."""
+        hint = get_type_hints(getattr(import_module(self.module), self.config))[name]
+        if hint is bool:
+            return (True, False)
+        # A setting with a default of its own is one of the few values, or None.
+        kinds = get_args(hint) if get_origin(hint) is Union else (hint,)
+        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
     def __call__(self, settings: Mapping[str, Any]) -> None:
         """Trains."""

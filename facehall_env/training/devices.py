@@ -193,6 +193,11 @@ def _fabric(config: DeviceSettings) -> Fabric:
             f"devices={config.devices}, but this machine has {torch.cuda.device_count()} CUDA "
             "devices: ask for as many as there are."
         )
+    if device.type == "cpu" and config.devices > max(2, os.cpu_count() or 1):
+        raise ConfigurationError(
+            f"devices={config.devices}, but this machine has {os.cpu_count()} processor cores, one "
+            "for each process: ask for as many at most."
+        )
     launched = "LOCAL_RANK" in os.environ or SLURMEnvironment.detect()
     # Its other way to start processes, running the whole command line again, needs a script.
     return Fabric(

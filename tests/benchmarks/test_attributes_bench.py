@@ -325,6 +325,7 @@ def test_a_dataset_without_attributes(look: str, capsys: pytest.CaptureFixture[s
         ({"limit": 0}, "--limit 0: give 1 or more"),
         ({"train_limit": 0}, "--train-limit 0: give 1 or more"),
         ({"head": Path("a"), "save_head": Path("b")}, "give one of them"),
+        ({"save_head": Path(".")}, "--save-head . is a folder"),
         ({"train_limit": 1}, "All 1 training faces have the same attributes.*raise --train-limit"),
         ({"limit": 1}, "the same on all 1 test faces.*raise --limit"),
     ],

@@ -295,6 +295,9 @@ def test_nothing_at_all(enhance: Callable[..., Report], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="There are no photographs in"):
         enhance(tmp_path / "empty")
+    saved(tmp_path / "out", "a.png")
+    with pytest.raises(DatasetError, match=r"--out .*out are taken for results"):
+        enhance(tmp_path / "out")
 
 
 # Bad input

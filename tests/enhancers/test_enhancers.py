@@ -213,6 +213,19 @@ def test_compact_names_its_base_only_where_older_weights_have_another() -> None:
         enhancers.make("compact", base="lr")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"width": 0}, "compact has width=0: give at least 1"),
+        ({"blocks": 0}, "compact has blocks=0: give at least 1"),
+        ({"margin": -1}, "compact has margin=-1: give 0 or more"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(setting: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        enhancers.make("compact", **setting)
+
+
 def test_one_shot_cuts_pieces_of_the_restored_face() -> None:
     class Negative(nn.Module):
         def forward(self, image: Tensor) -> Tensor:

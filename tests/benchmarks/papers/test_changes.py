@@ -94,6 +94,9 @@ def test_what_was_there_before_the_change(table: PaperTable) -> None:
         ("cognition.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
         ("coarse.network=sparnett", UnknownNameError, "did you mean 'sparnet'"),
         ("coarse.minutes=3", ConfigurationError, r"coarse\.minutes: the table says that"),
+        ("coarse.schedule=fast", ConfigurationError, "give cosine or step or constant"),
+        ("ipfh.down=avrage", ConfigurationError, "give average or convolution"),
+        ("ipfh.mask_visited=sometimes", ConfigurationError, "give true or false"),
         ("coarse.model=light", ConfigurationError, r"coarse\.model: the table says that"),
     ],
 )

@@ -160,6 +160,9 @@ class Stub:
     def fields(self) -> dict[str, Any]:
         return {field.name: field for field in dataclasses.fields(StubConfig)}
 
+    def choices(self, name: str) -> tuple[Any, ...]:
+        return ()
+
     def __call__(self, settings: dict[str, Any]) -> None:
         if len(self.done) == self.stop_at:
             raise KeyboardInterrupt
@@ -585,6 +588,7 @@ def test_costs_need_no_training(stub: Stub, config: PaperConfig, tmp_path: Path)
         ({"budget": 0.0}, "--budget 0.0"),
         ({"limit": 0}, "--limit 0"),
         ({"pairs": 0}, "--pairs 0"),
+        ({"dataset_settings": ("a=1",)}, "--dataset-settings a=1 are options of --dataset"),
         ({"action_offset": 1}, "--action-stride 1 --action-offset 1: give a stride"),
         ({"action_stride": 8, "action_offset": -1}, "an offset from 0 to one less"),
     ],
