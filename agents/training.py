@@ -16,13 +16,8 @@ from facehall_env.agents.base import Agent
 from facehall_env.agents.even import EvenAgent
 from facehall_env.agents.imitation import Imitation, ImitationConfig
 from facehall_env.agents.policies import Policy
-from facehall_env.agents.qmap import (
-    QMapAgent,
-    QMapConfig,
-    QMapLearner,
-    load_guess,
-    untrained_network,
-)
+from facehall_env.agents.qmap import QMapAgent
+from facehall_env.agents.qmap_learner import QMapConfig, QMapLearner, load_guess, untrained_network
 from facehall_env.agents.reinforce import (
     Reinforce,
     ReinforceAgent,

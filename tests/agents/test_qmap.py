@@ -11,15 +11,14 @@ from torch import Tensor
 
 from facehall_env import agents
 from facehall_env.agents.gains import gain_map, mse_after_each, mse_after_everywhere
-from facehall_env.agents.qmap import (
-    KEYS,
-    GainNetwork,
-    QMapAgent,
+from facehall_env.agents.qmap import QMapAgent
+from facehall_env.agents.qmap_learner import (
     QMapConfig,
     QMapLearner,
     ReplayMemory,
     untrained_network,
 )
+from facehall_env.agents.qmap_network import KEYS, GainNetwork
 from facehall_env.agents.rollout import rollout
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces

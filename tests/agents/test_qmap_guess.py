@@ -11,14 +11,9 @@ from torch import Tensor, nn
 
 from facehall_env import agents, enhancers
 from facehall_env.agents.gains import errors_by_guess
-from facehall_env.agents.qmap import (
-    QMapAgent,
-    QMapConfig,
-    QMapLearner,
-    load_guess,
-    remember_guess,
-    untrained_network,
-)
+from facehall_env.agents.qmap import QMapAgent
+from facehall_env.agents.qmap_learner import QMapConfig, QMapLearner, load_guess, untrained_network
+from facehall_env.agents.qmap_network import remember_guess
 from facehall_env.agents.rollout import rollout
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
