@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import tempfile
@@ -45,6 +46,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Removes what killed processes have left of :func:`atomic_path`, half-written.
+
+    Only for a target that one process at a time writes.
+    """
+    target = Path(path)
+    # mkstemp puts eight characters of its own between prefix and suffix.
+    for left in target.parent.glob(f".{glob.escape(target.stem)}-????????{target.suffix}"):
+        left.unlink(missing_ok=True)
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:

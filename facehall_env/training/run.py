@@ -19,7 +19,7 @@ import facehall_env
 from facehall_env.build import check_device
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import ConfigurationError
-from facehall_env.files import write_text_atomic
+from facehall_env.files import remove_unfinished, write_text_atomic
 from facehall_env.training.limits import check_numbers
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class TrainingRun:
             )
         if resume:
             self._check_settings(_defaults(config))
+        if resume and writes:
+            remove_unfinished(self.directory / CHECKPOINT)
         if writes:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_text_atomic(self.directory / CONFIG, json.dumps(self.settings, indent=1) + "\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +118,29 @@ def test_a_run_that_is_over_does_nothing_more(tmp_path: Path) -> None:
         assert fit(run, again) == {"score": 3.5}
     assert again.done == []
     assert log_of(tmp_path) == before
+
+
+KILLED = """
+import os, signal, sys
+from facehall_env.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half a checkpoint")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    with TrainingRun(tmp_path, Config(), resume=False) as run:
+        run.save(7, {"step": torch.tensor(7)}, {"own": "kept"})
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    whole = checkpoint.read_bytes()
+    subprocess.run([sys.executable, "-c", KILLED, str(checkpoint)], check=False)
+    assert len(list(tmp_path.glob(".checkpoint-*"))) == 1
+    with TrainingRun(tmp_path, Config(), resume=True, writes=False):
+        assert len(list(tmp_path.glob(".checkpoint-*"))) == 1  # It is another process's folder.
+    with TrainingRun(tmp_path, Config(), resume=True):
+        assert not list(tmp_path.glob(".checkpoint-*"))
+    assert checkpoint.read_bytes() == whole
 
 
 def test_a_checkpoint_without_scores_or_time(tmp_path: Path) -> None:
