@@ -16,6 +16,9 @@ expectation, and that is what a network trained to restore whole faces with the 
 estimates. Such a network is the agent's *guess*: the gains by it are where the agent starts from,
 and what it learns is by how much they are wrong. Learning is off-policy: the
 states come from the agent's own episodes, are kept in a replay memory and used many times.
+
+The network is in :mod:`facehall_env.agents.qmap_network`, the learning in
+:mod:`facehall_env.agents.qmap_learner`; here is the agent that they make.
 """
 
 from __future__ import annotations

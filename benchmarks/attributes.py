@@ -74,7 +74,8 @@ class AttributesBenchConfig(JudgingConfig):
         """Checks what can be checked before anything is loaded.
 
         Raises:
-            ConfigurationError: If a number is too small, or a head is given and to be written.
+            ConfigurationError: If a number is too small, or a head is given and to be written, or
+                to be written where a folder is.
         """
         self.check_counts("train_limit", "limit", "steps", "batch")
         if self.head and self.save_head:

@@ -167,14 +167,22 @@ class Report:
     Attributes:
         entries: One for each, in the order in which they were given.
         passed_over: How many other files the folders held.
+        results: How many images lie in the target, and are no photographs.
     """
 
     entries: list[Entry]
     passed_over: int = 0
+    results: int = 0
 
     def of(self, status: Status) -> list[Entry]:
         """The photographs of which that became."""
         return [entry for entry in self.entries if entry.status == status]
+
+    def told_results(self, out: Path) -> str:
+        """A sentence, with a space before it, if images in the target were not taken."""
+        if not self.results:
+            return ""
+        return f" {self.results:,} lie in --out {out} and are taken for results: name another."
 
     def lines(self) -> Iterator[str]:
         """The summary: a sentence, and a line for each photograph of which there is more to say."""
@@ -221,7 +229,7 @@ def run(
     if not report.entries:
         raise DatasetError(
             f"There are no photographs in {' '.join(config.photos)}: give image files, folders "
-            f"with some, or patterns.{_said_of_target(config)}"
+            f"with some, or patterns.{report.told_results(config.out)}"
         )
     with tqdm(total=len(report.entries), desc="restoring", unit="photo") as bar:
         _Run(config, restorer, detector, bar).treat(report.entries)
@@ -254,19 +262,14 @@ def gather(photos: Sequence[str], out: Path) -> Report:
         report.passed_over += others
         for file, below in found:
             resolved = file.resolve()
-            if resolved in seen or resolved.is_relative_to(out.resolve()):
+            if resolved.is_relative_to(out.resolve()):
+                report.results += 1
+                continue
+            if resolved in seen:
                 continue
             seen.add(resolved)
             report.entries.append(Entry(file, _unused(file, below, taken)))
     return report
-
-
-def _said_of_target(config: EnhanceConfig) -> str:
-    """Why photographs in the target do not count, if that is where they were looked for."""
-    target = config.out.resolve()
-    if any(Path(word).expanduser().resolve().is_relative_to(target) for word in config.photos):
-        return f" Images in --out {config.out} are taken for results: name another target."
-    return ""
 
 
 def _expanded(word: str) -> tuple[list[tuple[Path, Path]], int]:

@@ -1,4 +1,4 @@
-"""What whole-face networks check before they start: settings and the sizes of faces."""
+"""What networks check before they start: settings and the sizes of faces."""
 
 from __future__ import annotations
 

@@ -6,9 +6,13 @@ import glob
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+STILL_WRITTEN = 60
+"""Seconds; a temporary file that is younger may still be written."""
 
 
 def cache_dir() -> Path:
@@ -51,12 +55,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
     """Removes what killed processes have left of :func:`atomic_path`, half-written.
 
-    Only for a target that one process at a time writes.
+    What has changed within the last minute may be another process's, and stays.
     """
     target = Path(path)
     # mkstemp puts eight characters of its own between prefix and suffix.
     for left in target.parent.glob(f".{glob.escape(target.stem)}-????????{target.suffix}"):
-        left.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STILL_WRITTEN:
+                left.unlink()
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from facehall_env.benchmarks.papers.layout import PaperTable, Part
-from facehall_env.benchmarks.papers.trainers import TRAINERS
+from facehall_env.benchmarks.papers.trainers import TRAINERS, Trainer
 from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import parse_settings, unknown_name
@@ -76,23 +77,33 @@ class Change(NamedTuple):
                     f"--change {self.who}.{self.name}: the table says that; only other settings "
                     "can be changed."
                 )
-            if isinstance(self.value, str) and "tuple" in str(trainer.fields()[self.name].type):
-                raise ConfigurationError(
-                    f"--change {self.who}.{self.name}={self.value}: give a list, such as "
-                    f'["{self.value}"].'
-                )
-            choices = trainer.choices(self.name)
-            if choices and self.value is not None and self.value not in choices:
-                words = " or ".join(str(choice).lower() for choice in choices)
-                raise ConfigurationError(
-                    f"--change {self.who}.{self.name}={self.value}: give {words}."
-                )
+            self._check_value(trainer)
             try:
                 check_numbers({self.name: self.value})
             except ConfigurationError as error:
                 raise ConfigurationError(f"--change {self.who}.{error}") from error
             return replace(part, with_={**part.with_, self.name: self.value})
         return replace(part, settings={**part.settings, self.name: self.value})
+
+    def _check_value(self, trainer: Trainer) -> None:
+        """Refuses a word where a list is wanted, and what is none of the few values there are."""
+        several = "tuple" in str(trainer.fields()[self.name].type)
+        if several and isinstance(self.value, str):
+            raise ConfigurationError(
+                f"--change {self.who}.{self.name}={self.value}: give a list, such as "
+                f'["{self.value}"].'
+            )
+        choices = trainer.choices(self.name)
+        values = self.value if several and isinstance(self.value, list) else [self.value]
+        for value in values if choices else ():
+            # 1 is no true here: it would be another setting with the same effect.
+            if not any(type(value) is type(choice) and value == choice for choice in choices):
+                words = " or ".join(
+                    choice if isinstance(choice, str) else json.dumps(choice) for choice in choices
+                )
+                raise ConfigurationError(
+                    f"--change {self.who}.{self.name}={self.value}: give {words}."
+                )
 
 
 def read(word: str) -> Change:

@@ -119,7 +119,8 @@ class PaperConfig:
         """Checks what needs no table.
 
         Raises:
-            ConfigurationError: If a number is too small, or not one of table and figure is given.
+            ConfigurationError: If a number is too small, not one of table and figure is given, or
+                there are options of no dataset.
         """
         for name in ("limit", "pairs", "batch", "time_batch", "repetitions", "train_limit"):
             if (value := getattr(self, name)) is not None and value < 1:

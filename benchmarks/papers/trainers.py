@@ -7,10 +7,11 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from facehall_env.benchmarks.papers.layout import Faces
@@ -47,18 +48,31 @@ class Trainer:
         return {field.name: field for field in dataclasses.fields(config)}
 
     def choices(self, name: str) -> tuple[Any, ...]:
-        """What a setting may be, if it is one of a few values; else nothing."""
+        """What a setting, or each of a list of them, may be; nothing unless these are a few."""
         hint = get_type_hints(getattr(import_module(self.module), self.config))[name]
         if hint is bool:
             return (True, False)
-        # A setting with a default of its own is one of the few values, or None.
-        kinds = get_args(hint) if get_origin(hint) is Union else (hint,)
-        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+        kinds = list(_kinds(hint))
+        values = [
+            value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)
+        ]
+        return (*values, *([None] if NoneType in kinds else [])) if values else ()
 
     def __call__(self, settings: Mapping[str, Any]) -> None:
         """Trains."""
         module = import_module(self.module)
         getattr(module, self.function)(getattr(module, self.config)(**settings))
+
+
+def _kinds(hint: Any) -> Iterator[Any]:
+    """The alternatives of a type, and for lists what they hold."""
+    if get_origin(hint) in (Union, UnionType):
+        for alternative in get_args(hint):
+            yield from _kinds(alternative)
+    elif get_origin(hint) is tuple:
+        yield from _kinds(get_args(hint)[0])
+    else:
+        yield hint
 
 
 TRAINERS: dict[str, Trainer] = {
@@ -213,7 +227,7 @@ def train(own: Task, cache: Path) -> Path:
     if not resume and folder.is_dir():
         shutil.rmtree(folder)  # Nothing to go on from; its log is of updates that are lost.
     TRAINERS[own.trainer]({**own.settings, "out": folder, "resume": resume})
-    files = {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    files = {path.name: sha256(path) for path in sorted(folder.glob("[!.]*.safetensors"))}
     files.pop(CHECKPOINT, None)
     write_text_atomic(folder / FINISHED, json.dumps({"files": files}, indent=1) + "\n")
     return folder

@@ -156,7 +156,7 @@ def launch(train: Callable[[Config, Team], Path], config: Config) -> Path:
 
     Raises:
         MissingExtraError: If Lightning Fabric is needed and not installed.
-        ConfigurationError: If there are no such devices.
+        ConfigurationError: If there are no such devices, or more processes than processor cores.
         FacehallError: What a process raised.
     """
     if config.devices < 1 or config.num_nodes < 1:
@@ -193,10 +193,11 @@ def _fabric(config: DeviceSettings) -> Fabric:
             f"devices={config.devices}, but this machine has {torch.cuda.device_count()} CUDA "
             "devices: ask for as many as there are."
         )
-    if device.type == "cpu" and config.devices > max(2, os.cpu_count() or 1):
+    most = max(2, os.cpu_count() or 1)  # Two on one core are good for a trial.
+    if device.type == "cpu" and config.devices > most:
         raise ConfigurationError(
-            f"devices={config.devices}, but this machine has {os.cpu_count()} processor cores, one "
-            "for each process: ask for as many at most."
+            f"devices={config.devices}, but this machine has processor cores for {most} processes: "
+            f"ask for {most} at most."
         )
     launched = "LOCAL_RANK" in os.environ or SLURMEnvironment.detect()
     # Its other way to start processes, running the whole command line again, needs a script.

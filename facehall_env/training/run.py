@@ -89,10 +89,9 @@ class TrainingRun:
             )
         if resume:
             self._check_settings(_defaults(config))
-        if resume and writes:
-            remove_unfinished(self.directory / CHECKPOINT)
         if writes:
             self.directory.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(self.directory / CHECKPOINT)
             write_text_atomic(self.directory / CONFIG, json.dumps(self.settings, indent=1) + "\n")
 
     def __enter__(self) -> TrainingRun:

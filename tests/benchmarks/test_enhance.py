@@ -296,7 +296,7 @@ def test_nothing_at_all(enhance: Callable[..., Report], tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="There are no photographs in"):
         enhance(tmp_path / "empty")
     saved(tmp_path / "out", "a.png")
-    with pytest.raises(DatasetError, match=r"--out .*out are taken for results"):
+    with pytest.raises(DatasetError, match=r" 1 lie in --out .*out and are taken for results"):
         enhance(tmp_path / "out")
 
 
