@@ -34,6 +34,7 @@ from facehall_env.enhancers import Enhancer
 from facehall_env.enhancers.weights import load as load_enhancer
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import observe
+from facehall_env.training.limits import check_numbers
 
 GOOD_TEMPERATURE = 0.3
 """Of the tried locations that seem good, in units of the typical gain."""
@@ -408,18 +409,10 @@ def _error(predicted: Tensor, measured: Tensor) -> Tensor:
 
 
 def _check(config: QMapConfig) -> None:
-    least = {
-        "updates": 1,
-        "envs": 1,
-        "tries": 2,
-        "gradient_steps": 1,
-        "learn_batch": 1,
-        "memory": 2,
-    }
-    for name, smallest in least.items():
-        if getattr(config, name) < smallest:
+    check_numbers(vars(config))
+    # Tries are compared with one another, and a step in memory with its successor.
+    for name in ("tries", "memory"):
+        if getattr(config, name) < 2:
             raise ConfigurationError(
-                f"{name}={getattr(config, name)} is too small: give at least {smallest}."
+                f"{name}={getattr(config, name)} is too small: give at least 2."
             )
-    if not 0 <= config.gamma <= 1:
-        raise ConfigurationError(f"gamma={config.gamma} is out of range: give one in [0, 1].")

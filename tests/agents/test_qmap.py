@@ -256,7 +256,7 @@ def test_sampled_actions_follow_the_seed_and_the_temperature(
     [
         ({"tries": 1}, "tries=1 is too small: give at least 2"),
         ({"memory": 1}, "memory=1 is too small: give at least 2"),
-        ({"gamma": 1.5}, r"gamma=1.5 is out of range: give one in \[0, 1\]"),
+        ({"gamma": 1.5}, "gamma=1.5: give a number from 0 to 1"),
     ],
 )
 def test_settings_out_of_range_are_named(
