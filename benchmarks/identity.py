@@ -146,6 +146,7 @@ class Results:
         rows: The table: one row for each recogniser and way of restoring.
         faces: What was restored.
         right: For each row, (P,) whether each pair is told rightly.
+        alike: For each row, (N,) the cosine between each image's embedding and the truth's.
         not_found: Names of the faces without landmarks in the truth.
         weights: What is known of the networks, by the rows' names.
     """
@@ -154,6 +155,7 @@ class Results:
     rows: Sequence[Mapping[str, Any]]
     faces: Faces
     right: Sequence[NDArray[np.bool_]]
+    alike: Sequence[NDArray[np.float64]]
     not_found: Sequence[str]
     weights: Mapping[str, Any]
 
@@ -196,17 +198,19 @@ def run(
     faces = _faces(config, setup.dataset)
     views = Views(config, setup, judges, marker, faces.images, landmark_errors=config.landmarks)
     shown = {entry.name: views.of(entry.contestant) for entry in entries} | {TRUTH: views.truth}
-    rows, right = [], []
+    rows, right, similar = [], [], []
     for judge in judges:
         for name in shown:
-            row, verified = _row(config, faces, shown, name, judge.name)
+            row, verified, alike = _row(config, faces, shown, name, judge.name)
             rows.append({"model": name, "recogniser": judge.name, **row})
             right.append(verified.right)
+            similar.append(alike)
     results = Results(
         config,
         rows,
         faces,
         right,
+        similar,
         not_found=views.not_found(faces.keys),
         weights={entry.name: entry.provenance for entry in entries},
     )
@@ -289,8 +293,8 @@ def _row(
     shown: Mapping[str, Mapping[str, Tensor]],
     name: str,
     judge: str,
-) -> tuple[dict[str, Any], identity.Verification]:
-    """All numbers of a way of restoring before a recogniser, and what they say of each pair."""
+) -> tuple[dict[str, Any], identity.Verification, NDArray[np.float64]]:
+    """All numbers of a way of restoring before a recogniser, and those of each pair and image."""
     own, truth = shown[name], shown[TRUTH]
     embedded = own[judge].numpy()
     other = (own if config.against == "restored" else truth)[judge].numpy()
@@ -323,7 +327,7 @@ def _row(
             "landmark_failures": landmarks.failures,
             "landmarks_not_found": landmarks.not_found,
         }
-    return row, verified
+    return row, verified, alike
 
 
 def _rank_one(faces: Faces, embedded: NDArray[np.float32], other: NDArray[np.float32]) -> Estimate:

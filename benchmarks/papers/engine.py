@@ -536,7 +536,7 @@ def _maps(table: PaperTable) -> bool:
 def _verify(
     found: Found, row: Row, condition: Condition, settings: SRBenchConfig, parts: Parts | None
 ) -> None:
-    """Accuracy of verification; what does not allow it is noted."""
+    """What verification says; what does not allow it is noted."""
     judges = _judges(found, row, condition.key)
     try:
         if judges:
@@ -565,7 +565,7 @@ def _verified(
             protocol=settings.protocol,
             models=settings.models,
             agents=settings.agents,
-            recognisers=tuple(judges.values()),
+            recognisers=tuple(dict.fromkeys(judges.values())),
             steps=row.steps,
             action_stride=settings.action_stride,
             action_offset=settings.action_offset,
@@ -579,18 +579,22 @@ def _verified(
     )
     name = {"start": BICUBIC, "truth": TRUTH}.get(row.kind, row.key)
     said = {
-        result["recogniser"]: (result, right)
-        for result, right in zip(results.rows, results.right, strict=True)
+        result["recogniser"]: (result, right, alike)
+        for result, right, alike in zip(results.rows, results.right, results.alike, strict=True)
         if result["model"] == name
     }
+    number = len(results.faces.images)
     wide = student_t_quantile(results.faces.pairs.folds - 1, 0.95)
     for metric in judges:
-        result, right = said[JUDGES[metric]]
+        result, right, alike = said[JUDGES[metric]]
         place = (row.key, condition.key, metric)
-        found.values[place] = 100 * right.astype(np.float64)
-        found.cells[place] = Cell(
-            100 * result["accuracy"], 100 * wide * result["accuracy_se"], len(results.faces.images)
-        )
+        if metric == "cosine":
+            found.values[place] = alike
+            found.cells[place] = Cell(result["cosine"], result["cosine_ci"], number)
+        else:
+            found.values[place] = 100 * right.astype(np.float64)
+            accuracy, error = 100 * result["accuracy"], 100 * result["accuracy_se"]
+            found.cells[place] = Cell(accuracy, wide * error, number)
 
 
 def _judges(found: Found, row: Row, key: str) -> dict[str, str]:

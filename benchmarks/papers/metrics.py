@@ -25,8 +25,8 @@ Score = Callable[[Tensor, Tensor], Tensor]
 """Of restored and true faces (N, 3, H, W) in [0, 1]: (N,) float64 on the CPU; NaN where there is
 no score."""
 Source = Literal["protocol", "faces", "cost", "pairs", "none"]
-JUDGES: Mapping[str, str] = {"accuracy": "dlib", "accuracy-2": "mobilefacenet"}
-"""Who says in the columns of verification whether two faces are of one person."""
+JUDGES: Mapping[str, str] = {"accuracy": "dlib", "accuracy-2": "mobilefacenet", "cosine": "dlib"}
+"""Who looks at the faces in the columns of verification."""
 
 
 class Remembering:
@@ -155,6 +155,7 @@ METRICS: Mapping[str, Metric] = {
     "auc": Metric("AUC(<10%) %", 2, "faces", make=_landmark_area),
     "accuracy": Metric("verification %", 2, "pairs"),
     "accuracy-2": Metric("verification % (MobileFaceNet)", 2, "pairs"),
+    "cosine": Metric("cosine to the truth", 4, "pairs"),
     "mparams": Metric("parameters M", 2, "cost", lower=True),
     "gmacs": Metric("GMACs", 2, "cost", lower=True),
     "ms": Metric("ms/face", 1, "cost", lower=True),

@@ -381,20 +381,23 @@ def test_two_recognisers_and_the_truth(
                 "recogniser": judge.partition("=")[0],
                 "accuracy": 0.5 + 0.1 * (name == "truth") + 0.2 * (judge == "dlib"),
                 "accuracy_se": 0.01,
+                "cosine": 1.0 if name == "truth" else 0.75,
+                "cosine_ci": 0.02,
             }
             for judge in own.recognisers
             for name in names
         ]
         # Of ten pairs the truth, and whoever else dlib judges, is told rightly more often.
         right = [np.arange(10) < round(10 * row["accuracy"]) for row in rows]
+        alike = [row["cosine"] + np.array([-0.1, 0, 0.1, 0, 0, 0, 0]) for row in rows]
         faces = SimpleNamespace(pairs=SimpleNamespace(folds=10), images=range(7))
-        return SimpleNamespace(rows=rows, faces=faces, right=right)
+        return SimpleNamespace(rows=rows, faces=faces, right=right, alike=alike)
 
     monkeypatch.setattr(identity, "run", verified)
     monkeypatch.setenv("FACEHALL_DATA", str(tmp_path / "nothing"))
-    text = TABLE.replace('"a ssim"', '"a accuracy", "a accuracy-2"')
-    text = re.sub(r'paper = "(\S+) (\S+) (\S+)"', r'paper = "\1 \2 - \3"', text)
-    text += '[[rows]]\nkey = "t"\nname = "Truth"\nkind = "truth"\npaper = "- - - -"\n'
+    text = TABLE.replace('"a ssim"', '"a accuracy", "a accuracy-2", "a cosine"')
+    text = re.sub(r'paper = "(\S+) (\S+) (\S+)"', r'paper = "\1 \2 - - \3"', text)
+    text += '[[rows]]\nkey = "t"\nname = "Truth"\nkind = "truth"\npaper = "- - - - -"\n'
     table = written(tmp_path, text)
     found, _ = evaluate(table, config)
     # Student's t with nine degrees of freedom.
@@ -413,7 +416,13 @@ def test_two_recognisers_and_the_truth(
     assert gap is not None
     assert gap.value == pytest.approx(10)
     assert gap.half_width == pytest.approx(100 * 2.262157 * (0.09 / 9) ** 0.5, rel=1e-5)
+    cell = found.cells["patches", "a", "cosine"]
+    assert (cell.value, cell.half_width, cell.images) == (0.75, 0.02, 7)
+    gap = difference(found, ("t", "a", "cosine"), ("patches", "a", "cosine"))
+    assert gap is not None
+    assert (gap.value, gap.half_width) == (pytest.approx(0.25), pytest.approx(0))
     assert found.cells["t", "a", "psnr"].reason == "it is the truth itself"
+    # One recogniser for two columns is asked once.
     assert {own.recognisers for own in asked} == {("dlib",)}
     assert [own.steps for own in asked] == [1, 1, 1, 3, 1]
     assert {own.limit for own in asked} == {2}
