@@ -155,6 +155,7 @@ METRICS: Mapping[str, Metric] = {
     "auc": Metric("AUC(<10%) %", 2, "faces", make=_landmark_area),
     "accuracy": Metric("verification %", 2, "pairs"),
     "accuracy-2": Metric("verification % (MobileFaceNet)", 2, "pairs"),
+    # As "identity", but of the faces of the pairs, whose embeddings verification has already.
     "cosine": Metric("cosine to the truth", 4, "pairs"),
     "mparams": Metric("parameters M", 2, "cost", lower=True),
     "gmacs": Metric("GMACs", 2, "cost", lower=True),

@@ -130,6 +130,7 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     assert row["recogniser"] == "glance"
     cosine = identity.cosine_similarity(embedded, true)[drawn.faces]
     assert row["cosine"] == pytest.approx(cosine.mean(), abs=1e-5)
+    assert results.alike[0] == pytest.approx(cosine, abs=1e-5)
     psnr = metrics.psnr(faces.initial, truth)[drawn.faces]
     assert row["psnr"] == pytest.approx(psnr.mean().item(), abs=1e-4)
     # The first face of everyone is known, the others are asked for.
