@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -38,9 +39,14 @@ FARS = (0.001, 0.01)
 """The false accept rates."""
 PairSource = Literal["auto", "official", "drawn"]
 
+BLOCK = 65_536
+"""Pairs whose embeddings are looked at together: what they take of the memory."""
+
 NOTES = {
     "accuracy": "of verification, threshold from the other folds, mean over the folds; "
     "accuracy_se is its standard error over the folds",
+    "accuracy_all": "the same on all pairs that the faces of each fold make with each other, "
+    "matched and mismatched ones counting the same, whichever are more",
     "tar_at_far_*": "share of matched pairs that pass where so small a share of the mismatched "
     "ones does; none where it would be less than one pair",
     "rank1": "share of the probes that are nearest to their person's face in the gallery, which "
@@ -136,6 +142,11 @@ class Faces:
     gallery: Sequence[int]
     probes: Sequence[int]
 
+    @cached_property
+    def all_pairs(self) -> Pairs:
+        """All that the faces of each fold make with each other."""
+        return self.pairs.all_of_each(self.people)
+
 
 @dataclass(frozen=True)
 class Results:
@@ -147,6 +158,7 @@ class Results:
         faces: What was restored.
         right: For each row, (P,) whether each pair is told rightly.
         alike: For each row, (N,) the cosine between each image's embedding and the truth's.
+        by_fold: For each row, (F,) the accuracy on all pairs of each fold's faces.
         not_found: Names of the faces without landmarks in the truth.
         weights: What is known of the networks, by the rows' names.
     """
@@ -156,6 +168,7 @@ class Results:
     faces: Faces
     right: Sequence[NDArray[np.bool_]]
     alike: Sequence[NDArray[np.float64]]
+    by_fold: Sequence[NDArray[np.float64]]
     not_found: Sequence[str]
     weights: Mapping[str, Any]
 
@@ -198,19 +211,18 @@ def run(
     faces = _faces(config, setup.dataset)
     views = Views(config, setup, judges, marker, faces.images, landmark_errors=config.landmarks)
     shown = {entry.name: views.of(entry.contestant) for entry in entries} | {TRUTH: views.truth}
-    rows, right, similar = [], [], []
-    for judge in judges:
-        for name in shown:
-            row, verified, alike = _row(config, faces, shown, name, judge.name)
-            rows.append({"model": name, "recogniser": judge.name, **row})
-            right.append(verified.right)
-            similar.append(alike)
+    judged = [
+        (name, judge.name, _judge(config, faces, shown, name, judge.name))
+        for judge in judges
+        for name in shown
+    ]
     results = Results(
         config,
-        rows,
+        [{"model": name, "recogniser": judge, **said.row} for name, judge, said in judged],
         faces,
-        right,
-        similar,
+        right=[said.right for *_, said in judged],
+        alike=[said.alike for *_, said in judged],
+        by_fold=[said.by_fold for *_, said in judged],
         not_found=views.not_found(faces.keys),
         weights={entry.name: entry.provenance for entry in entries},
     )
@@ -242,6 +254,8 @@ def write(results: Results, command: str) -> list[Path]:
         "pairs": {
             "source": config.source,
             "number": len(own),
+            "all": len(results.faces.all_pairs),
+            "all_matched": int(results.faces.all_pairs.same.sum()),
             "folds": own.folds,
             "images": len(results.faces.images),
             "people": len(set(results.faces.people)),
@@ -287,23 +301,37 @@ def _faces(config: IdentityBenchConfig, dataset: FaceDataset) -> Faces:
     )
 
 
-def _row(
+class _Judged(NamedTuple):
+    """What a recogniser says of a way of restoring; see `Results`."""
+
+    row: dict[str, Any]
+    right: NDArray[np.bool_]
+    alike: NDArray[np.float64]
+    by_fold: NDArray[np.float64]
+
+
+def _judge(
     config: IdentityBenchConfig,
     faces: Faces,
     shown: Mapping[str, Mapping[str, Tensor]],
     name: str,
     judge: str,
-) -> tuple[dict[str, Any], identity.Verification, NDArray[np.float64]]:
-    """All numbers of a way of restoring before a recogniser, and those of each pair and image."""
+) -> _Judged:
     own, truth = shown[name], shown[TRUTH]
     embedded = own[judge].numpy()
     other = (own if config.against == "restored" else truth)[judge].numpy()
-    similarity = identity.cosine_similarity(embedded[faces.pairs.first], other[faces.pairs.second])
+    similarity = _similarity(embedded, other, faces.pairs)
     verified = identity.verification(similarity, faces.pairs.same, faces.pairs.fold)
+    every = faces.all_pairs
+    of_all = identity.verification(
+        _similarity(embedded, other, every), every.same, every.fold, balanced=True
+    )
     row: dict[str, Any] = {
         "images": len(faces.images),
         "accuracy": verified.accuracy,
         "accuracy_se": verified.standard_error,
+        "accuracy_all": of_all.accuracy,
+        "accuracy_all_se": of_all.standard_error,
     }
     mismatched = int((~faces.pairs.same).sum())
     for far in FARS:
@@ -327,7 +355,17 @@ def _row(
             "landmark_failures": landmarks.failures,
             "landmarks_not_found": landmarks.not_found,
         }
-    return row, verified, alike
+    return _Judged(row, verified.right, alike, of_all.accuracies)
+
+
+def _similarity(
+    embedded: NDArray[np.float32], other: NDArray[np.float32], of: Pairs
+) -> NDArray[np.float64]:
+    """(P,) of one face's embedding and the other one's, of which there may be millions."""
+    places = (slice(start, start + BLOCK) for start in range(0, len(of), BLOCK))
+    return np.concatenate(
+        [identity.cosine_similarity(embedded[of.first[p]], other[of.second[p]]) for p in places]
+    )
 
 
 def _rank_one(faces: Faces, embedded: NDArray[np.float32], other: NDArray[np.float32]) -> Estimate:
@@ -349,6 +387,7 @@ def _table(results: Results, title: str) -> Table:
         "PSNR",
         "SSIM",
         "accuracy %",
+        "of all pairs %",
         *(f"TAR@FAR={far:g}" for far in FARS),
         "rank-1 %",
         "cosine to truth",
@@ -361,6 +400,7 @@ def _table(results: Results, title: str) -> Table:
             tables.decibels(row["psnr"], row["psnr_ci"]),
             tables.number(row["ssim"], ".4f"),
             _percent(row["accuracy"], row["accuracy_se"]),
+            _percent(row["accuracy_all"], row["accuracy_all_se"]),
             *(_percent(row[f"tar_at_far_{far:g}"]) for far in FARS),
             _percent(row["rank1"], row["rank1_ci"]),
             f"{row['cosine']:.3f} ± {row['cosine_ci']:.3f}",
@@ -380,8 +420,10 @@ def _table(results: Results, title: str) -> Table:
 def _caption(results: Results) -> str:
     config, faces = results.config, results.faces
     return (
-        f"Accuracy: mean over {faces.pairs.folds} folds ± its standard error; other ±: 95 % "
-        f"interval over images. Rank-1: {len(faces.probes):,} probes among {len(faces.gallery):,} "
+        f"Accuracy: mean over {faces.pairs.folds} folds ± its standard error; of all pairs: on the "
+        f"{len(faces.all_pairs):,} that each fold's faces make with each other, matched and "
+        "mismatched ones counting the same; other ±: 95 % interval over images. "
+        f"Rank-1: {len(faces.probes):,} probes among {len(faces.gallery):,} "
         f"people. {len(faces.images):,} images; restored faces are compared with "
         f"{'the truth' if config.against == 'truth' else 'others restored likewise'}."
         f"{judging.told_not_found(results.not_found)}"

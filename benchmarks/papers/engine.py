@@ -579,22 +579,25 @@ def _verified(
     )
     name = {"start": BICUBIC, "truth": TRUTH}.get(row.kind, row.key)
     said = {
-        result["recogniser"]: (result, right, alike)
-        for result, right, alike in zip(results.rows, results.right, results.alike, strict=True)
+        result["recogniser"]: (result, right, alike, by_fold)
+        for result, right, alike, by_fold in zip(
+            results.rows, results.right, results.alike, results.by_fold, strict=True
+        )
         if result["model"] == name
     }
     number = len(results.faces.images)
     wide = student_t_quantile(results.faces.pairs.folds - 1, 0.95)
     for metric in judges:
-        result, right, alike = said[JUDGES[metric]]
+        result, right, alike, by_fold = said[JUDGES[metric]]
         place = (row.key, condition.key, metric)
         if metric == "cosine":
             found.values[place] = alike
             found.cells[place] = Cell(result["cosine"], result["cosine_ci"], number)
-        else:
-            found.values[place] = 100 * right.astype(np.float64)
-            accuracy, error = 100 * result["accuracy"], 100 * result["accuracy_se"]
-            found.cells[place] = Cell(accuracy, wide * error, number)
+            continue
+        every = metric == "accuracy-all"
+        key = "accuracy_all" if every else "accuracy"
+        found.values[place] = 100 * (by_fold if every else right.astype(np.float64))
+        found.cells[place] = Cell(100 * result[key], 100 * wide * result[f"{key}_se"], number)
 
 
 def _judges(found: Found, row: Row, key: str) -> dict[str, str]:

@@ -185,7 +185,8 @@ def detail(content: Content) -> Table:
     header = ("column", "method", "ours", "paper", f"minus {other}", "images")
     note = (
         "± is the half width of the 95 % interval over images, of verification over the folds of "
-        "pairs; differences are paired over images, or over pairs as if these shared no faces."
+        "pairs; differences are paired over images, or over pairs as if these shared no faces, "
+        "and those of all pairs over the folds, which share no people."
     )
     return Table(f"{heading(content)}, in detail", header, lines, caption=note)
 

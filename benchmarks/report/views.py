@@ -508,6 +508,7 @@ def _identity_block(result: Result) -> Block:
                 [row["accuracy_se"] for row in rows],
                 "higher",
             ),
+            _column("of all pairs", rows, "accuracy_all", ".1%", interval="accuracy_all_se"),
             *(
                 _column(f"TAR at FAR {key.removeprefix('tar_at_far_')}", rows, key, ".1%")
                 for key in fars
@@ -519,7 +520,7 @@ def _identity_block(result: Result) -> Block:
         ],
         notes=[row["recogniser"] for row in rows],
         competes=[row["model"] != TRUTH for row in rows],
-        note="± of the accuracy is its standard error over the folds, of the others the half "
+        note="± of the accuracies is their standard error over the folds, of the others the half "
         "width of the 95 % interval. The truth does not compete.",
     )
     return Block(

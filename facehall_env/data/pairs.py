@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,30 @@ class Pairs:
             for same in (True, False):
                 kept[np.flatnonzero((self.fold == fold) & (self.same == same))[:number]] = True
         return Pairs(self.first[kept], self.second[kept], self.same[kept], self.fold[kept])
+
+    def all_of_each(self, people: Sequence[Any]) -> Pairs:
+        """All pairs that the faces of each fold make with each other.
+
+        Args:
+            people: Who is on each face, by its number.
+
+        Example:
+            >>> both = np.array([0, 1]), np.array([1, 2])
+            >>> some = Pairs(*both, same=np.array([True, False]), fold=np.array([0, 0]))
+            >>> every = some.all_of_each(["ada", "ada", "bob"])
+            >>> every.first.tolist(), every.second.tolist(), every.same.tolist()
+            ([0, 0, 1], [1, 2, 2], [True, False, False])
+        """
+        owners = np.unique(list(people), return_inverse=True)[1]
+        parts = []
+        for fold in np.unique(self.fold):
+            own = self.fold == fold
+            faces = np.unique(np.concatenate((self.first[own], self.second[own])))
+            first, second = (faces[side] for side in np.triu_indices(len(faces), 1))
+            parts.append(
+                (first, second, owners[first] == owners[second], np.full(len(first), fold))
+            )
+        return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def official(dataset: FaceDataset, path: Path | str | None = None, download: bool = True) -> Pairs:

@@ -61,7 +61,9 @@ def cosine_similarity(first: Embeddings, second: Embeddings) -> FloatArray:
     return cosines
 
 
-def verification(similarity: ArrayLike, same: ArrayLike, fold: ArrayLike) -> Verification:
+def verification(
+    similarity: ArrayLike, same: ArrayLike, fold: ArrayLike, balanced: bool = False
+) -> Verification:
     """Verification accuracy by cross-validation: the threshold is that of the other folds.
 
     Of all thresholds that are best on the other folds the middle one is taken.
@@ -70,10 +72,13 @@ def verification(similarity: ArrayLike, same: ArrayLike, fold: ArrayLike) -> Ver
         similarity: (P,) of each pair.
         same: (P,) bool, whether the pair is of one person.
         fold: (P,) the fold of each pair, at least two different ones.
+        balanced: Accuracies are the mean of that on the matched pairs and that on the mismatched
+            ones, whichever are more, instead of that on all pairs.
 
     Raises:
         ValueError: If the lengths differ, a similarity is not finite, there is only one fold, or
-            the other folds of one have no matched or no mismatched pair.
+            the other folds of one have no matched or no mismatched pair; when balanced, also if a
+            fold itself has none.
 
     Example:
         >>> result = verification([0.9, 0.1, 0.8, 0.3], [1, 0, 1, 0], fold=[0, 0, 1, 1])
@@ -90,14 +95,18 @@ def verification(similarity: ArrayLike, same: ArrayLike, fold: ArrayLike) -> Ver
             "all pairs are in one fold; expected at least two, for the threshold of one comes from "
             "the others."
         )
-    thresholds = np.array([best_threshold(scores[folds != n], matched[folds != n]) for n in names])
+    thresholds = np.array(
+        [best_threshold(scores[folds != n], matched[folds != n], balanced) for n in names]
+    )
     right = (scores >= thresholds[places]) == matched
-    accuracies = np.array([right[folds == name].mean() for name in names])
+    accuracies = np.array(
+        [_accuracy(right[folds == n], matched[folds == n], balanced) for n in names]
+    )
     error = float(accuracies.std(ddof=1) / np.sqrt(len(names)))
     return Verification(float(accuracies.mean()), error, accuracies, thresholds, right)
 
 
-def best_threshold(similarity: ArrayLike, same: ArrayLike) -> float:
+def best_threshold(similarity: ArrayLike, same: ArrayLike, balanced: bool = False) -> float:
     """The threshold at which most pairs are told rightly.
 
     Pairs at least as similar count as matched. Thresholds half-way between neighbouring
@@ -107,6 +116,7 @@ def best_threshold(similarity: ArrayLike, same: ArrayLike) -> float:
     Args:
         similarity: (P,) of each pair.
         same: (P,) bool, whether the pair is of one person.
+        balanced: Matched and mismatched pairs count the same, whichever are more.
 
     Raises:
         ValueError: See `verification`.
@@ -121,7 +131,9 @@ def best_threshold(similarity: ArrayLike, same: ArrayLike) -> float:
     genuine, impostors = np.sort(scores[matched]), np.sort(scores[~matched])
     accepted = len(genuine) - np.searchsorted(genuine, candidates)
     refused = np.searchsorted(impostors, candidates)
-    right = accepted + refused
+    # Whole numbers, so that equally good thresholds are equal.
+    weights = (len(impostors), len(genuine)) if balanced else (1, 1)
+    right = weights[0] * accepted + weights[1] * refused
     best = np.flatnonzero(right == right.max())
     return float(candidates[best[len(best) // 2]])
 
@@ -222,6 +234,19 @@ def directions(embeddings: Embeddings) -> FloatArray:
         )
     directed: FloatArray = rows / lengths
     return directed
+
+
+def _accuracy(
+    right: NDArray[np.bool_], matched: NDArray[np.bool_], balanced: bool
+) -> float:
+    if not balanced:
+        return float(right.mean())
+    if matched.all() or not matched.any():
+        raise ValueError(
+            f"{matched.sum()} of the {len(matched)} pairs of a fold are of one person; expected "
+            "matched pairs and mismatched ones in every fold."
+        )
+    return float(right[matched].mean() + right[~matched].mean()) / 2
 
 
 def _pairs(similarity: ArrayLike, same: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:

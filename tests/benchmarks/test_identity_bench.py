@@ -128,6 +128,13 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     assert row["accuracy"] == pytest.approx(verified.accuracy)
     assert row["accuracy_se"] == pytest.approx(verified.standard_error)
     assert row["recogniser"] == "glance"
+    every = drawn.all_of_each([str(n // 3) for n in range(12)])
+    alike = identity.cosine_similarity(embedded[every.first], other[every.second])
+    verified = identity.verification(alike, every.same, every.fold, balanced=True)
+    assert len(every) > len(drawn)
+    assert results.by_fold[0].tolist() == verified.accuracies.tolist()
+    assert row["accuracy_all"] == pytest.approx(verified.accuracy)
+    assert row["accuracy_all_se"] == pytest.approx(verified.standard_error)
     cosine = identity.cosine_similarity(embedded, true)[drawn.faces]
     assert row["cosine"] == pytest.approx(cosine.mean(), abs=1e-5)
     assert results.alike[0] == pytest.approx(cosine, abs=1e-5)

@@ -381,6 +381,8 @@ def test_two_recognisers_and_the_truth(
                 "recogniser": judge.partition("=")[0],
                 "accuracy": 0.5 + 0.1 * (name == "truth") + 0.2 * (judge == "dlib"),
                 "accuracy_se": 0.01,
+                "accuracy_all": 0.85 if name == "truth" else 0.8,
+                "accuracy_all_se": 0.02,
                 "cosine": 1.0 if name == "truth" else 0.75,
                 "cosine_ci": 0.02,
             }
@@ -391,13 +393,14 @@ def test_two_recognisers_and_the_truth(
         right = [np.arange(10) < round(10 * row["accuracy"]) for row in rows]
         alike = [row["cosine"] + np.array([-0.1, 0, 0.1, 0, 0, 0, 0]) for row in rows]
         faces = SimpleNamespace(pairs=SimpleNamespace(folds=10), images=range(7))
-        return SimpleNamespace(rows=rows, faces=faces, right=right, alike=alike)
+        by_fold = [row["accuracy_all"] + np.array([-0.2, 0.2]) for row in rows]
+        return SimpleNamespace(rows=rows, faces=faces, right=right, alike=alike, by_fold=by_fold)
 
     monkeypatch.setattr(identity, "run", verified)
     monkeypatch.setenv("FACEHALL_DATA", str(tmp_path / "nothing"))
-    text = TABLE.replace('"a ssim"', '"a accuracy", "a accuracy-2", "a cosine"')
-    text = re.sub(r'paper = "(\S+) (\S+) (\S+)"', r'paper = "\1 \2 - - \3"', text)
-    text += '[[rows]]\nkey = "t"\nname = "Truth"\nkind = "truth"\npaper = "- - - - -"\n'
+    text = TABLE.replace('"a ssim"', '"a accuracy", "a accuracy-2", "a accuracy-all", "a cosine"')
+    text = re.sub(r'paper = "(\S+) (\S+) (\S+)"', r'paper = "\1 \2 - - - \3"', text)
+    text += '[[rows]]\nkey = "t"\nname = "Truth"\nkind = "truth"\npaper = "- - - - - -"\n'
     table = written(tmp_path, text)
     found, _ = evaluate(table, config)
     # Student's t with nine degrees of freedom.
@@ -416,6 +419,16 @@ def test_two_recognisers_and_the_truth(
     assert gap is not None
     assert gap.value == pytest.approx(10)
     assert gap.half_width == pytest.approx(100 * 2.262157 * (0.09 / 9) ** 0.5, rel=1e-5)
+    cell = found.cells["patches", "a", "accuracy-all"]
+    assert (cell.value, cell.half_width, cell.images) == (
+        pytest.approx(80),
+        pytest.approx(100 * 0.02 * 2.262157, rel=1e-5),
+        7,
+    )
+    gap = difference(found, ("t", "a", "accuracy-all"), ("patches", "a", "accuracy-all"))
+    assert gap is not None
+    # Paired over the folds, which differ by the same.
+    assert (gap.value, gap.half_width) == (pytest.approx(5), pytest.approx(0))
     cell = found.cells["patches", "a", "cosine"]
     assert (cell.value, cell.half_width, cell.images) == (0.75, 0.02, 7)
     gap = difference(found, ("t", "a", "cosine"), ("patches", "a", "cosine"))

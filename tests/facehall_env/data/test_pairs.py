@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,30 @@ def test_all_six_thousand(photographs: Path) -> None:
     fewer = found.first_of_each(30)
     assert len(fewer) == 600
     assert np.bincount(fewer.fold, fewer.same).tolist() == [30] * 10
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sides=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from([3, 8])).filter(
+            lambda pair: pair[0] != pair[1]
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    people=st.lists(st.sampled_from("abc"), min_size=7, max_size=7),
+)
+def test_all_pairs_of_each_fold(sides: list[tuple[int, int, int]], people: list[str]) -> None:
+    first, second, fold = np.array(sides).T
+    same = np.array([people[a] == people[b] for a, b in zip(first, second, strict=True)])
+    found = Pairs(first, second, same, fold).all_of_each(people)
+    listed = zip(found.first, found.second, found.same, found.fold, strict=True)
+    expected = [
+        (a, b, people[a] == people[b], number)
+        for number in sorted(set(fold.tolist()))
+        for a, b in combinations(sorted({*first[fold == number], *second[fold == number]}), 2)
+    ]
+    assert sorted(listed) == sorted(expected)
 
 
 def test_the_first_of_each_fold() -> None:

@@ -69,6 +69,34 @@ def test_folds_use_the_others_threshold() -> None:
     assert result.standard_error == 0
 
 
+@settings(max_examples=80, deadline=None)
+@given(pairs=SCORES)
+def test_no_threshold_is_better_when_both_kinds_count_the_same(
+    pairs: list[tuple[float, bool]],
+) -> None:
+    scores, same = np.array([s for s, _ in pairs]), np.array([own for _, own in pairs])
+
+    def rate(threshold: float) -> float:
+        accepted = scores >= threshold
+        return float(accepted[same].mean() + (~accepted[~same]).mean())
+
+    found = rate(best_threshold(scores, same, balanced=True))
+    assert found == pytest.approx(max(rate(t) for t in np.arange(-1.05, 1.1, 0.05)))
+
+
+def test_balanced_accuracies_by_hand() -> None:
+    # One matched pair against three mismatched ones in both folds. Refusing everything is right
+    # three times in four, which is best unless both kinds count the same.
+    scores = [0.5, 0.1, 0.6, 0.7, 0.5, 0.2, 0.3, 0.9]
+    same, fold = [1, 0, 0, 0] * 2, [0] * 4 + [1] * 4
+    plain, balanced = (verification(scores, same, fold, balanced=own) for own in (False, True))
+    # Of fold 1 at 0.4: the matched pair and two of three; of fold 0 at 0.3: it and one of three.
+    np.testing.assert_allclose(balanced.thresholds, [0.4, 0.3])
+    np.testing.assert_allclose(balanced.accuracies, [(1 + 1 / 3) / 2, (1 + 1 / 3) / 2])
+    assert balanced.right.tolist() == [True, True, False, False, True, True, False, False]
+    assert plain.accuracies.tolist() != balanced.accuracies.tolist()
+
+
 def test_the_error_is_over_folds() -> None:
     scores = [0.9, 0.1, 0.8, 0.2, 0.7, 0.8]
     result = verification(scores, [1, 0, 1, 0, 1, 0], [0, 0, 1, 1, 2, 2])
@@ -126,6 +154,16 @@ def test_identification_by_hand() -> None:
         (lambda: verification([0.1, 0.2], [1, 0], [0, 0]), "all pairs are in one fold"),
         (lambda: verification([0.1, 0.2], [1, 0], [0]), "fold has shape"),
         (lambda: verification([0.1, 0.2], [1, 0], [0, 1]), "expected matched pairs"),
+        (
+            lambda: verification([0.1, 0.2, 0.3, 0.4], [1, 0, 1, 1], [0, 0, 1, 1], balanced=True),
+            "expected matched pairs",
+        ),
+        (
+            lambda: verification(
+                [0.1, 0.2, 0.3, 0.4, 0.5], [1, 0, 1, 0, 1], [0, 0, 1, 1, 2], balanced=True
+            ),
+            "in every fold",
+        ),
         (lambda: best_threshold([0.1, np.inf], [1, 0]), "not finite"),
         (lambda: best_threshold([0.1], [1, 0]), r"expected \(P,\)"),
         (lambda: tar_at_far([0.1, 0.2], [1, 0], 1.0), "expected a rate"),
