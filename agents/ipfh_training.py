@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 
@@ -53,6 +53,7 @@ from facehall_env.training.limits import check_numbers
 from facehall_env.training.run import CHECKPOINT, LOG, TrainingRun
 from facehall_env.training.sr import TrainSRConfig, train_sr
 
+Keep = Literal["best", "last"]
 COARSE, PAID = "coarse", "ipfh"
 """Names for what this training makes itself: where episodes start, and what is rewarded."""
 
@@ -64,7 +65,7 @@ class TrainIPFHConfig(TrainAgentConfig):
     out: Path = Path("runs/ipfh")
     """Folder for a folder of each stage (coarse, cognition, restorer, joint) and the weights:
     coarse.safetensors, cognition.safetensors, restorer.safetensors (before the last stage),
-    enhancer.safetensors (after it) and best.safetensors, the agent."""
+    enhancer.safetensors (after it) and best.safetensors, the agent; --keep says of which update."""
     dataset_settings: tuple[str, ...] = ()
     """Options of the dataset, NAME=VALUE; of the synthetic faces images_per_person=10 unless it is
     given, so that there are people to recognise."""
@@ -124,6 +125,10 @@ class TrainIPFHConfig(TrainAgentConfig):
     """Of the restorer in the last stage."""
     beta1: float = 0.9
     """First momentum of Adam in the last stage."""
+    keep: Keep = "best"
+    """Which controller and restorer the folder is left with: those of the highest PSNR on held-out
+    faces (best), or those after the last update (last), which a loss that trades PSNR for something
+    else, or a comparison after equally many updates, asks for. The folder joint has both."""
     gamma: float = 1.0
     """Discount of later rewards; the paper has none."""
     coarse_updates: int = 20_000
@@ -347,6 +352,8 @@ def train_ipfh(config: TrainIPFHConfig) -> Path:
 def _completed(config: TrainIPFHConfig) -> TrainIPFHConfig:
     """The settings, checked before anything is trained, with what the dataset needs for people."""
     paid = ipfh_reward(config.weights, None, DualConsistency(config.scale, config.down))
+    if config.keep not in get_args(Keep):
+        raise ConfigurationError(f"keep={config.keep!r} is unknown: use one of {get_args(Keep)}.")
     if config.one_shot and config.joint:
         raise ConfigurationError(
             "one_shot=True pastes pieces of a whole restored face, which leaves a local restorer "
@@ -474,8 +481,9 @@ def _joint(config: TrainIPFHConfig, folder: Folder) -> None:
         return
     resume = _goes_on(folder.root / "joint")
     best = launch(_train_joint, replace(config, resume=resume))
-    _put(restorer_beside(best), folder.enhancer)
-    _put(best, folder.agent)
+    kept = best.with_name(f"{config.keep}.safetensors")
+    _put(restorer_beside(kept), folder.enhancer)
+    _put(kept, folder.agent)
 
 
 def _train_joint(config: TrainIPFHConfig, team: Team) -> Path:

@@ -236,9 +236,7 @@ def directions(embeddings: Embeddings) -> FloatArray:
     return directed
 
 
-def _accuracy(
-    right: NDArray[np.bool_], matched: NDArray[np.bool_], balanced: bool
-) -> float:
+def _accuracy(right: NDArray[np.bool_], matched: NDArray[np.bool_], balanced: bool) -> float:
     if not balanced:
         return float(right.mean())
     if matched.all() or not matched.any():

@@ -356,6 +356,7 @@ class TestPipeline:
         [
             ({"policy": "ipf"}, "'ipf'.*ipfh"),
             ({"reward": "delta_psn"}, "'delta_psn'.*delta_psnr"),
+            ({"keep": "lst"}, "keep='lst' is unknown"),
             ({"updates": 0}, "updates=0: give 1 or more"),
             ({"device": "gpu"}, "device='gpu' cannot be used here"),
             ({"feature": float("nan")}, "feature=nan"),
@@ -402,6 +403,35 @@ class TestPipeline:
         logged = entries(whole / "joint" / "log.jsonl")
         best = max(entry["held_out/psnr"] for entry in logged if "held_out/psnr" in entry)
         assert told["held_out/psnr"] == best
+
+    def test_the_last_weights_can_be_kept_whatever_their_psnr(
+        self, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        falling = iter(range(100, 0, -1))
+        measure = IPFHTrainer.measure
+
+        def worse_each_time(self: IPFHTrainer, agent: agents.Agent) -> dict[str, float]:
+            return {**measure(self, agent), "held_out/psnr": float(next(falling))}
+
+        monkeypatch.setattr(IPFHTrainer, "measure", worse_each_time)
+        train_ipfh(
+            settings(
+                tmp_path,
+                initial=str(whole / "coarse.safetensors"),
+                cognition=whole / "cognition.safetensors",
+                enhancer_weights=str(whole / "restorer.safetensors"),
+                keep="last",
+            )
+        )
+        joint = tmp_path / "joint"
+        for left, kept in (("best", "last"), ("enhancer", "last-enhancer")):
+            own = (tmp_path / f"{left}.safetensors").read_bytes()
+            assert own == (joint / f"{kept}.safetensors").read_bytes()
+        best, last = (
+            enhancers.load(joint / f"{name}-enhancer.safetensors").state_dict()
+            for name in ("best", "last")
+        )
+        assert any(not best[name].equal(last[name]) for name in best)
 
     def test_starts_from_the_coarse_face_and_knows_the_people(self, whole: Path) -> None:
         trainer = IPFHTrainer(settings(whole))
