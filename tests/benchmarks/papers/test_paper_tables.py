@@ -49,7 +49,7 @@ SHAPES = {
     "ipfh-table-VI": (7, 2),
     "ipfh-table-VII": (4, 2),
     "ipfh-table-VIII": (4, 2),
-    "ipfh-table-IX": (9, 5),  # With the cosine, which the paper does not have.
+    "ipfh-table-IX": (9, 6),  # With all pairs and the cosine, which the paper does not have.
     "ipfh-table-X": (2, 2),
 }
 PAPERS = {"attention-fh": "001", "ipfh": "002", "sparnet": "003", "sisn": "004"}
