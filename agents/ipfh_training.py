@@ -11,6 +11,7 @@ lie already, or are given, it is passed over; where it was interrupted, it goes 
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -37,7 +38,7 @@ from facehall_env.build import BICUBIC, check_device
 from facehall_env.checkpoints import load_tensors
 from facehall_env.consistency import Down, DualConsistency
 from facehall_env.enhancers.recognition import Cognition, load_cognition
-from facehall_env.errors import ConfigurationError
+from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.files import atomic_path
 from facehall_env.ipfh_rewards import PATCH_TERMS, IPFHReward
 from facehall_env.registry import parse_settings
@@ -65,7 +66,8 @@ class TrainIPFHConfig(TrainAgentConfig):
     out: Path = Path("runs/ipfh")
     """Folder for a folder of each stage (coarse, cognition, restorer, joint) and the weights:
     coarse.safetensors, cognition.safetensors, restorer.safetensors (before the last stage),
-    enhancer.safetensors (after it) and best.safetensors, the agent; --keep says of which update."""
+    enhancer.safetensors (after it) and the agent, best.safetensors, whose name is the same
+    whichever update --keep takes."""
     dataset_settings: tuple[str, ...] = ()
     """Options of the dataset, NAME=VALUE; of the synthetic faces images_per_person=10 unless it is
     given, so that there are people to recognise."""
@@ -128,7 +130,8 @@ class TrainIPFHConfig(TrainAgentConfig):
     keep: Keep = "best"
     """Which controller and restorer the folder is left with: those of the highest PSNR on held-out
     faces (best), or those after the last update (last), which a loss that trades PSNR for something
-    else, or a comparison after equally many updates, asks for. The folder joint has both."""
+    else, or a comparison after equally many updates, asks for. The folder joint has both: with
+    --resume a run that is over takes the others."""
     gamma: float = 1.0
     """Discount of later rewards; the paper has none."""
     coarse_updates: int = 20_000
@@ -328,14 +331,15 @@ def train_ipfh(config: TrainIPFHConfig) -> Path:
     """Trains what is missing, in order.
 
     Returns:
-        Path of the agent, ``best.safetensors`` in the folder; the weights of the networks lie
-        beside it.
+        Path of the agent, ``best.safetensors`` in the folder, which with ``keep="last"`` is a copy
+        of ``joint/last.safetensors``; the weights of the networks lie beside it.
 
     Raises:
         ConfigurationError: If the settings contradict each other or the folder's run.
         DatasetError: If the dataset has no identities, and the cognition network is to be trained.
         EnhancerError: If a training diverges.
-        WeightsError: If given weights are missing or hold something else.
+        WeightsError: If given weights, or those of the last stage that are to be kept, are missing
+            or hold something else.
         MissingExtraError: If several devices are asked for without Lightning Fabric.
     """
     config = _completed(config)
@@ -477,11 +481,17 @@ def _restorer(config: TrainIPFHConfig, folder: Folder) -> None:
 
 def _joint(config: TrainIPFHConfig, folder: Folder) -> None:
     """Eqs. 9, 16 and 17: the controller and the restorer together."""
-    if folder.agent.is_file():
-        return
-    resume = _goes_on(folder.root / "joint")
-    best = launch(_train_joint, replace(config, resume=resume))
-    kept = best.with_name(f"{config.keep}.safetensors")
+    joint = folder.root / "joint"
+    if not folder.agent.is_file():
+        launch(_train_joint, replace(config, resume=_goes_on(joint)))
+    # Also of a training that is over, for what is to be kept of it may have changed.
+    kept = joint / f"{config.keep}.safetensors"
+    for weights in (kept, restorer_beside(kept)):
+        if not weights.is_file():
+            raise WeightsError(
+                f"{weights} is missing, which --keep {config.keep} asks for: give the other one, "
+                f"or remove {folder.agent} and {joint} to train the last stage again."
+            )
     _put(restorer_beside(kept), folder.enhancer)
     _put(kept, folder.agent)
 
@@ -517,5 +527,7 @@ def _goes_on(stage: Path) -> bool:
 
 
 def _put(weights: Path, place: Path) -> None:
+    if place.is_file() and filecmp.cmp(weights, place, shallow=False):
+        return
     with atomic_path(place) as temporary:
         shutil.copyfile(weights, temporary)

@@ -544,9 +544,10 @@ def _train(config: TrainAgentConfig, team: Team) -> Path:
 
 def run_trainer(run: TrainingRun, trainer: Trainer) -> Path:
     """Trains to the end, from the checkpoint if there is one; returns the best weights' path."""
-    fit(run, trainer, trainer.config.minutes)
+    scores = fit(run, trainer, trainer.config.minutes)
     if trainer.team.leads:
-        trainer.save(run.directory / "last.safetensors", run.provenance())
+        provenance = {**run.provenance(), "held_out": scores, "updates": trainer.step}
+        trainer.save(run.directory / "last.safetensors", provenance)
     return run.directory / "best.safetensors"
 
 

@@ -596,6 +596,10 @@ def _verified(
             continue
         every = metric == "accuracy-all"
         key = "accuracy_all" if every else "accuracy"
+        if np.isnan(result[key]):
+            reason = f"its folds' faces make more than {identity.MOST_PAIRS:,} pairs"
+            _blame(found, row, condition.key, reason, [metric])
+            continue
         found.values[place] = 100 * (by_fold if every else right.astype(np.float64))
         found.cells[place] = Cell(100 * result[key], 100 * wide * result[f"{key}_se"], number)
 

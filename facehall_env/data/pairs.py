@@ -91,11 +91,21 @@ class Pairs:
                 kept[np.flatnonzero((self.fold == fold) & (self.same == same))[:number]] = True
         return Pairs(self.first[kept], self.second[kept], self.same[kept], self.fold[kept])
 
+    @property
+    def number_of_all(self) -> int:
+        """How many pairs `all_of_each` gives."""
+        sizes = [len(self._faces_of(fold)) for fold in np.unique(self.fold)]
+        return sum(size * (size - 1) // 2 for size in sizes)
+
     def all_of_each(self, people: Sequence[Any]) -> Pairs:
         """All pairs that the faces of each fold make with each other.
 
         Args:
             people: Who is on each face, by its number.
+
+        Returns:
+            n (n - 1) / 2 pairs for each fold of n faces, fold by fold, each once and with the lower
+            number first.
 
         Example:
             >>> both = np.array([0, 1]), np.array([1, 2])
@@ -107,13 +117,16 @@ class Pairs:
         owners = np.unique(list(people), return_inverse=True)[1]
         parts = []
         for fold in np.unique(self.fold):
-            own = self.fold == fold
-            faces = np.unique(np.concatenate((self.first[own], self.second[own])))
+            faces = self._faces_of(fold)
             first, second = (faces[side] for side in np.triu_indices(len(faces), 1))
             parts.append(
                 (first, second, owners[first] == owners[second], np.full(len(first), fold))
             )
         return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _faces_of(self, fold: int) -> Indices:
+        own = self.fold == fold
+        return np.unique(np.concatenate((self.first[own], self.second[own])))
 
 
 def official(dataset: FaceDataset, path: Path | str | None = None, download: bool = True) -> Pairs:

@@ -22,7 +22,7 @@ class Verification(NamedTuple):
     """How often it is told rightly whether two faces are of one person.
 
     Attributes:
-        accuracy: Mean over the folds.
+        accuracy: Mean over the folds of their accuracies, balanced ones if these were asked for.
         standard_error: Of that mean: the folds' standard deviation (F - 1 in the denominator)
             over the root of F, as LFW's protocol has it.
         accuracies: (F,) accuracy on each fold, at the threshold of the others.
@@ -72,8 +72,8 @@ def verification(
         similarity: (P,) of each pair.
         same: (P,) bool, whether the pair is of one person.
         fold: (P,) the fold of each pair, at least two different ones.
-        balanced: Accuracies are the mean of that on the matched pairs and that on the mismatched
-            ones, whichever are more, instead of that on all pairs.
+        balanced: Balanced accuracies: the mean of that on the matched pairs and that on the
+            mismatched ones, whichever are more, instead of the share of all pairs.
 
     Raises:
         ValueError: If the lengths differ, a similarity is not finite, there is only one fold, or
@@ -100,14 +100,14 @@ def verification(
     )
     right = (scores >= thresholds[places]) == matched
     accuracies = np.array(
-        [_accuracy(right[folds == n], matched[folds == n], balanced) for n in names]
+        [_accuracy(right[folds == n], matched[folds == n], balanced, n) for n in names]
     )
     error = float(accuracies.std(ddof=1) / np.sqrt(len(names)))
     return Verification(float(accuracies.mean()), error, accuracies, thresholds, right)
 
 
 def best_threshold(similarity: ArrayLike, same: ArrayLike, balanced: bool = False) -> float:
-    """The threshold at which most pairs are told rightly.
+    """The threshold of the highest accuracy.
 
     Pairs at least as similar count as matched. Thresholds half-way between neighbouring
     similarities, and those below and above all, are tried; of several best ones it is the middle
@@ -116,7 +116,8 @@ def best_threshold(similarity: ArrayLike, same: ArrayLike, balanced: bool = Fals
     Args:
         similarity: (P,) of each pair.
         same: (P,) bool, whether the pair is of one person.
-        balanced: Matched and mismatched pairs count the same, whichever are more.
+        balanced: Of the highest balanced accuracy instead: matched and mismatched pairs count the
+            same, whichever are more.
 
     Raises:
         ValueError: See `verification`.
@@ -236,13 +237,15 @@ def directions(embeddings: Embeddings) -> FloatArray:
     return directed
 
 
-def _accuracy(right: NDArray[np.bool_], matched: NDArray[np.bool_], balanced: bool) -> float:
+def _accuracy(
+    right: NDArray[np.bool_], matched: NDArray[np.bool_], balanced: bool, fold: Any
+) -> float:
     if not balanced:
         return float(right.mean())
     if matched.all() or not matched.any():
         raise ValueError(
-            f"{matched.sum()} of the {len(matched)} pairs of a fold are of one person; expected "
-            "matched pairs and mismatched ones in every fold."
+            f"{matched.sum()} of the {len(matched)} pairs of fold {fold} are of one person; "
+            "expected matched pairs and mismatched ones in every fold."
         )
     return float(right[matched].mean() + right[~matched].mean()) / 2
 

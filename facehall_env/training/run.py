@@ -40,6 +40,7 @@ MAY_CHANGE = frozenset(
         "address",
         "num_env_runners",
         "trust_pickle",
+        "keep",
     }
 )
 """Settings that a resumed run may have different from the one it continues."""

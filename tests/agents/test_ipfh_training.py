@@ -414,24 +414,45 @@ class TestPipeline:
             return {**measure(self, agent), "held_out/psnr": float(next(falling))}
 
         monkeypatch.setattr(IPFHTrainer, "measure", worse_each_time)
-        train_ipfh(
-            settings(
-                tmp_path,
-                initial=str(whole / "coarse.safetensors"),
-                cognition=whole / "cognition.safetensors",
-                enhancer_weights=str(whole / "restorer.safetensors"),
-                keep="last",
-            )
+        config = settings(
+            tmp_path,
+            initial=str(whole / "coarse.safetensors"),
+            cognition=whole / "cognition.safetensors",
+            enhancer_weights=str(whole / "restorer.safetensors"),
+            keep="last",
         )
+        train_ipfh(config)
         joint = tmp_path / "joint"
-        for left, kept in (("best", "last"), ("enhancer", "last-enhancer")):
-            own = (tmp_path / f"{left}.safetensors").read_bytes()
-            assert own == (joint / f"{kept}.safetensors").read_bytes()
         best, last = (
             enhancers.load(joint / f"{name}-enhancer.safetensors").state_dict()
             for name in ("best", "last")
         )
         assert any(not best[name].equal(last[name]) for name in best)
+
+        def left() -> list[bytes]:
+            return [(tmp_path / f"{own}.safetensors").read_bytes() for own in ("best", "enhancer")]
+
+        def trained(kept: str) -> list[bytes]:
+            names = (f"{kept}.safetensors", f"{kept}-enhancer.safetensors")
+            return [(joint / name).read_bytes() for name in names]
+
+        assert left() == trained("last")
+        # How far it was trained and how good it was is said of the last weights, too.
+        told = load_tensors(tmp_path / "best.safetensors", "agent")[1]["provenance"]
+        logged = entries(joint / "log.jsonl")
+        held_out = [entry for entry in logged if "held_out/psnr" in entry]
+        assert told["updates"] == config.updates
+        assert told["held_out"]["held_out/psnr"] == held_out[-1]["held_out/psnr"]
+
+        # A run that is over takes the others without training.
+        monkeypatch.setattr(IPFHTrainer, "update", None)
+        resumed = dataclasses.replace(config, resume=True)
+        train_ipfh(dataclasses.replace(resumed, keep="best"))
+        assert left() == trained("best")
+        (joint / "last-enhancer.safetensors").unlink()
+        with pytest.raises(WeightsError, match=r"last-enhancer\.safetensors is missing"):
+            train_ipfh(resumed)
+        assert left() == trained("best")
 
     def test_starts_from_the_coarse_face_and_knows_the_people(self, whole: Path) -> None:
         trainer = IPFHTrainer(settings(whole))

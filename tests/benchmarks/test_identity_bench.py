@@ -313,6 +313,10 @@ def test_what_is_written(glance: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert content["pairs"]["source"] == "drawn"
     assert (content["pairs"]["number"], content["pairs"]["folds"]) == (8, 2)
     assert content["pairs"]["probes"] + content["pairs"]["gallery"] == content["pairs"]["images"]
+    drawn = pairs.drawn(data.make("tiny", split="test"), 2, 2)
+    every = drawn.all_of_each([str(n // 3) for n in range(12)])
+    counted = content["pairs"]["all"], content["pairs"]["all_matched"]
+    assert counted == (len(every), every.same.sum())
     row = content["rows"][0]
     assert row["tar_at_far_0.001"] is None
     markdown = (tmp_path / "identity-tiny-x4-bicubic.md").read_text()
@@ -320,7 +324,26 @@ def test_what_is_written(glance: str, tmp_path: Path, capsys: pytest.CaptureFixt
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1:3] == ["glance", f"{row['psnr']:.2f} ± {row['psnr_ci']:.2f}"]
     assert cells[4] == f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_se']:.2f}"
+    assert cells[5] == f"{100 * row['accuracy_all']:.2f} ± {100 * row['accuracy_all_se']:.2f}"
+    assert f"balanced accuracy on the {len(every)} that the folds' faces make" in markdown
     assert "written: " in capsys.readouterr().out
+
+
+def test_all_pairs_are_left_out_where_they_are_too_many(
+    glance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path, glance)
+    fitting = quietly(settings)
+    assert fitting.faces.all_pairs is not None
+    monkeypatch.setattr(bench, "MOST_PAIRS", len(fitting.faces.all_pairs) - 1)
+    results = quietly(settings)
+    content = json.loads((tmp_path / "identity-tiny-x4-bicubic.json").read_text())
+    assert (content["pairs"]["all"], content["pairs"]["all_matched"]) == (None, None)
+    for row, before in zip(content["rows"], fitting.rows, strict=True):
+        assert (row["accuracy_all"], row["accuracy_all_se"]) == (None, None)
+        assert row["accuracy"] == before["accuracy"]
+    assert np.isnan(results.by_fold).all()
+    assert "of all pairs: more than" in results.table.caption
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def identity() -> dict[str, Any]:
     row = {
         "recogniser": "judge",
         "accuracy_se": 0.01,
+        "accuracy_all_se": 0.02,
         "rank1": 0.5,
         "rank1_ci": 0.1,
         "cosine": 0.7,
@@ -158,9 +159,16 @@ def identity() -> dict[str, Any]:
         "settings": {"dataset": "tiny", "scale": 4, "protocol": "bicubic"},
         "pairs": {"source": "drawn", "number": 20, "images": 10, "people": 5},
         "rows": [
-            {**row, "model": "bicubic", "accuracy": 0.7},
-            {**row, "model": "mine", "accuracy": 0.8},
-            {**row, "model": "truth", "accuracy": 0.9, "psnr": None, "psnr_ci": None},
+            {**row, "model": "bicubic", "accuracy": 0.7, "accuracy_all": 0.75},
+            {**row, "model": "mine", "accuracy": 0.8, "accuracy_all": 0.7},
+            {
+                **row,
+                "model": "truth",
+                "accuracy": 0.9,
+                "accuracy_all": 0.9,
+                "psnr": None,
+                "psnr_ci": None,
+            },
         ],
     }
 

@@ -162,6 +162,12 @@ def test_the_best_is_bold_but_never_the_oracle(results: Path) -> None:
     assert [line.cells[0].best for line in cost.lines] == [True, False]
     identity = sections["identity"].blocks[0].grids[0]
     assert [line.cells[0].best for line in identity.lines] == [False, True, False]
+    assert [line.cells[1].best for line in identity.lines] == [True, False, False]
+    assert [line.cells[1].text for line in identity.lines] == [
+        "75.0\N{NO-BREAK SPACE}%",
+        "70.0\N{NO-BREAK SPACE}%",
+        "90.0\N{NO-BREAK SPACE}%",
+    ]
 
 
 def test_attributes_have_a_table_of_networks_and_one_of_attributes(results: Path) -> None:

@@ -168,7 +168,8 @@ def test_all_six_thousand(photographs: Path) -> None:
 def test_all_pairs_of_each_fold(sides: list[tuple[int, int, int]], people: list[str]) -> None:
     first, second, fold = np.array(sides).T
     same = np.array([people[a] == people[b] for a, b in zip(first, second, strict=True)])
-    found = Pairs(first, second, same, fold).all_of_each(people)
+    some = Pairs(first, second, same, fold)
+    found = some.all_of_each(people)
     listed = zip(found.first, found.second, found.same, found.fold, strict=True)
     expected = [
         (a, b, people[a] == people[b], number)
@@ -176,6 +177,7 @@ def test_all_pairs_of_each_fold(sides: list[tuple[int, int, int]], people: list[
         for a, b in combinations(sorted({*first[fold == number], *second[fold == number]}), 2)
     ]
     assert sorted(listed) == sorted(expected)
+    assert some.number_of_all == len(found)
 
 
 def test_the_first_of_each_fold() -> None:

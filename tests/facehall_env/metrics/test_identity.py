@@ -95,6 +95,8 @@ def test_balanced_accuracies_by_hand() -> None:
     np.testing.assert_allclose(balanced.accuracies, [(1 + 1 / 3) / 2, (1 + 1 / 3) / 2])
     assert balanced.right.tolist() == [True, True, False, False, True, True, False, False]
     assert plain.accuracies.tolist() != balanced.accuracies.tolist()
+    with pytest.raises(ValueError, match="0 of the 1 pairs of fold 9 are of one person"):
+        verification([*scores, 0.4], [*same, 0], [*fold, 9], balanced=True)
 
 
 def test_the_error_is_over_folds() -> None:
