@@ -379,7 +379,8 @@ def _similarity(
     first, second = identity.directions(embedded), identity.directions(other)
     blocks = (slice(start, start + BLOCK) for start in range(0, len(of), BLOCK))
     products = [(first[of.first[b]] * second[of.second[b]]).sum(1) for b in blocks]
-    return np.clip(np.concatenate(products), -1, 1)
+    cosines: NDArray[np.float64] = np.clip(np.concatenate(products), -1, 1)
+    return cosines
 
 
 def _rank_one(faces: Faces, embedded: NDArray[np.float32], other: NDArray[np.float32]) -> Estimate:
