@@ -42,7 +42,7 @@ PairSource = Literal["auto", "official", "drawn"]
 BLOCK = 65_536
 """Pairs whose similarities are computed at once, which bounds the memory."""
 MOST_PAIRS = 10_000_000
-"""With more pairs than this, all pairs are not looked at: on LFW's 3 million verification takes ten
+"""With more pairs than this, all pairs are not looked at: on LFW's 3 million verification takes six
 seconds and half a gigabyte for each row."""
 
 NOTES = {
