@@ -11,7 +11,6 @@ from torch import Tensor
 
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
-from facehall_env.registry import Registry
 
 Observation = Mapping[str, Any]
 AgentState = dict[str, Tensor]
@@ -75,6 +74,3 @@ class Agent(ABC):
         """How many patches each face has had, (N,) int64, from the entry ``step`` = t / T."""
         fraction = self.read(observation, "step")
         return (fraction.reshape(fraction.shape[0]) * self.num_steps).round().long()
-
-
-AGENTS: Registry[Agent] = Registry("agent", "facehall_env.agents")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from facehall_env.agents.base import AGENTS, Agent, AgentState, Observation
-from facehall_env.agents.gains import mse_after_each
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.agents.base import Agent, AgentState, Observation
+from facehall_env.agents.lookahead import mse_after_each
+from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import STATE_KEY
 from facehall_env.patches import PatchGeometry
+from facehall_env.state import CoreState
 
 
 def location_grid(geometry: PatchGeometry, stride: int) -> Tensor:
@@ -38,7 +39,6 @@ def location_grid(geometry: PatchGeometry, stride: int) -> Tensor:
     return torch.tensor(list(distinct.values()))
 
 
-@AGENTS.register("oracle")
 class GreedyOracle(Agent):
     """Takes for each face the location that lowers its error most, by trying them all.
 

@@ -13,35 +13,35 @@ from torch import Tensor
 
 from facehall_env import data, enhancers
 from facehall_env.agents.base import Agent
-from facehall_env.agents.even import EvenAgent
-from facehall_env.agents.imitation import Imitation, ImitationConfig
-from facehall_env.agents.policies import Policy
-from facehall_env.agents.qmap import QMapAgent
-from facehall_env.agents.qmap_learner import QMapConfig, QMapLearner, load_guess, untrained_network
-from facehall_env.agents.reinforce import (
+from facehall_env.agents.dagger import Imitation, ImitationConfig
+from facehall_env.agents.fixed.even import EvenAgent
+from facehall_env.agents.fixed.static import StaticAgent
+from facehall_env.agents.play import rollout
+from facehall_env.agents.qmap.agent import QMapAgent
+from facehall_env.agents.qmap.learner import QMapConfig, QMapLearner, load_guess, untrained_network
+from facehall_env.agents.reinforce.learner import (
     Reinforce,
     ReinforceAgent,
     ReinforceConfig,
     untrained_policy,
 )
-from facehall_env.agents.rollout import rollout
-from facehall_env.agents.static import StaticAgent
-from facehall_env.build import BICUBIC, load_initial
+from facehall_env.agents.reinforce.policies import Policy
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.enhancers import Enhancer, OneShot
-from facehall_env.enhancers.tiles import whole_or_tiled
+from facehall_env.enhancers.patch.tiles import whole_or_tiled
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import Border
 from facehall_env.registry import parse_settings
 from facehall_env.rewards import Reward
+from facehall_env.spec import BICUBIC, load_initial
 from facehall_env.training.budget import Budget
-from facehall_env.training.devices import Team, launch
-from facehall_env.training.faces import FacePool
+from facehall_env.training.distributed import Team, launch
+from facehall_env.training.face_pool import FacePool
 from facehall_env.training.limits import check_numbers
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun, versions
-from facehall_env.training.spans import span
+from facehall_env.training.trace import span
 
 CHUNK = 32
 """Faces that are played at once where nothing is learned from them."""

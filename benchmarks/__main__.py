@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from facehall_env.benchmarks.cli import main
+from facehall_env.benchmarks.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from facehall_env import agents, enhancers
 from facehall_env.agents.storage import archive_locations, grid_of, load_agent, shipped
-from facehall_env.benchmarks.measure import Contestant
-from facehall_env.benchmarks.rows import START
-from facehall_env.build import BICUBIC, Setup, build_core
+from facehall_env.benchmarks.quality.patch_selection_table import START
+from facehall_env.benchmarks.scoring import Contestant
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError
+from facehall_env.spec import BICUBIC, Setup, build_core
 
 if TYPE_CHECKING:
-    from facehall_env.benchmarks.patch_selection import PatchSelectionConfig
+    from facehall_env.benchmarks.quality.patch_selection import PatchSelectionConfig
 
 LEARNED = {
     "rl": "rl-conv",

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facehall_env.benchmarks.results import write_json
+from facehall_env.benchmarks.provenance import write_json
 from facehall_env.benchmarks.tables import Table
-from facehall_env.build import BICUBIC
 from facehall_env.core import Precision
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
+from facehall_env.spec import BICUBIC
 
 NOT_IN_THE_NUMBERS = frozenset({"out", "fresh", "trust_pickle"})
 """Settings that the numbers of no such benchmark depend on."""

@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from facehall_env.build import BICUBIC
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
+from facehall_env.spec import BICUBIC
 
 Row = Mapping[str, Any]
 START, END = "<!-- table:start -->", "<!-- table:end -->"

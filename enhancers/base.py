@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.errors import ConfigurationError
-from facehall_env.registry import Registry
 
 Takes = Literal["initial", "lr", "start"]
 Loss = Literal["l1", "mse", "charbonnier"]
@@ -246,5 +245,4 @@ def compute_dtype(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype
 
 
-ENHANCERS: Registry[Enhancer] = Registry("enhancer", "facehall_env.enhancers")
 EnhancerFactory = Callable[..., Enhancer]

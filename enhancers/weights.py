@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from facehall_env.checkpoints import fill, load_tensors, save_tensors
-from facehall_env.enhancers.base import ENHANCERS, Enhancer
+from facehall_env.enhancers.base import Enhancer
+from facehall_env.enhancers.catalog import ENHANCERS
 from facehall_env.errors import ConfigurationError, FacehallError, WeightsError
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -24,7 +25,7 @@ def make(
     """Builds an enhancer by name, as ``gym.make`` builds an environment.
 
     Args:
-        name: One of :func:`available`.
+        name: One of :func:`facehall_env.enhancers.available`.
         scale: Factor between low and high resolution.
         weights: A file written by :func:`save`, ``"auto"`` for those that come with the project
             for ``dataset`` and ``scale``, or None for an untrained network.
@@ -45,11 +46,6 @@ def make(
         return _build(name, scale, config)
     path = shipped(name, scale, dataset) if weights == "auto" else Path(weights)
     return _load(path, name, scale, config)
-
-
-def available() -> list[str]:
-    """Names that :func:`make` accepts."""
-    return ENHANCERS.available()
 
 
 def save(

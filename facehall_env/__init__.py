@@ -13,12 +13,11 @@ is used.
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 from gymnasium.envs.registration import register
 
-__version__ = metadata.version("facehall-env")
+__version__ = "0.2.0"
 
 
 def _register(name: str, **kwargs: Any) -> None:

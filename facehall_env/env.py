@@ -14,8 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from facehall_env.build import BICUBIC, build_core
-from facehall_env.core import CoreState, HallucinationCore, Precision
+from facehall_env.core import HallucinationCore, Precision
 from facehall_env.data import FaceDataset, Protocol
 from facehall_env.enhancers import Enhancer
 from facehall_env.episodes import EpisodeBatch, check_face, draw_face
@@ -24,6 +23,8 @@ from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_spa
 from facehall_env.patches import Border
 from facehall_env.rendering import Picture, Window
 from facehall_env.rewards import Reward
+from facehall_env.spec import BICUBIC, build_core
+from facehall_env.state import CoreState
 
 Observation = dict[str, npt.NDArray[Any]]
 ONLY = np.zeros(1, dtype=np.int64)

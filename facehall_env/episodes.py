@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from facehall_env import rewards
-from facehall_env.build import Setup
-from facehall_env.core import CoreState
 from facehall_env.data import FaceDataset
 from facehall_env.data.faces import identity_numbers
 from facehall_env.errors import ConfigurationError, EpisodeError
 from facehall_env.observations import check_keys, observe, to_uint8
 from facehall_env.rendering import Picture, draw_frame
+from facehall_env.spec import Setup
+from facehall_env.state import CoreState
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

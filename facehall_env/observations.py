@@ -15,7 +15,8 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.registry import unknown_name
 
 if TYPE_CHECKING:
-    from facehall_env.core import CoreState, HallucinationCore
+    from facehall_env.core import HallucinationCore
+    from facehall_env.state import CoreState
 
 DEFAULT_KEYS: tuple[str, ...] = ("image", "last_action", "step")
 STATE_KEY = "core_state"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any, Generic, TypeVar
 
@@ -51,17 +52,20 @@ def parse_settings(words: Iterable[str]) -> dict[str, Any]:
 class Registry(Generic[T]):
     """Names mapped to factories of one kind of thing.
 
-    Packages join by an entry point in the registry's group; it is loaded when its name is asked
-    for, so that importing the project never imports a stranger's package.
+    The project's own factories are named by strings, ``"module:attribute"``, and imported when
+    their name is asked for, so that listing the names imports nothing heavy. Other packages join
+    by an entry point in the registry's group, which is loaded in the same way.
 
     Args:
         kind: What is registered, as it should read in an error ("enhancer").
         group: Entry-point group, for example ``facehall_env.enhancers``.
+        built_in: The project's own factories by name.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self.group = group
+        self._built_in = dict(built_in or {})
         self._factories: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -75,7 +79,9 @@ class Registry(Generic[T]):
 
     def available(self) -> list[str]:
         """All names, those of installed entry points included, sorted."""
-        return sorted({*self._factories, *(point.name for point in self._entry_points())})
+        return sorted(
+            {*self._built_in, *self._factories, *(point.name for point in self._entry_points())}
+        )
 
     def get(self, name: str) -> Callable[..., T]:
         """The factory registered under ``name``.
@@ -84,13 +90,20 @@ class Registry(Generic[T]):
             UnknownNameError: If there is none; names the nearest ones.
         """
         if name not in self._factories:
-            for point in self._entry_points():
-                if point.name == name:
-                    self._factories[name] = point.load()
-                    break
-            else:
-                raise unknown_name(self.kind, name, self.available())
+            self._factories[name] = self._load(name)
         return self._factories[name]
+
+    def _load(self, name: str) -> Callable[..., T]:
+        factory: Callable[..., T]
+        if name in self._built_in:
+            module, _, attribute = self._built_in[name].partition(":")
+            factory = getattr(importlib.import_module(module), attribute)
+            return factory
+        for point in self._entry_points():
+            if point.name == name:
+                factory = point.load()
+                return factory
+        raise unknown_name(self.kind, name, self.available())
 
     def _entry_points(self) -> metadata.EntryPoints:
         return metadata.entry_points(group=self.group)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ActionError, ConfigurationError, MissingExtraError
 from facehall_env.rendering import Picture
+from facehall_env.state import CoreState
 from facehall_env.vector import FaceHallucinationVectorEnv
 
 try:

@@ -16,13 +16,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from facehall_env.build import build_core
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.episodes import BoolArray, EpisodeBatch, IntArray, check_face, draw_face
 from facehall_env.errors import ActionError, ConfigurationError, EpisodeError
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture
+from facehall_env.spec import build_core
+from facehall_env.state import CoreState
 
 Output = Literal["numpy", "torch"]
 

@@ -20,25 +20,27 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from facehall_env import data, recognisers
-from facehall_env.benchmarks import sr, tables
-from facehall_env.benchmarks.batches import Store, in_batches
-from facehall_env.benchmarks.datasets import without_fetching
-from facehall_env.benchmarks.judging import TRUTH
-from facehall_env.benchmarks.measure import Cache, Scoring, image_checksums, measure
+from facehall_env import data
+from facehall_env.benchmarks import tables
+from facehall_env.benchmarks.apps.datasets import without_fetching
+from facehall_env.benchmarks.cache import Store, in_batches
+from facehall_env.benchmarks.embeddings import TRUTH
 from facehall_env.benchmarks.papers import layout
 from facehall_env.benchmarks.papers.changes import changed
 from facehall_env.benchmarks.papers.layout import Condition, Faces, PaperTable, Row, Source
 from facehall_env.benchmarks.papers.metrics import JUDGES, METRICS, Score, Settings, make_scores
 from facehall_env.benchmarks.papers.parts import Parts, Workshop, given, restorer
 from facehall_env.benchmarks.papers.trainers import as_words, duration
-from facehall_env.benchmarks.patch_selection import first_images
-from facehall_env.benchmarks.sr import Entry, SRBenchConfig
+from facehall_env.benchmarks.quality import sr
+from facehall_env.benchmarks.quality.patch_selection import first_images
+from facehall_env.benchmarks.quality.sr import Entry, SRBenchConfig
+from facehall_env.benchmarks.scoring import Cache, Scoring, image_checksums, measure
 from facehall_env.benchmarks.statistics import Estimate, mean_ci, student_t_quantile
-from facehall_env.build import BICUBIC, Setup
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ConfigurationError, DatasetError, FacehallError
+from facehall_env.recognition import embed
 from facehall_env.registry import parse_settings, unknown_name
+from facehall_env.spec import BICUBIC, Setup
 from facehall_env.training.run import versions
 
 SMALL_LIMIT = 64
@@ -555,7 +557,7 @@ def _verified(
     """The same, by the benchmark that measures it."""
     import io
 
-    from facehall_env.benchmarks import identity
+    from facehall_env.benchmarks.quality import identity
 
     results = identity.run(
         identity.IdentityBenchConfig(
@@ -611,7 +613,7 @@ def _judges(found: Found, row: Row, key: str) -> dict[str, str]:
         if METRICS[metric].source != "pairs":
             continue
         name, weights = JUDGES[metric], found.config.mobilefacenet
-        if name == recognisers.DLIB:
+        if name == embed.DLIB:
             judges[metric] = name
         elif weights is not None:
             judges[metric] = f"{name}={weights}"

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facehall_env.data.landmarks import DlibLandmarks, Landmarks, Marker
 from facehall_env.errors import ConfigurationError, FacehallError
+from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Of restored and true faces (N, 3, H, W) in [0, 1]: (N,) float64 on the CPU; NaN where there is
@@ -121,10 +121,10 @@ def _no_lpips() -> tuple[Path, Path]:
 
 
 def _identity(settings: Settings) -> Score:
-    from facehall_env import recognisers
-    from facehall_env.metrics.identity import cosine_similarity
+    from facehall_env.metrics.verification import cosine_similarity
+    from facehall_env.recognition import embed
 
-    recogniser = recognisers.make("dlib", "landmarks", settings.device, settings.marker or _dlib())
+    recogniser = embed.make("dlib", "landmarks", settings.device, settings.marker or _dlib())
 
     def score(restored: Tensor, truth: Tensor) -> Tensor:
         points = recogniser.align(truth)
@@ -136,7 +136,7 @@ def _identity(settings: Settings) -> Score:
 
 
 def _landmark_area(settings: Settings) -> Score:
-    from facehall_env.metrics.landmarks import LIMIT, normalised_mean_error
+    from facehall_env.metrics.landmark_errors import LIMIT, normalised_mean_error
 
     mark = settings.marker or _dlib()
 

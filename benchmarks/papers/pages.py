@@ -14,8 +14,8 @@ from facehall_env.benchmarks.papers.engine import Found, difference
 from facehall_env.benchmarks.papers.layout import Column, number_of
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.trainers import duration
+from facehall_env.benchmarks.provenance import header, without_places, write_json
 from facehall_env.benchmarks.restoring import grid_words
-from facehall_env.benchmarks.results import header, without_places, write_json
 from facehall_env.benchmarks.tables import NOTHING, Table, number
 from facehall_env.files import write_text_atomic
 

@@ -22,12 +22,12 @@ from facehall_env.benchmarks.papers.layout import (
     Source,
 )
 from facehall_env.benchmarks.papers.trainers import TRAINERS, Task
-from facehall_env.build import BICUBIC, build_core
 from facehall_env.checkpoints import kind_of
 from facehall_env.enhancers import ENHANCERS
-from facehall_env.enhancers.recognition.weights import COGNITION_KIND
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.files import sha256
+from facehall_env.recognition.weights import COGNITION_KIND
+from facehall_env.spec import BICUBIC, build_core
 
 Say = Callable[[str], None]
 
@@ -323,7 +323,7 @@ class Parts:
 
 
 def restorer(files: Callable[[str], str], row: Row) -> tuple[str, bool]:
-    """The row as `facehall_env.benchmarks.sr` wants it, and whether it is an agent's.
+    """The row as `facehall_env.benchmarks.quality.sr` wants it, and whether it is an agent's.
 
     Args:
         files: The file or name of each part.

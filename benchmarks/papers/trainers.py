@@ -100,7 +100,7 @@ TRAINERS: dict[str, Trainer] = {
         "cognition.safetensors",
     ),
     "ipfh": Trainer(
-        "facehall_env.agents.ipfh_training",
+        "facehall_env.agents.ipfh.stages",
         "TrainIPFHConfig",
         "train_ipfh",
         "best.safetensors",

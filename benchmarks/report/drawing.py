@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from facehall_env.benchmarks.figures import spread
+from facehall_env.benchmarks.plots import spread
 
 SERIES = (
     "random",

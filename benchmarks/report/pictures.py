@@ -18,15 +18,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from facehall_env.agents import rollout
-from facehall_env.benchmarks.patch_selection import PatchSelectionConfig
 from facehall_env.benchmarks.players import Player, gather_players
-from facehall_env.build import build_core
-from facehall_env.core import CoreState
+from facehall_env.benchmarks.quality.patch_selection import PatchSelectionConfig
 from facehall_env.data import Protocol
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import to_uint8
 from facehall_env.patches import PatchGeometry
 from facehall_env.rendering import Corner, Picture, cut_patch, draw_attention
+from facehall_env.spec import build_core
+from facehall_env.state import CoreState
 
 STEPS = (1, 2, 3, 5, 9, 16, 25)
 """After which patches a film strip shows the face."""

@@ -10,7 +10,7 @@ from facehall_env.benchmarks.report.drawing import Chart
 from facehall_env.benchmarks.report.grids import Column, Grid, grid, written
 from facehall_env.benchmarks.report.reading import Found, Result
 from facehall_env.benchmarks.tables import share
-from facehall_env.build import BICUBIC
+from facehall_env.spec import BICUBIC
 
 Row = Mapping[str, Any]
 ORACLE = "oracle"

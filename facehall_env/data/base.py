@@ -12,7 +12,6 @@ from torch import Tensor
 
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError
-from facehall_env.registry import Registry
 
 Split = Literal["train", "test", "all"]
 
@@ -114,10 +113,6 @@ class Attributed(ABC):
             IndexError: If there is no such face.
             DatasetError: If the dataset came without attributes.
         """
-
-
-DATASETS: Registry[FaceDataset] = Registry("dataset", "facehall_env.datasets")
-"""Datasets by name. Other packages join by the entry point group ``facehall_env.datasets``."""
 
 
 def check_split(split: str) -> Split:

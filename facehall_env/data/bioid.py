@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from facehall_env.data.alignment import Points, window_by_eyes
-from facehall_env.data.base import DATASETS, check_split
+from facehall_env.data.base import check_split
+from facehall_env.data.dataset_folders import Layout, read_table, warn_if_partial
+from facehall_env.data.image_list import ListedFaces
 from facehall_env.data.images import ImageArray, read_image
-from facehall_env.data.layout import Layout, read_table, warn_if_partial
-from facehall_env.data.listed import ListedFaces
 from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.photos.alignment import Points, window_by_eyes
 
 NUM_IMAGES = 1_521
 NUM_TRAIN = 1_028
@@ -31,7 +31,6 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register("bioid")
 class BioID(ListedFaces):
     """BioID's faces, aligned by the eyes.
 

@@ -13,11 +13,11 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facehall_env.data.base import DATASETS, Attributed, Identified, check_split
+from facehall_env.data.base import Attributed, Identified, check_split
+from facehall_env.data.dataset_folders import Layout, read_table, warn_if_partial
 from facehall_env.data.download import unpack
+from facehall_env.data.image_list import ListedFaces, drawn, part_of
 from facehall_env.data.images import SUFFIXES
-from facehall_env.data.layout import Layout, read_table, warn_if_partial
-from facehall_env.data.listed import ListedFaces, drawn, part_of
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.files import cache_dir
 
@@ -43,7 +43,6 @@ T = TypeVar("T")
 _HINT = "it comes with CelebA in the folder Anno or Eval; put it beside the folder of images"
 
 
-@DATASETS.register("celeba")
 class CelebA(ListedFaces, Identified, Attributed):
     """CelebA's aligned and cropped images (178x218 as published).
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from facehall_env.data.base import DATASETS, check_split
+from facehall_env.data.base import check_split
+from facehall_env.data.dataset_folders import Layout, by_stem, warn_if_partial
+from facehall_env.data.image_list import ListedFaces, drawn, part_of
 from facehall_env.data.images import as_size, images_below
-from facehall_env.data.layout import Layout, by_stem, warn_if_partial
-from facehall_env.data.listed import ListedFaces, drawn, part_of
 from facehall_env.errors import ConfigurationError, DatasetError
 
 NUM_IMAGES = 70_000
@@ -34,7 +34,6 @@ LAYOUT = Layout(
 )
 
 
-@DATASETS.register("ffhq")
 class FFHQ(ListedFaces):
     """FFHQ's aligned images, from the full size or the thumbnails.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from facehall_env.data.base import DATASETS, check_split
+from facehall_env.data.base import check_split
+from facehall_env.data.image_list import ListedFaces, check_fraction, position
 from facehall_env.data.images import SUFFIXES, images_below
-from facehall_env.data.listed import ListedFaces, check_fraction, position
 from facehall_env.errors import ConfigurationError, DatasetError
 
 
-@DATASETS.register("folder")
 class ImageFolder(ListedFaces):
     """The images of a directory, in the order of their paths.
 

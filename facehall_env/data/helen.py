@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from facehall_env.data.base import DATASETS, check_split
+from facehall_env.data.base import check_split
+from facehall_env.data.dataset_folders import Layout, by_stem, read_table, warn_if_partial
+from facehall_env.data.image_list import ListedFaces
 from facehall_env.data.images import images_below
-from facehall_env.data.layout import Layout, by_stem, read_table, warn_if_partial
-from facehall_env.data.listed import ListedFaces
 from facehall_env.errors import ConfigurationError, DatasetError
 
 COUNTS = {"train": 2_000, "test": 330}
@@ -34,7 +34,6 @@ DIC_LAYOUT = Layout(
 )
 
 
-@DATASETS.register("helen")
 class Helen(ListedFaces):
     """Helen's photographs, or the faces that DIC's authors have cut out of 50 of them.
 

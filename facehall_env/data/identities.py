@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from facehall_env.data.base import DATASETS, Identified, check_split
+from facehall_env.data.base import Identified, check_split
+from facehall_env.data.dataset_folders import Layout
 from facehall_env.data.folder import directory
+from facehall_env.data.image_list import ListedFaces, people_of
 from facehall_env.data.images import images_below
-from facehall_env.data.layout import Layout
-from facehall_env.data.listed import ListedFaces, people_of
 from facehall_env.errors import ConfigurationError, DatasetError
 
 YTF_FOLDERS = ("aligned_images_DB", "frame_images_DB")
@@ -63,7 +63,6 @@ class PeopleFaces(ListedFaces, Identified):
         return self._owners[self.checked(index)]
 
 
-@DATASETS.register("identities")
 class IdentityFolder(PeopleFaces):
     """Any directory with one sub-folder for each person, as UMDFaces has it.
 
@@ -109,7 +108,6 @@ class IdentityFolder(PeopleFaces):
         super().__init__("identities", split, home, owners, members, size, crop)
 
 
-@DATASETS.register("ytf")
 class YTF(PeopleFaces):
     """YouTube Faces: 3,425 videos of 1,595 people, frame by frame.
 

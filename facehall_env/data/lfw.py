@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facehall_env.data.base import DATASETS, FaceDataset, Identified, check_split
+from facehall_env.data.base import FaceDataset, Identified, check_split
+from facehall_env.data.dataset_folders import search_places
 from facehall_env.data.download import Archive, fetch, unpack
 from facehall_env.data.images import ImageArray, as_size, centre_crop, read_image
-from facehall_env.data.layout import search_places
 from facehall_env.errors import DatasetError
 from facehall_env.files import cache_dir
 
@@ -56,7 +56,6 @@ _ADVICE = (
 _IMAGE_NAME = re.compile(r"(?P<person>.+)_\d{4}\.jpg")
 
 
-@DATASETS.register("lfw")
 class LFW(FaceDataset, Identified):
     """Labeled Faces in the Wild, the central 128x128 of every photograph.
 

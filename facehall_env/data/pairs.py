@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facehall_env.data.base import FaceDataset, Identified
+from facehall_env.data.dataset_folders import search_places
 from facehall_env.data.download import Archive, fetch
-from facehall_env.data.layout import search_places
 from facehall_env.data.lfw import LFW
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.files import cache_dir

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from facehall_env.data.base import DATASETS, Identified, check_split
+from facehall_env.data.base import Identified, check_split
+from facehall_env.data.dataset_folders import Layout, warn_if_partial
+from facehall_env.data.image_list import ListedFaces, people_of
 from facehall_env.data.images import ImageArray, cut, images_below, read_image
-from facehall_env.data.layout import Layout, warn_if_partial
-from facehall_env.data.listed import ListedFaces, people_of
 from facehall_env.errors import ConfigurationError, DatasetError
 
 NUM_PEOPLE = 130
@@ -49,7 +49,6 @@ class Shot(NamedTuple):
     distance: int
 
 
-@DATASETS.register("scface")
 class SCface(ListedFaces, Identified):
     """The surveillance cameras' images of SCface; `mugshot` has the same person's mug shot.
 

@@ -18,20 +18,19 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from facehall_env import data
+from facehall_env import data, recognition
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
 from facehall_env.data import FaceDataset, Identified
-from facehall_env.enhancers import recognition
 from facehall_env.enhancers.base import Augmentation
-from facehall_env.enhancers.recognition import AngularSoftmax, ChannelOrder, Cognition, Recogniser
-from facehall_env.enhancers.recognition.angular import MARGIN
-from facehall_env.enhancers.recognition.sphereface import Pooling
 from facehall_env.errors import ConfigurationError, DatasetError, EnhancerError
+from facehall_env.recognition import AngularSoftmax, ChannelOrder, Cognition, Recogniser
+from facehall_env.recognition.angular import MARGIN
+from facehall_env.recognition.sphereface import Pooling
 from facehall_env.registry import parse_settings
 from facehall_env.training.augment import Views, draw_views, look
 from facehall_env.training.budget import Budget
-from facehall_env.training.devices import Team, launch
-from facehall_env.training.faces import decode
+from facehall_env.training.distributed import Team, launch
+from facehall_env.training.face_pool import decode
 from facehall_env.training.limits import check_numbers
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
@@ -424,7 +423,7 @@ def train_cognition(config: TrainCognitionConfig) -> Path:
 
     Returns:
         Path of the last network, ``cognition.safetensors`` in the run's folder; see
-        `facehall_env.enhancers.recognition.load_cognition`.
+        `facehall_env.recognition.load_cognition`.
 
     Raises:
         ConfigurationError: If the settings contradict each other or the folder's run.

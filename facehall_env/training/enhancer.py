@@ -20,17 +20,18 @@ import torch
 from torch import Tensor
 
 from facehall_env import data, enhancers, patches
-from facehall_env.build import BICUBIC, load_initial
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer, OneShot
 from facehall_env.enhancers.base import restore_current
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.patches import Border
 from facehall_env.registry import parse_settings
+from facehall_env.spec import BICUBIC, load_initial
+from facehall_env.state import CoreState
 from facehall_env.training.budget import Budget
-from facehall_env.training.devices import Team, launch
-from facehall_env.training.faces import FacePool
+from facehall_env.training.distributed import Team, launch
+from facehall_env.training.face_pool import FacePool
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 

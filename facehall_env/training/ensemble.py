@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facehall_env import enhancers
-from facehall_env.build import BICUBIC, load_initial
 from facehall_env.enhancers import Enhancer, Ensemble
 from facehall_env.errors import ConfigurationError
+from facehall_env.spec import BICUBIC, load_initial
 from facehall_env.training.run import versions
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facehall_env.training.budget import Budget
-from facehall_env.training.devices import Team
+from facehall_env.training.distributed import Team
 from facehall_env.training.run import TrainingRun
 
 Outcome = TypeVar("Outcome")

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 import facehall_env
-from facehall_env.build import check_device
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import remove_unfinished, write_text_atomic
+from facehall_env.spec import check_device
 from facehall_env.training.limits import check_numbers
 
 if TYPE_CHECKING:

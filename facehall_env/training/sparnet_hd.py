@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from facehall_env import data, enhancers, metrics
 from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
-from facehall_env.data import Faces, degradations
+from facehall_env.data import Faces, random_degradation
 from facehall_env.data.base import FaceDataset
-from facehall_env.data.degradations import Degradation
 from facehall_env.data.images import ImageArray
+from facehall_env.data.random_degradation import Degradation
 from facehall_env.enhancers import SPARNetHD
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.files import atomic_path
@@ -38,7 +38,7 @@ from facehall_env.training.adversarial import (
     generator_loss,
 )
 from facehall_env.training.budget import Budget
-from facehall_env.training.devices import Team, launch
+from facehall_env.training.distributed import Team, launch
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import moving_average
@@ -258,7 +258,7 @@ class SPARNetHDTrainer:
         settings = parse_settings(config.dataset_settings)
         self.faces = DegradedFaces(
             data.make(config.dataset, split="train", **settings),
-            degradations.get(config.degradation),
+            random_degradation.get(config.degradation),
             config.seed,
             config.validation_faces,
             config.limit,

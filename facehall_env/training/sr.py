@@ -32,9 +32,9 @@ from facehall_env.registry import parse_settings
 from facehall_env.rendering import Panel, Picture, side_by_side
 from facehall_env.training.augment import Views, draw_views, look
 from facehall_env.training.budget import Budget
-from facehall_env.training.devices import Team, launch
+from facehall_env.training.distributed import Team, launch
 from facehall_env.training.enhancer import patch_loss
-from facehall_env.training.faces import FacePool
+from facehall_env.training.face_pool import FacePool
 from facehall_env.training.limits import check_numbers
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun

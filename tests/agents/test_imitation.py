@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from facehall_env import enhancers
-from facehall_env.agents.imitation import Imitation, ImitationConfig
-from facehall_env.agents.reinforce import ReinforceAgent, untrained_policy
-from facehall_env.agents.rollout import rollout
+from facehall_env.agents.dagger import Imitation, ImitationConfig
+from facehall_env.agents.play import rollout
+from facehall_env.agents.reinforce.learner import ReinforceAgent, untrained_policy
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.errors import ConfigurationError

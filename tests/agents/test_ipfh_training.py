@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from facehall_env import agents, enhancers
-from facehall_env.agents import ipfh_training
-from facehall_env.agents.controller import Controller
-from facehall_env.agents.ipfh_learner import IPFHLearner, RestorerLosses, TermWeights
-from facehall_env.agents.ipfh_training import IPFHTrainer, TrainIPFHConfig, ipfh_reward, train_ipfh
-from facehall_env.agents.reinforce import ReinforceConfig, play_episode
+from facehall_env import agents, enhancers, recognition
+from facehall_env.agents.ipfh import stages
+from facehall_env.agents.ipfh.controller import Controller
+from facehall_env.agents.ipfh.stages import IPFHTrainer, TrainIPFHConfig, ipfh_reward, train_ipfh
+from facehall_env.agents.ipfh.two_part import IPFHLearner, RestorerLosses, TermWeights
+from facehall_env.agents.reinforce.learner import ReinforceConfig, play_episode
 from facehall_env.checkpoints import load_tensors
-from facehall_env.consistency import DualConsistency
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
-from facehall_env.enhancers import recognition
 from facehall_env.errors import ConfigurationError, EnhancerError, FacehallError, WeightsError
 from facehall_env.patches import crop, inside_mask, paste
+from facehall_env.state import CoreState
+from facehall_env.training.dual_consistency import DualConsistency
 from facehall_env.training.enhancer import EnhancerTrainer
 
 SIZE, PATCH, SCALE = (32, 32), (16, 16), 8
@@ -491,7 +491,7 @@ class TestPipeline:
         self, whole: Path, tmp_path: Path, monkeypatch
     ) -> None:
         for stage in ("train_sr", "train_cognition", "train_enhancer"):
-            monkeypatch.setattr(ipfh_training, stage, None)
+            monkeypatch.setattr(stages, stage, None)
         config = settings(
             tmp_path,
             initial=str(whole / "coarse.safetensors"),

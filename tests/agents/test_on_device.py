@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from facehall_env.agents.reinforce import play_episode
+from facehall_env.agents.reinforce.learner import play_episode
 from facehall_env.agents.training import AgentTrainer, TrainAgentConfig
 
 TO_HOST = ("aten::_local_scalar_dense", "aten::nonzero", "aten::multinomial")

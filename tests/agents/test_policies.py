@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facehall_env.agents.policies import location_weights, make_policy
+from facehall_env.agents.reinforce.policies import location_weights, make_policy
 from facehall_env.errors import ConfigurationError, UnknownNameError
 from facehall_env.patches import PatchGeometry, inside_mask
 

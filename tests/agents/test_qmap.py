@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from facehall_env import agents
-from facehall_env.agents.gains import gain_map, mse_after_each, mse_after_everywhere
-from facehall_env.agents.qmap import QMapAgent
-from facehall_env.agents.qmap_learner import (
+from facehall_env.agents.lookahead import gain_map, mse_after_each, mse_after_everywhere
+from facehall_env.agents.play import rollout
+from facehall_env.agents.qmap.agent import QMapAgent
+from facehall_env.agents.qmap.learner import (
     QMapConfig,
     QMapLearner,
     ReplayMemory,
     untrained_network,
 )
-from facehall_env.agents.qmap_network import KEYS, GainNetwork
-from facehall_env.agents.rollout import rollout
+from facehall_env.agents.qmap.network import KEYS, GainNetwork
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.errors import ConfigurationError, WeightsError

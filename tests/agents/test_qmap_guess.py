@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from facehall_env import agents, enhancers
-from facehall_env.agents.gains import errors_by_guess
-from facehall_env.agents.qmap import QMapAgent
-from facehall_env.agents.qmap_learner import QMapConfig, QMapLearner, load_guess, untrained_network
-from facehall_env.agents.qmap_network import remember_guess
-from facehall_env.agents.rollout import rollout
+from facehall_env.agents.lookahead import errors_by_guess
+from facehall_env.agents.play import rollout
+from facehall_env.agents.qmap.agent import QMapAgent
+from facehall_env.agents.qmap.learner import QMapConfig, QMapLearner, load_guess, untrained_network
+from facehall_env.agents.qmap.network import remember_guess
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError

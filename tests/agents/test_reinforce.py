@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from facehall_env import agents, enhancers
 from facehall_env.agents import ReinforceAgent, rollout
-from facehall_env.agents.policies import Policy, make_policy
-from facehall_env.agents.reinforce import (
+from facehall_env.agents.reinforce.learner import (
     Reinforce,
     ReinforceConfig,
     moments,
@@ -18,6 +17,7 @@ from facehall_env.agents.reinforce import (
     play_episode,
     reward_to_go,
 )
+from facehall_env.agents.reinforce.policies import Policy, make_policy
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
@@ -178,7 +178,7 @@ class TestForesight:
             learner = Reinforce(core, policy, config)
             forced = iter([torch.tensor([action]) for action in pair])
             monkeypatch.setattr(
-                "facehall_env.agents.reinforce.draw", lambda *_, queue=forced: next(queue)
+                "facehall_env.agents.reinforce.learner.draw", lambda *_, queue=forced: next(queue)
             )
 
             def foresee(state, learner=learner):

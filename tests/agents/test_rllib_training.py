@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from facehall_env import agents, data
-from facehall_env.agents.rllib import RLlibTrainer, TrainRLlibConfig, train_rllib
+from facehall_env.agents.integrations.rllib_training import (
+    RLlibTrainer,
+    TrainRLlibConfig,
+    train_rllib,
+)
 from facehall_env.agents.training import make_core
 from facehall_env.checkpoints import load_tensors
 from facehall_env.data import FaceDataset

@@ -21,8 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from facehall_env import agents
-from facehall_env.agents.policies import ConvolutionalPolicy
-from facehall_env.agents.sb3 import (
+from facehall_env.agents.integrations.sb3_agents import (
     OBSERVATION,
     SPATIAL,
     SB3Agent,
@@ -31,12 +30,14 @@ from facehall_env.agents.sb3 import (
     hyperparameters,
     make_model,
 )
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.agents.reinforce.policies import ConvolutionalPolicy
+from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset, Faces, protocols
 from facehall_env.errors import ConfigurationError, UnknownNameError, WeightsError
 from facehall_env.observations import observation_space, observe
 from facehall_env.rewards import Reward
 from facehall_env.sb3 import FaceHallucinationVecEnv
+from facehall_env.state import CoreState
 
 ALGORITHMS = tuple(SPATIAL)
 SIDE, STRIDE = 32, 8

@@ -11,14 +11,19 @@ import pytest
 import torch
 
 from facehall_env import agents, data
-from facehall_env.agents import sb3_training
-from facehall_env.agents.sb3_training import PoolFaces, SB3Trainer, TrainSB3Config, train_sb3
+from facehall_env.agents.integrations import sb3_training
+from facehall_env.agents.integrations.sb3_training import (
+    PoolFaces,
+    SB3Trainer,
+    TrainSB3Config,
+    train_sb3,
+)
 from facehall_env.agents.training import held_out_scores
-from facehall_env.benchmarks.cli import main
+from facehall_env.benchmarks.cli.program import main
 from facehall_env.checkpoints import load_tensors
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ConfigurationError
-from facehall_env.training.faces import FacePool
+from facehall_env.training.face_pool import FacePool
 
 SMALL = {
     "ppo": ("n_steps=4", "batch_size=8", "n_epochs=1"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from facehall_env import agents, enhancers
-from facehall_env.build import build_core
 from facehall_env.enhancers.weights import SHIPPED
+from facehall_env.spec import build_core
 
 NUMBER = 16
 

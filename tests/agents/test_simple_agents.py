@@ -15,9 +15,9 @@ from facehall_env.agents import (
     StaticAgent,
     rollout,
 )
-from facehall_env.agents.gains import box_sums, mse_after_each, mse_after_everywhere
+from facehall_env.agents.fixed.saliency import gradient_magnitude
+from facehall_env.agents.lookahead import box_sums, mse_after_each, mse_after_everywhere
 from facehall_env.agents.oracle import location_grid
-from facehall_env.agents.saliency import gradient_magnitude
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import Enhancer

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from facehall_env import agents, data, enhancers
-from facehall_env.build import build_core
 from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.data.base import check_split
 from facehall_env.enhancers import Enhancer
+from facehall_env.spec import build_core
 
 SIZE = (32, 32)
 PATCH = (16, 12)

@@ -13,24 +13,24 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from facehall_env import data
-from facehall_env.benchmarks import sr
-from facehall_env.benchmarks.attributes import (
+from facehall_env import data, recognition
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.quality import sr
+from facehall_env.benchmarks.quality.attributes import (
     AttributesBenchConfig,
     Results,
     image_scores,
     read,
     run,
 )
-from facehall_env.benchmarks.cli import main
 from facehall_env.benchmarks.report.reading import Result, read_result
-from facehall_env.data import Attributed, CelebA, FaceDataset, SyntheticFaces, portrait
+from facehall_env.data import Attributed, CelebA, FaceDataset, SyntheticFaces
 from facehall_env.data.base import check_split
-from facehall_env.data.landmarks import Landmarks
-from facehall_env.enhancers import recognition
-from facehall_env.enhancers.recognition import RECOGNISERS, Recogniser
+from facehall_env.data.synthetic import portrait
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics.attributes import AttributeHead, balanced_accuracy
+from facehall_env.photos.landmarks import Landmarks
+from facehall_env.recognition import RECOGNISERS, Recogniser
 
 
 class Look(Recogniser):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from facehall_env.benchmarks import batches
-from facehall_env.benchmarks.batches import Store, in_batches
+from facehall_env.benchmarks import cache
+from facehall_env.benchmarks.cache import Store, in_batches
 
 CHECKSUMS = torch.arange(7) + 100
 
@@ -54,7 +54,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(cache, "SAVE_EVERY", 0.0)
     saved = []
     save = Store.save
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facehall_env.benchmarks import cli
-from facehall_env.benchmarks.cli import COMMANDS, Group, main
+from facehall_env.benchmarks.cli.program import COMMANDS, Group, main
 from facehall_env.errors import DatasetError
 
 
@@ -100,7 +99,7 @@ def test_what_is_not_understood_ends_with_two(
 
 def test_the_help_needs_none_of_the_heavy_libraries(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom facehall_env.benchmarks.cli import main\n"
+        "import sys\nfrom facehall_env.benchmarks.cli.program import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print({'torch', 'matplotlib', 'cv2'} & set(sys.modules))"
     )
@@ -111,11 +110,11 @@ def test_the_help_needs_none_of_the_heavy_libraries(tmp_path: Path) -> None:
 
 
 def command_that_raises(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(invocation: cli.Invocation) -> None:
+    def fail(invocation: main.Invocation) -> None:
         """Fails."""
         raise error
 
-    monkeypatch.setattr(cli, "COMMANDS", Group("", {"fail": fail}))
+    monkeypatch.setattr(main, "COMMANDS", Group("", {"fail": fail}))
 
 
 def test_errors_of_ours_are_one_line(
@@ -155,7 +154,7 @@ def test_a_folder_that_cannot_be_written(
 
 
 def test_the_line_can_be_typed_again() -> None:
-    line = cli.Invocation(("bench", "throughput"), ["--out", "a folder"], "").line
+    line = main.Invocation(("bench", "throughput"), ["--out", "a folder"], "").line
     assert line == "facehall bench throughput --out 'a folder'"
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from facehall_env import agents, enhancers
 from facehall_env.agents import storage
-from facehall_env.benchmarks.cli import main
-from facehall_env.build import build_core
+from facehall_env.benchmarks.cli.program import main
 from facehall_env.enhancers import weights
+from facehall_env.spec import build_core
 
 
 @pytest.fixture

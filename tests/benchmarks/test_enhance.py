@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.enhance import EnhanceConfig, Report, gather, run
-from facehall_env.benchmarks.enhance_pictures import Film, Look, animate, compare
+from facehall_env.benchmarks.apps.enhance import EnhanceConfig, Report, gather, run
+from facehall_env.benchmarks.apps.enhance_pictures import Film, Look, animate, compare
+from facehall_env.benchmarks.cli.program import main
 from facehall_env.checkpoints import load_tensors, save_tensors
-from facehall_env.data.alignment import Box
-from facehall_env.data.detect import DetectedFace
 from facehall_env.data.images import ImageArray, read_image
-from facehall_env.enhance import Place
 from facehall_env.errors import ConfigurationError, DatasetError, WeightsError
+from facehall_env.photos.alignment import Box
+from facehall_env.photos.composite import Place
+from facehall_env.photos.detect import DetectedFace
 
 # Faces of 32 x 32 at 4x: the enhancer takes 8 x 8 pixels.
 SIDE = 8

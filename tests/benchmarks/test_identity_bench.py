@@ -14,19 +14,19 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from facehall_env import data, metrics, recognisers
-from facehall_env.benchmarks import identity as bench
-from facehall_env.benchmarks import measure, sr
-from facehall_env.benchmarks.batches import Store
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.identity import IdentityBenchConfig, Results, run
+from facehall_env import data, metrics, recognition
+from facehall_env.benchmarks import scoring
+from facehall_env.benchmarks.cache import Store
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.quality import identity as bench
+from facehall_env.benchmarks.quality import sr
+from facehall_env.benchmarks.quality.identity import IdentityBenchConfig, Results, run
 from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Identified, pairs
-from facehall_env.data.landmarks import Landmarks
-from facehall_env.enhancers import recognition
-from facehall_env.enhancers.recognition import RECOGNISERS, Recogniser
 from facehall_env.errors import ConfigurationError
-from facehall_env.metrics import identity
+from facehall_env.metrics import verification
+from facehall_env.photos.landmarks import Landmarks
+from facehall_env.recognition import RECOGNISERS, Recogniser, embed
 from facehall_env.training.run import versions
 
 
@@ -121,21 +121,21 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     with torch.no_grad():
         embedded, true = (Glance().embed(images) for images in (faces.initial, truth))
     other = embedded if against == "restored" else true
-    alike = identity.cosine_similarity(embedded[drawn.first], other[drawn.second])
-    verified = identity.verification(alike, drawn.same, drawn.fold)
+    alike = verification.cosine_similarity(embedded[drawn.first], other[drawn.second])
+    verified = verification.verification(alike, drawn.same, drawn.fold)
     assert results.right[0].tolist() == verified.right.tolist()
     row = rows["bicubic"]
     assert row["accuracy"] == pytest.approx(verified.accuracy)
     assert row["accuracy_se"] == pytest.approx(verified.standard_error)
     assert row["recogniser"] == "glance"
     every = drawn.all_of_each([str(n // 3) for n in range(12)])
-    alike = identity.cosine_similarity(embedded[every.first], other[every.second])
-    verified = identity.verification(alike, every.same, every.fold, balanced=True)
+    alike = verification.cosine_similarity(embedded[every.first], other[every.second])
+    verified = verification.verification(alike, every.same, every.fold, balanced=True)
     assert len(every) > len(drawn)
     assert results.by_fold[0].tolist() == verified.accuracies.tolist()
     assert row["accuracy_all"] == pytest.approx(verified.accuracy)
     assert row["accuracy_all_se"] == pytest.approx(verified.standard_error)
-    cosine = identity.cosine_similarity(embedded, true)[drawn.faces]
+    cosine = verification.cosine_similarity(embedded, true)[drawn.faces]
     assert row["cosine"] == pytest.approx(cosine.mean(), abs=1e-5)
     assert results.alike[0] == pytest.approx(cosine, abs=1e-5)
     psnr = metrics.psnr(faces.initial, truth)[drawn.faces]
@@ -144,7 +144,7 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     used = drawn.faces.tolist()
     known = sorted({n // 3: n for n in reversed(used)}.values())
     asked = [n for n in used if n not in known]
-    hits = identity.rank_one(
+    hits = verification.rank_one(
         embedded[asked], other[known], [n // 3 for n in asked], [n // 3 for n in known]
     )
     assert row["rank1"] == pytest.approx(hits.mean())
@@ -163,8 +163,8 @@ def test_rates_that_so_many_pairs_can_show(
     drawn = pairs.drawn(dataset, 3, 2)
     with torch.no_grad():
         true = Glance().embed(dataset.batch(range(12)).float() / 255)
-    alike = identity.cosine_similarity(true[drawn.first], true[drawn.second])
-    assert row["tar_at_far_0.2"] == identity.tar_at_far(alike, drawn.same, 0.2)
+    alike = verification.cosine_similarity(true[drawn.first], true[drawn.second])
+    assert row["tar_at_far_0.2"] == verification.tar_at_far(alike, drawn.same, 0.2)
 
 
 def test_every_row_before_every_recogniser(glance: str, tmp_path: Path, weights: Any) -> None:
@@ -238,7 +238,7 @@ def test_an_interrupted_table_goes_on(
     restored: list[int] = []
     restore = sr.restored
 
-    def counted(contestant: measure.Contestant, faces: Any, first: int = 0) -> Tensor:
+    def counted(contestant: scoring.Contestant, faces: Any, first: int = 0) -> Tensor:
         if len(restored) == stop_at:
             raise KeyboardInterrupt
         restored.append(first)
@@ -278,7 +278,7 @@ def test_files_of_the_cache_are_named_by_what_they_depend_on(
     (bicubic,) = sr.gather(settings.restoring(), setup)
     # What is kept for months: with another setting among these, all of it would be lost.
     shared = {
-        "judges": [measure.fingerprint(recognisers.make(glance, "none"))],
+        "judges": [scoring.fingerprint(embed.make(glance, "none"))],
         "marker": None,
         "landmarks": False,
         "protocol": asdict(setup.protocol),
@@ -292,7 +292,7 @@ def test_files_of_the_cache_are_named_by_what_they_depend_on(
     ]
     asked.clear()
     marker = Marker()
-    expected = {"marker": measure.fingerprint(marker), "versions": versions()}
+    expected = {"marker": scoring.fingerprint(marker), "versions": versions()}
     quietly(config(tmp_path, glance, landmarks=True), marker=marker)
     assert asked[0] == ("landmarks", expected)
     assert [own["landmarks"] for _, own in asked[1:]] == [True, True]

@@ -17,10 +17,10 @@ from PIL import Image, PngImagePlugin
 from rich.console import Console
 
 from facehall_env import data
-from facehall_env.benchmarks import mos
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.mos import MosBuildConfig, MosScoreConfig, build, read_key, score
-from facehall_env.benchmarks.patch_selection import fixed_order
+from facehall_env.benchmarks.apps import mos
+from facehall_env.benchmarks.apps.mos import MosBuildConfig, MosScoreConfig, build, read_key, score
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.quality.patch_selection import fixed_order
 from facehall_env.errors import ConfigurationError, DatasetError
 
 T1, T2 = 12.706205, 4.302653

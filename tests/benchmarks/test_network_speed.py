@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from facehall_env import enhancers
-from facehall_env.benchmarks import network_speed
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.network_speed import NetworkSpeedConfig, measure, prepare, record
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.speed import network_speed
+from facehall_env.benchmarks.speed.network_speed import NetworkSpeedConfig, measure, prepare, record
 from facehall_env.errors import ConfigurationError
 
 

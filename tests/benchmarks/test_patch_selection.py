@@ -16,22 +16,22 @@ from PIL import Image
 from rich.console import Console
 
 from facehall_env import agents
-from facehall_env.agents.even import even_schedule
-from facehall_env.benchmarks import measure, tables
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.patch_selection import (
+from facehall_env.agents.fixed.even import even_schedule
+from facehall_env.benchmarks import scoring
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.quality.patch_selection import (
     PatchSelectionConfig,
     Results,
     fixed_order,
     measure_all,
     run,
 )
-from facehall_env.build import build_core
 from facehall_env.data import FaceDataset
 from facehall_env.env import FaceHallucinationEnv
 from facehall_env.metrics import fsim, ssim
+from facehall_env.spec import build_core
 
-# Student's t at 95 % for five and for two degrees of freedom, from tables.
+# Student's t at 95 % for five and for two degrees of freedom, from table.
 T5, T2 = 2.570582, 4.302653
 
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -205,8 +205,8 @@ class Plays:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[tuple[str, int]] = []
         self.interrupt_at: int | None = None
-        self._rollout = measure.rollout
-        monkeypatch.setattr(measure, "rollout", self)
+        self._rollout = scoring.rollout
+        monkeypatch.setattr(scoring, "rollout", self)
 
     def __call__(self, core: Any, agent: Any, faces: Any, **options: Any) -> Any:
         if len(self.batches) == self.interrupt_at:
@@ -354,7 +354,7 @@ def test_scores_of_before_there_were_offsets_are_found_again() -> None:
         core = build_core(
             dataset="tiny", enhancer="tiny", weights=None, action_stride=8, action_offset=offset
         ).core
-        geometry: dict[str, Any] = measure.Contestant("a", core, None).identity()["geometry"]
+        geometry: dict[str, Any] = scoring.Contestant("a", core, None).identity()["geometry"]
         return geometry
 
     assert described(None) == described(4)

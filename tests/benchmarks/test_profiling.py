@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from facehall_env.agents.training import AgentTrainer
-from facehall_env.benchmarks import profiling
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.profiling import ProfileConfig, SpanTimer
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.speed import update_profile
+from facehall_env.benchmarks.speed.update_profile import ProfileConfig, SpanTimer
 from facehall_env.enhancers import ENHANCERS, Enhancer
 
 
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(profiling, "now", clock)
+    monkeypatch.setattr(update_profile, "now", clock)
     return clock
 
 
@@ -90,11 +90,11 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
         trainer.learner.optimizers[name].register_step_post_hook(later(seconds))
     observe, draw = profiling_target("observe"), trainer.pool.draw
     monkeypatch.setattr(
-        "facehall_env.agents.reinforce.observe", lambda *a: (later(0.5)(), observe(*a))[1]
+        "facehall_env.agents.reinforce.learner.observe", lambda *a: (later(0.5)(), observe(*a))[1]
     )
     monkeypatch.setattr(trainer.pool, "draw", lambda *a: (later(1.5)(), draw(*a))[1])
     updates: list[int] = []
-    seconds = profiling.profile(trainer, 2, lambda: updates.append(1))
+    seconds = update_profile.profile(trainer, 2, lambda: updates.append(1))
     assert len(updates) == 3
     assert {name: value for name, value in seconds.items() if value} == {
         "enhancer/forward": 2 * 4 * 3,
@@ -107,9 +107,9 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
 
 
 def profiling_target(name: str) -> Any:
-    from facehall_env.agents import reinforce
+    from facehall_env.agents.reinforce import learner
 
-    return getattr(reinforce, name)
+    return getattr(learner, name)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from facehall_env.benchmarks import attributes, sr
-from facehall_env.benchmarks.attributes import AttributesBenchConfig
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.identity import IdentityBenchConfig
-from facehall_env.benchmarks.judging import JudgingConfig
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.embeddings import JudgingConfig
+from facehall_env.benchmarks.provenance import header
+from facehall_env.benchmarks.quality import attributes, sr
+from facehall_env.benchmarks.quality.attributes import AttributesBenchConfig
+from facehall_env.benchmarks.quality.identity import IdentityBenchConfig
+from facehall_env.benchmarks.quality.sr import SRBenchConfig
 from facehall_env.benchmarks.restoring import RestoringConfig, write_results
-from facehall_env.benchmarks.results import header
-from facehall_env.benchmarks.sr import SRBenchConfig
 from facehall_env.benchmarks.tables import Table
 from facehall_env.errors import ConfigurationError
 

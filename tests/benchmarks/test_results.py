@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facehall_env.benchmarks.results import without_places, write_json
+from facehall_env.benchmarks.provenance import without_places, write_json
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from stable_baselines3 import PPO
 
-from facehall_env.agents.sb3 import OBSERVATION, SPATIAL, SB3Agent
-from facehall_env.benchmarks.patch_selection import PatchSelectionConfig, measure_all
-from facehall_env.build import build_core
+from facehall_env.agents.integrations.sb3_agents import OBSERVATION, SPATIAL, SB3Agent
+from facehall_env.benchmarks.quality.patch_selection import PatchSelectionConfig, measure_all
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.sb3 import FaceHallucinationVecEnv
+from facehall_env.spec import build_core
 
 GRID = {"dataset": "tiny", "enhancer": "tiny", "weights": None, "num_steps": 4, "action_stride": 8}
 

@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import agents, data, enhancers, metrics
-from facehall_env.benchmarks import complexity, measure, sr
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.complexity import milliseconds, multiply_accumulates
-from facehall_env.benchmarks.patch_selection import fixed_order
+from facehall_env.benchmarks import scoring
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.quality import sr
+from facehall_env.benchmarks.quality.patch_selection import fixed_order
+from facehall_env.benchmarks.quality.sr import Results, SRBenchConfig, run
 from facehall_env.benchmarks.report.reading import Result, read_result
-from facehall_env.benchmarks.sr import Results, SRBenchConfig, run
-from facehall_env.build import build_core
+from facehall_env.benchmarks.speed import complexity
+from facehall_env.benchmarks.speed.complexity import milliseconds, multiply_accumulates
 from facehall_env.data import FaceDataset, Faces
 from facehall_env.enhancers import Enhancer, OneShot
 from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.spec import build_core
 
 T5 = 2.570582
 
@@ -292,7 +294,7 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: list[str] = []
         self.stop_at = 99
-        play = measure._play
+        play = scoring._play
 
         def counted(contestant: Any, *rest: Any) -> Any:
             if len(self.rows) == self.stop_at:
@@ -300,7 +302,7 @@ class Counted:
             self.rows.append(contestant.name)
             return play(contestant, *rest)
 
-        monkeypatch.setattr(measure, "_play", counted)
+        monkeypatch.setattr(scoring, "_play", counted)
 
 
 def test_an_interrupted_table_goes_on(

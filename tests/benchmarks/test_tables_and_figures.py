@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facehall_env.benchmarks import figures, tables
+from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.tables import Table
 from facehall_env.errors import ConfigurationError
 
@@ -42,7 +42,7 @@ def test_a_file_without_markers_is_left_alone(tmp_path: Path, text: str) -> None
 @settings(deadline=None)
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=9), st.floats(0.01, 10))
 def test_labels_are_spread_in_order_around_their_values(values: list[float], gap: float) -> None:
-    placed = figures.spread(values, gap)
+    placed = plots.spread(values, gap)
     order = np.argsort(placed)
     assert (np.diff(np.array(placed)[order]) > gap * 0.999 - 1e-9).all()
     assert (np.diff(np.array(values)[order]) >= 0).all()
@@ -52,7 +52,7 @@ def test_labels_are_spread_in_order_around_their_values(values: list[float], gap
 @settings(deadline=None)
 @given(st.lists(st.integers(-50, 50), unique=True, min_size=1, max_size=9))
 def test_labels_with_room_stay(values: list[int]) -> None:
-    assert figures.spread(values, 0.9) == pytest.approx(values)
+    assert plots.spread(values, 0.9) == pytest.approx(values)
 
 
 def test_curves_have_the_colours_of_their_agents(tmp_path: Path) -> None:
@@ -62,11 +62,11 @@ def test_curves_have_the_colours_of_their_agents(tmp_path: Path) -> None:
         "rl": np.array([30.0, 31.0, 32.0]),
         "oracle": np.array([30.0, 32.0, 33.0]),
     }
-    figures.plot_curves(curves, path, "title")
+    plots.plot_curves(curves, path, "title")
     picture = np.asarray(Image.open(path).convert("RGB"))
     middle = picture.shape[1] // 2
     for name in ("rl", "oracle"):
-        colour = tuple(bytes.fromhex(figures.COLOURS[name][1:]))
+        colour = tuple(bytes.fromhex(plots.COLOURS[name][1:]))
         rows, columns = np.nonzero((picture == colour).all(2))
         # The curve rises to the right, where rows are smaller.
         assert rows[columns < middle].mean() > rows[columns > middle].mean()

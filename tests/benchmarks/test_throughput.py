@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import nn
 
-from facehall_env.benchmarks import throughput
-from facehall_env.benchmarks.cli import main
-from facehall_env.benchmarks.memory import peak_memory, private_memory
-from facehall_env.benchmarks.throughput import ThroughputConfig
+from facehall_env.benchmarks.cli.program import main
+from facehall_env.benchmarks.speed import throughput
+from facehall_env.benchmarks.speed.peak_memory import peak_memory, private_memory
+from facehall_env.benchmarks.speed.throughput import ThroughputConfig
 from facehall_env.enhancers import ENHANCERS, Enhancer
 from facehall_env.errors import MissingExtraError
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from facehall_env.benchmarks import cli, training_memory
-from facehall_env.benchmarks.training_memory import TrainingMemoryConfig, report
+from facehall_env.benchmarks import cli
+from facehall_env.benchmarks.speed import training_memory
+from facehall_env.benchmarks.speed.training_memory import TrainingMemoryConfig, report
 from facehall_env.errors import ConfigurationError
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from facehall_env import enhancers, patches
-from facehall_env.agents.gains import check_lookahead, gain_map
+from facehall_env.agents.lookahead import check_lookahead, gain_map
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
-from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
+from facehall_env.enhancers.patch.attention_fh import CHANNELS, KERNELS
 from facehall_env.errors import ConfigurationError, UnknownNameError
 
 LOCATIONS = torch.tensor([[64, 64], [0, 0], [127, 127], [29, 22], [33, 71]])

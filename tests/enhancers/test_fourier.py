@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import enhancers
-from facehall_env.enhancers.fourier import FourierConv2d
+from facehall_env.enhancers.layers.fourier import FourierConv2d
 from facehall_env.errors import ConfigurationError
 
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import enhancers
-from facehall_env.build import build_core, load_initial
 from facehall_env.data import Faces, protocols
 from facehall_env.enhancers import Enhancer, OneShot, parameter_count
-from facehall_env.enhancers.coarse import Coarse, ResidualHourglass
+from facehall_env.enhancers.whole_face.coarse import Coarse, ResidualHourglass
 from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.spec import build_core, load_initial
 
 TINY: dict[str, dict[str, Any]] = {
     "coarse": {"width": 16, "patch_size": (8, 8)},

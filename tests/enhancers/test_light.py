@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from facehall_env import enhancers
 from facehall_env.enhancers import Light, parameter_count
-from facehall_env.enhancers.light import FaceMixer
+from facehall_env.enhancers.whole_face.light import FaceMixer
 from facehall_env.errors import ConfigurationError
 
 

@@ -14,9 +14,14 @@ from facehall_env import enhancers, patches
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces, protocols
 from facehall_env.enhancers import OneShot, parameter_count
-from facehall_env.enhancers.attention_fh import CHANNELS, KERNELS
-from facehall_env.enhancers.luma import OnLuma
-from facehall_env.enhancers.whole import LocatingNetwork, SpatialTransformNetwork, cut, spread
+from facehall_env.enhancers.layers.luma import OnLuma
+from facehall_env.enhancers.patch.attention_fh import CHANNELS, KERNELS
+from facehall_env.enhancers.whole_face.recurrent_whole import (
+    LocatingNetwork,
+    SpatialTransformNetwork,
+    cut,
+    spread,
+)
 from facehall_env.errors import ConfigurationError
 
 SIZE = (16, 12)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from facehall_env import enhancers
 from facehall_env.enhancers import parameter_count
-from facehall_env.enhancers.sisn import AttentionBlock, AttentionGroup, SplitAttention
+from facehall_env.enhancers.whole_face.sisn import AttentionBlock, AttentionGroup, SplitAttention
 from facehall_env.errors import ConfigurationError
 
 

@@ -14,9 +14,9 @@ from facehall_env import enhancers
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import SPARNet, for_inference, fuse_batch_norm, parameter_count
-from facehall_env.enhancers.attention import CBAM, ChannelAttention
-from facehall_env.enhancers.fusion import UpConvolution
-from facehall_env.enhancers.sparnet import (
+from facehall_env.enhancers.layers.attention import CBAM, ChannelAttention
+from facehall_env.enhancers.layers.fusion import UpConvolution
+from facehall_env.enhancers.whole_face.sparnet import (
     ConvBlock,
     FaceAttentionUnit,
     HourglassAttention,

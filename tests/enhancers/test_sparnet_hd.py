@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from facehall_env import enhancers
-from facehall_env.enhancers.sparnet_hd import SPARNetHD
+from facehall_env.enhancers.whole_face.sparnet_hd import SPARNetHD
 from facehall_env.errors import ConfigurationError
 
 TINY = {

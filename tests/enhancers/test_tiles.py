@@ -11,7 +11,7 @@ from torch import Tensor
 
 from facehall_env import enhancers
 from facehall_env.enhancers import Enhancer
-from facehall_env.enhancers.tiles import Tiled, tile_corners, whole_or_tiled
+from facehall_env.enhancers.patch.tiles import Tiled, tile_corners, whole_or_tiled
 
 
 class Stamp(Enhancer):

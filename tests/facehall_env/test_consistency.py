@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from facehall_env.consistency import DualConsistency, LearnedDown, gram
 from facehall_env.enhancers import parameter_count
-from facehall_env.enhancers.recognition import Recogniser
 from facehall_env.errors import ConfigurationError, UnknownNameError
+from facehall_env.recognition import Recogniser
+from facehall_env.training.dual_consistency import DualConsistency, LearnedDown, gram
 
 Array = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""The MDP: rewards, errors, partial resets, precision."""
+"""The MDP: base, errors, partial resets, precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from facehall_env import enhancers, rewards
-from facehall_env.core import HallucinationCore, mean_squared_error
+from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import Enhancer, OneShot
 from facehall_env.errors import (
@@ -19,6 +19,7 @@ from facehall_env.errors import (
     EpisodeError,
     UnknownNameError,
 )
+from facehall_env.state import mean_squared_error
 
 SIZE = (16, 12)
 

@@ -16,9 +16,10 @@ from PIL import Image
 from facehall_env import enhancers
 from facehall_env.core import HallucinationCore
 from facehall_env.data import SyntheticFaces
-from facehall_env.data.alignment import Box
 from facehall_env.data.images import ImageArray
-from facehall_env.enhance import (
+from facehall_env.errors import ConfigurationError
+from facehall_env.photos.alignment import Box
+from facehall_env.photos.composite import (
     FEATHER,
     Place,
     added_detail,
@@ -30,7 +31,6 @@ from facehall_env.enhance import (
     paste,
     shares,
 )
-from facehall_env.errors import ConfigurationError
 
 SCALE = 4
 SIZE = (30, 40)

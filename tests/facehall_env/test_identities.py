@@ -13,7 +13,7 @@ from facehall_env.data.base import FaceDataset, Identified
 from facehall_env.data.faces import UNKNOWN, identity_numbers
 from facehall_env.data.images import ImageArray
 from facehall_env.enhancers import Bicubic
-from facehall_env.training.faces import FacePool
+from facehall_env.training.face_pool import FacePool
 
 OWNERS = ("eve", "bob", "eve", "dan", "ann", "bob", "dan", "dan", "ann", "eve")
 NUMBERS = [3, 1, 3, 2, 0, 1, 2, 2, 0, 3]

@@ -12,20 +12,14 @@ import torch
 from torch import Tensor
 
 from facehall_env import rewards
-from facehall_env.consistency import DualConsistency
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.data.base import FaceDataset, Identified
 from facehall_env.data.images import ImageArray
 from facehall_env.enhancers import Enhancer
-from facehall_env.enhancers.recognition import (
-    AngularSoftmax,
-    Cognition,
-    SphereFace,
-    save_cognition,
-)
 from facehall_env.errors import ConfigurationError, UnknownNameError, WeightsError
-from facehall_env.ipfh_rewards import (
+from facehall_env.recognition import AngularSoftmax, Cognition, SphereFace, save_cognition
+from facehall_env.rewards.ipfh import (
     COGNITION_VARIABLE,
     FACE_TERMS,
     PATCH_TERMS,
@@ -33,6 +27,8 @@ from facehall_env.ipfh_rewards import (
     WITHOUT_NETWORK,
     IPFHReward,
 )
+from facehall_env.state import CoreState
+from facehall_env.training.dual_consistency import DualConsistency
 
 PEOPLE = ("ann", "bob", "cat")
 SIDE, PATCH = 32, 8

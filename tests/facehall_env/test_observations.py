@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from facehall_env.core import CoreState, HallucinationCore
+from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, UnknownNameError
 from facehall_env.observations import KEYS, action_mask, observation_space, observe, to_uint8
+from facehall_env.state import CoreState
 
 
 def make_core(enhancer: Enhancer, **settings: object) -> tuple[HallucinationCore, CoreState]:

@@ -15,19 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from facehall_env import data, recognisers
+from facehall_env import data, recognition
 from facehall_env.data import pairs
-from facehall_env.data.landmarks import Landmarks
-from facehall_env.enhancers import recognition
-from facehall_env.enhancers.recognition import Recogniser
 from facehall_env.errors import (
     ConfigurationError,
     MissingExtraError,
     UnknownNameError,
     WeightsError,
 )
-from facehall_env.metrics import identity
-from facehall_env.recognisers import NetworkRecogniser, align_to, make, template, unmarked
+from facehall_env.metrics import verification
+from facehall_env.photos.landmarks import Landmarks
+from facehall_env.recognition import Recogniser, embed
+from facehall_env.recognition.embed import NetworkRecogniser, align_to, make, template, unmarked
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 needs_dlib = pytest.mark.skipif(
@@ -121,7 +120,7 @@ def test_points_come_to_stand_on_the_template(
 def test_the_similarity_is_the_least_squares_one() -> None:
     rng = np.random.default_rng(0)
     five = moved(1.3, 0.2, 10, 5) + rng.normal(0, 3, (1, 5, 2))
-    turn, shift = recognisers._similarities(landmarks_at(five), (200, 200), (112, 112))
+    turn, shift = embed._similarities(landmarks_at(five), (200, 200), (112, 112))
     # The linear system in the real and imaginary parts, solved by another way.
     wanted, places = template((112, 112)), five[0]
     system, sides = [], []
@@ -241,8 +240,8 @@ def people() -> tuple[Tensor, pairs.Pairs]:
 
 
 def accuracy(embeddings: Tensor, chosen: pairs.Pairs) -> float:
-    alike = identity.cosine_similarity(embeddings[chosen.first], embeddings[chosen.second])
-    return float(((alike >= identity.best_threshold(alike, chosen.same)) == chosen.same).mean())
+    alike = verification.cosine_similarity(embeddings[chosen.first], embeddings[chosen.second])
+    return float(((alike >= verification.best_threshold(alike, chosen.same)) == chosen.same).mean())
 
 
 def test_mobilefacenet_knows_people(people: tuple[Tensor, pairs.Pairs]) -> None:

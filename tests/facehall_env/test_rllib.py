@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facehall_env.agents.rllib import FirstFaces, TrainRLlibConfig, algorithm_config, train_rllib
+from facehall_env.agents.integrations.rllib_training import (
+    FirstFaces,
+    TrainRLlibConfig,
+    algorithm_config,
+    train_rllib,
+)
 from facehall_env.agents.training import make_core
-from facehall_env.benchmarks.cli import main
+from facehall_env.benchmarks.cli.program import main
 from facehall_env.data import SyntheticFaces
 from facehall_env.env import FaceHallucinationEnv
 from facehall_env.errors import MissingExtraError

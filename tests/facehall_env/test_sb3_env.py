@@ -229,7 +229,9 @@ def test_a_step_needs_actions() -> None:
         envs.step(np.array([1, 2, 3]))
 
 
-@pytest.mark.parametrize("module", ["facehall_env.sb3", "facehall_env.agents.sb3"])
+@pytest.mark.parametrize(
+    "module", ["facehall_env.sb3", "facehall_env.agents.integrations.sb3_agents"]
+)
 def test_the_missing_extra_is_named(module: str) -> None:
     code = f"import sys; sys.modules['stable_baselines3'] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -19,17 +19,18 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from facehall_env import agents, data, enhancers, metrics
-from facehall_env.benchmarks import identity, measure
+from facehall_env.benchmarks import scoring
 from facehall_env.benchmarks.papers import engine, layout, pages, results_page, trainers
 from facehall_env.benchmarks.papers.changes import changed
 from facehall_env.benchmarks.papers.engine import Found, PaperConfig, difference
 from facehall_env.benchmarks.papers.results_page import ResultsPageConfig
-from facehall_env.benchmarks.patch_selection import fixed_order
+from facehall_env.benchmarks.quality import identity
+from facehall_env.benchmarks.quality.patch_selection import fixed_order
 from facehall_env.benchmarks.report.reading import read_results
-from facehall_env.build import build_core
 from facehall_env.data import FaceDataset, Faces
 from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError, UnknownNameError
+from facehall_env.spec import build_core
 
 NETWORKS = """
 [brighter]
@@ -500,13 +501,13 @@ class Plays:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: list[str] = []
-        play = measure._play
+        play = scoring._play
 
         def counted(contestant: Any, *rest: Any) -> Any:
             self.rows.append(contestant.name)
             return play(contestant, *rest)
 
-        monkeypatch.setattr(measure, "_play", counted)
+        monkeypatch.setattr(scoring, "_play", counted)
 
 
 def test_an_interrupted_table_goes_on(

@@ -10,7 +10,7 @@ import pytest
 
 from facehall_env import data
 from facehall_env.agents import AGENTS
-from facehall_env.agents.policies import POLICIES
+from facehall_env.agents.reinforce.policies import POLICIES
 from facehall_env.benchmarks.papers import layout
 from facehall_env.benchmarks.papers.layout import PaperTable, load
 from facehall_env.benchmarks.papers.trainers import TRAINERS

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facehall_env.benchmarks.cli import main
+from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.report import ReportConfig, page, pictures, run, views
 from facehall_env.benchmarks.report.grids import Column, grid
 from facehall_env.benchmarks.report.pictures import Gallery, Play

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from facehall_env.enhancers.recognition import AngularSoftmax, psi
 from facehall_env.errors import ConfigurationError
+from facehall_env.recognition import AngularSoftmax, psi
 
 MARGINS = (1.0, 1.5, 2.0, 4.0)
 

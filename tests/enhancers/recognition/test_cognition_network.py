@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from facehall_env.enhancers import recognition
-from facehall_env.enhancers.recognition import AngularSoftmax, Cognition, Recogniser
+from facehall_env import recognition
 from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.recognition import AngularSoftmax, Cognition, Recogniser
 
 
 class MeanColour(Recogniser):

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facehall_env.enhancers import recognition
-from facehall_env.enhancers.recognition import AngularSoftmax, Cognition, Recogniser
+from facehall_env import recognition
 from facehall_env.errors import ConfigurationError, UnknownNameError, WeightsError
+from facehall_env.recognition import AngularSoftmax, Cognition, Recogniser
 
 
 def shared(root: Path, path: str) -> Path:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facehall_env.data import degradations
-from facehall_env.data.degradations import DEGRADATIONS, Drawn, motion_kernel
+from facehall_env.data import random_degradation
+from facehall_env.data.random_degradation import DEGRADATIONS, Drawn, motion_kernel
 from facehall_env.errors import ConfigurationError, UnknownNameError
 
 
@@ -73,9 +73,9 @@ def test_seeds_mean_the_same_for_ever() -> None:
 def test_the_same_seed_gives_the_same_image(face: NDArray[np.uint8]) -> None:
     before = face.copy()
     for preset in DEGRADATIONS:
-        once = degradations.degrade(face, preset, seed=5)
-        assert np.array_equal(once, degradations.degrade(face, preset, seed=5))
-        assert not np.array_equal(once, degradations.degrade(face, preset, seed=6))
+        once = random_degradation.degrade(face, preset, seed=5)
+        assert np.array_equal(once, random_degradation.degrade(face, preset, seed=5))
+        assert not np.array_equal(once, random_degradation.degrade(face, preset, seed=6))
         assert once.shape == face.shape
         assert once.dtype == np.uint8
     assert np.array_equal(face, before)
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_image(face: NDArray[np.uint8]) -> None:
 def test_golden_images_by_seed(face: NDArray[np.uint8]) -> None:
     """Means of the four quarters: coarse enough for another version of the JPEG library."""
     for (preset, seed), expected in GOLDEN_IMAGES.items():
-        image = degradations.degrade(face, preset, seed).astype(float)
+        image = random_degradation.degrade(face, preset, seed).astype(float)
         quarters = [image[a : a + 32, b : b + 32].mean() for a in (0, 32) for b in (0, 32)]
         assert quarters == pytest.approx(expected, abs=1.0), (preset, seed)
 
@@ -191,7 +191,7 @@ def test_what_is_no_face_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"got uint8 \(3, 8, 8\)"):
         Drawn().shrink(np.zeros((3, 8, 8), np.uint8))
     with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
-        degradations.get("papr")
+        random_degradation.get("papr")
 
 
 GOLDEN = {

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from facehall_env.data import SyntheticFaces
-from facehall_env.data.alignment import Box
-from facehall_env.data.detect import DetectedFace, DlibDetector
 from facehall_env.data.images import ImageArray
-from facehall_env.data.landmarks import DlibLandmarks, Landmarks, as_arrays
+from facehall_env.photos.alignment import Box
+from facehall_env.photos.detect import DetectedFace, DlibDetector
+from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, as_arrays
 
 needs_dlib = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models")),

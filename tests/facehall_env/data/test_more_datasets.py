@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from facehall_env import data
-from facehall_env.build import build_core
 from facehall_env.data import celeba, ffhq, helen, lfw, scface
 from facehall_env.data.base import FaceDataset, Identified
-from facehall_env.data.listed import drawn, people_of
+from facehall_env.data.image_list import drawn, people_of
 from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.spec import build_core
 
 pytestmark = pytest.mark.usefixtures("empty_places", "partial")
 

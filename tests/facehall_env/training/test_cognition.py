@@ -13,12 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from facehall_env import data
+from facehall_env import data, recognition
 from facehall_env.benchmarks import cli
 from facehall_env.data import FaceDataset, Identified
-from facehall_env.enhancers import recognition
-from facehall_env.enhancers.recognition import AngularSoftmax
 from facehall_env.errors import ConfigurationError, DatasetError, EnhancerError, WeightsError
+from facehall_env.recognition import AngularSoftmax
 from facehall_env.training.augment import draw_views, look
 from facehall_env.training.cognition import (
     CognitionTrainer,

@@ -24,7 +24,7 @@ from facehall_env.agents.training import AgentTrainer, TrainAgentConfig, train_a
 from facehall_env.checkpoints import load_tensors, save_tensors, with_prefix
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ConfigurationError, MissingExtraError, UnknownNameError
-from facehall_env.training.devices import Team, launch
+from facehall_env.training.distributed import Team, launch
 from facehall_env.training.enhancer import EnhancerTrainer, TrainEnhancerConfig, train_enhancer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from facehall_env.agents.ipfh_training import TrainIPFHConfig
+from facehall_env.agents.ipfh.stages import TrainIPFHConfig
 from facehall_env.agents.training import TrainAgentConfig, TrainDaggerConfig, TrainQMapConfig
 from facehall_env.errors import ConfigurationError
 from facehall_env.training.cognition import TrainCognitionConfig

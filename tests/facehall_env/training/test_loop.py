@@ -17,7 +17,7 @@ from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
 from facehall_env.training.budget import Budget
-from facehall_env.training.devices import Team
+from facehall_env.training.distributed import Team
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
 

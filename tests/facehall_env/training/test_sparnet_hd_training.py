@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from facehall_env import enhancers
-from facehall_env.data import degradations
-from facehall_env.data.base import DATASETS, FaceDataset, Split
+from facehall_env.data import random_degradation
+from facehall_env.data.base import FaceDataset, Split
+from facehall_env.data.catalog import DATASETS
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, EnhancerError, WeightsError
 from facehall_env.training.run import TrainingRun
@@ -110,7 +111,7 @@ def test_defaults_are_the_papers() -> None:
 
 def test_faces_follow_from_seed_and_update_alone() -> None:
     def pool(seed: int) -> DegradedFaces:
-        return DegradedFaces(Blobs(), degradations.get("paper"), seed, held_out=2)
+        return DegradedFaces(Blobs(), random_degradation.get("paper"), seed, held_out=2)
 
     index, faces = pool(0).drawn(7, range(4))
     again = pool(0)
@@ -126,7 +127,7 @@ def test_faces_follow_from_seed_and_update_alone() -> None:
 
 
 def test_truths_are_faces_of_the_dataset_and_their_mirror_images() -> None:
-    pool = DegradedFaces(Blobs(), degradations.get("paper"), 0, held_out=2)
+    pool = DegradedFaces(Blobs(), random_degradation.get("paper"), 0, held_out=2)
     mirrored = []
     for update in range(8):
         index, faces = pool.drawn(update, range(2))

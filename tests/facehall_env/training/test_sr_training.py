@@ -21,7 +21,7 @@ from facehall_env.enhancers import OneShot, Recipe
 from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.training import sr
 from facehall_env.training.augment import Views, draw_views, look
-from facehall_env.training.devices import Team
+from facehall_env.training.distributed import Team
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import learning_rate, moving_average
 from facehall_env.training.sr import SRTrainer, TrainSRConfig, train_sr

@@ -1,0 +1,1 @@
+"""Agents that learn nothing, or one schedule for all faces."""

@@ -1,0 +1,1 @@
+"""Agents of other libraries: Stable-Baselines3 and RLlib."""

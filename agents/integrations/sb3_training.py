@@ -1,0 +1,314 @@
+"""Training runs of Stable-Baselines3's algorithms: ``facehall train agent --algo ppo`` and others.
+
+The run's folder is that of every training here (:class:`~facehall_env.training.run.TrainingRun`).
+Its checkpoint holds tensors and JSON, no pickle: network, optimiser, and how many steps were done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from facehall_env import data
+from facehall_env.agents.fixed.even import EvenAgent
+from facehall_env.agents.integrations.sb3_agents import (
+    OBSERVATION,
+    SB3Agent,
+    hyperparameters,
+    make_model,
+)
+from facehall_env.agents.training import AgentTaskConfig, held_out_scores, make_core
+from facehall_env.checkpoints import (
+    fill,
+    pack_optimizer,
+    under_prefix,
+    unpack_optimizer,
+    with_prefix,
+)
+from facehall_env.data.images import ImageArray
+from facehall_env.errors import ConfigurationError
+from facehall_env.registry import parse_settings
+from facehall_env.sb3 import FaceHallucinationVecEnv
+from facehall_env.training.face_pool import FacePool
+from facehall_env.training.run import TrainingRun
+
+LOG_EVERY = 20
+"""Episodes between entries of an off-policy algorithm; the others make one for each rollout."""
+
+
+@dataclass
+class TrainSB3Config(AgentTaskConfig):
+    """Settings of ``facehall train agent --algo ALGO`` for an algorithm of Stable-Baselines3."""
+
+    algo: tyro.conf.Suppress[str] = "ppo"
+    """Name of the algorithm."""
+    out: Path = Path("runs/agent")
+    """Folder for the log, the checkpoint and the weights: best.safetensors, last.safetensors."""
+    reward: str = "delta_psnr"
+    """What is maximised: a reward by name, or a weighted sum of several."""
+    action_stride: int = 8
+    """Spacing of the locations in pixels; the paper has 1."""
+    action_offset: int | None = None
+    """On which row and column of its cell a patch is centred; the middle by default. Patches of
+    32x32 can tile the image at a spacing of 8 if it is 7."""
+    steps: int | None = None
+    """Patches in all, over all environments; by default the n_timesteps of the algorithm."""
+    hyperparameter: tuple[str, ...] = ()
+    """Hyperparameters of the algorithm, NAME=VALUE with the value as in JSON or a word; all others
+    are those of its file in agents/hyperparameters."""
+    flip: bool = True
+    """Show the faces mirrored, too."""
+    validation_faces: int = 64
+    """Faces of the training split that are held out to watch the progress."""
+    validate_every: int = 2500
+    """Patches between measurements of the held-out PSNR."""
+    checkpoint_every: int = 2500
+    """Patches between checkpoints."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    resume: bool = False
+    """Continue the run in the folder from its checkpoint: network, optimiser and number of steps;
+    episodes, and the memory of dqn, begin anew."""
+
+
+class PoolFaces(data.FaceDataset):
+    """The training faces of a pool, then, if asked for, the same mirrored.
+
+    Args:
+        pool: The pool.
+        name: Of the dataset that it was filled from.
+        image_size: Rows and columns of the images.
+        mirrored: Whether to add the mirrored ones.
+    """
+
+    def __init__(
+        self, pool: FacePool, name: str, image_size: tuple[int, int], mirrored: bool
+    ) -> None:
+        self.name, self.split, self.image_size = name, "train", image_size
+        self._pool = pool
+        self._sides = 2 if mirrored else 1
+
+    def __len__(self) -> int:
+        """Number of faces."""
+        return self._sides * self._pool.num_training
+
+    def __getitem__(self, index: int) -> ImageArray:
+        """Face ``index``, uint8 (H, W, 3)."""
+        side, number = divmod(self.checked(index), self._pool.num_training)
+        image: ImageArray = self._pool.images[number].permute(1, 2, 0).numpy()
+        return image[:, ::-1] if side else image
+
+    def key(self, index: int) -> str:
+        """Side and number."""
+        side, number = divmod(self.checked(index), self._pool.num_training)
+        return f"{'mirrored' if side else 'train'}/{number:05d}"
+
+
+class SB3Trainer:
+    """A model with its faces; what it needs to go on can be saved and restored.
+
+    Args:
+        config: The settings.
+        done: Steps that were done before; changes what is drawn from here on.
+    """
+
+    def __init__(self, config: TrainSB3Config, done: int = 0) -> None:
+        self.config = config
+        settings = {**hyperparameters(config.algo), **parse_settings(config.hyperparameter)}
+        self.total = int(_taken(settings, "n_timesteps", config.steps))
+        number = int(_taken(settings, "n_envs", None))
+        core = make_core(config, config.reward, config.action_stride, config.action_offset)
+        options = parse_settings(config.dataset_settings)
+        dataset = data.make(config.dataset, split="train", **options)
+        self.pool = FacePool(
+            dataset,
+            data.protocols.get(config.protocol),
+            config.scale,
+            held_out=config.validation_faces,
+            limit=config.limit,
+        )
+        self.envs = FaceHallucinationVecEnv(
+            number,
+            dataset=PoolFaces(self.pool, dataset.name, dataset.image_size, config.flip),
+            scale=config.scale,
+            protocol=config.protocol,
+            enhancer=core.enhancer,
+            weights=None,
+            reward=config.reward,
+            num_steps=config.num_steps,
+            border=config.border,
+            action_stride=config.action_stride,
+            action_offset=config.action_offset,
+            observation=OBSERVATION,
+            device=config.device,
+        )
+        self.model = make_model(config.algo, self.envs, seed=config.seed + done, **settings)
+        self.agent = SB3Agent(self.envs.core, config.algo, policy=self.model.policy)
+        self.best = float("-inf")
+        self._even: dict[str, float] = {}
+
+    @property
+    def steps(self) -> int:
+        """Steps done so far, over all environments."""
+        return self.model.num_timesteps
+
+    def learn(self, callback: BaseCallback, logger: Logger) -> None:
+        """Trains until the number of steps asked for is reached."""
+        self.model.set_logger(logger)
+        off_policy = isinstance(self.model, OffPolicyAlgorithm)
+        self.model.learn(
+            self.total - self.steps,
+            callback,
+            log_interval=LOG_EVERY if off_policy else 1,
+            reset_num_timesteps=False,
+        )
+
+    def validate(self) -> dict[str, float]:
+        """PSNR of the held-out faces in dB, by the likeliest actions, and above the even agent."""
+        core, faces = self.envs.core, self.pool.held_out()
+        scores = held_out_scores(core, self.agent, faces)
+        self._even = self._even or held_out_scores(core, EvenAgent(core), faces)
+        above = {f"{name}_above_even": scores[name] - self._even[name] for name in scores}
+        return {**scores, **above}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Network and optimiser."""
+        policy = self.model.policy
+        return {
+            **with_prefix("policy", policy.state_dict()),
+            **with_prefix("optimizer", pack_optimizer(policy.optimizer)[0]),
+        }
+
+    def state_metadata(self) -> dict[str, Any]:
+        """What belongs to :meth:`state_tensors` and is no tensor; JSON-serialisable."""
+        return {
+            "optimizer": pack_optimizer(self.model.policy.optimizer)[1],
+            "updates": self.model._n_updates,
+            "best": self.best,
+        }
+
+    def restore(
+        self, steps: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    ) -> None:
+        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
+        model = self.model
+        fill(model.policy, under_prefix("policy", tensors), "the checkpoint for the policy")
+        packed = under_prefix("optimizer", tensors)
+        unpack_optimizer(model.policy.optimizer, packed, metadata["optimizer"])
+        model.num_timesteps = steps
+        model._n_updates = metadata["updates"]
+        self.best = metadata["best"]
+        if isinstance(model, OffPolicyAlgorithm):
+            # Nothing is remembered: fill the memory before learning from it again.
+            model.learning_starts += steps
+
+
+class RunLog(KVWriter):
+    """Hands what Stable-Baselines3 logs to the run's log.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        self._run = run
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """Logs the numbers among the values."""
+        numbers = {
+            key: float(value)
+            for key, value in key_values.items()
+            if not isinstance(value, str) and "time/" not in key
+        }
+        self._run.log(step, numbers)
+
+    def close(self) -> None:
+        """Nothing to close: the run closes its own files."""
+
+
+class Watch(BaseCallback):
+    """Measures and saves along the way.
+
+    Args:
+        run: Where to.
+        trainer: What.
+        bar: The progress bar.
+    """
+
+    def __init__(self, run: TrainingRun, trainer: SB3Trainer, bar: Any) -> None:
+        super().__init__()
+        self._run, self._trainer, self._bar = run, trainer, bar
+
+    def validate(self) -> None:
+        """Logs the held-out PSNR and keeps the weights if they are the best so far."""
+        trainer, run = self._trainer, self._run
+        scores = trainer.validate()
+        run.log(trainer.steps, scores)
+        self._bar.set_postfix(
+            psnr=f"{scores['held_out/psnr']:.2f} dB",
+            area=f"{scores['held_out/psnr_auc']:.2f} dB",
+            above_even=f"{scores['held_out/psnr_auc_above_even']:+.3f}",
+        )
+        if scores["held_out/psnr_auc"] > trainer.best:
+            trainer.best = scores["held_out/psnr_auc"]
+            provenance = {**run.provenance(), "held_out": scores, "steps": trainer.steps}
+            trainer.agent.save(run.directory / "best.safetensors", provenance)
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        trainer = self._trainer
+        self._run.save(trainer.steps, trainer.state_tensors(), trainer.state_metadata())
+
+    def _on_step(self) -> bool:
+        config, number = self._trainer.config, self._trainer.envs.num_envs
+        self._bar.update(number)
+        if self.num_timesteps % config.validate_every < number:
+            self.validate()
+        if self.num_timesteps % config.checkpoint_every < number:
+            self.save()
+        return True
+
+
+def train_sb3(config: TrainSB3Config) -> Path:
+    """Trains a policy and writes the weights that did best on held-out faces.
+
+    Returns:
+        Path of the best weights, ``best.safetensors`` in the run's folder.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other or the folder's run.
+        UnknownNameError: If there is no such algorithm, dataset, enhancer or reward.
+    """
+    with TrainingRun(config.out, config, config.resume) as run:
+        checkpoint = run.restore()
+        trainer = SB3Trainer(config, done=checkpoint[0] if checkpoint else 0)
+        if checkpoint is not None:
+            trainer.restore(*checkpoint)
+        with tqdm(total=trainer.total, initial=trainer.steps, desc="training", unit="patch") as bar:
+            watch = Watch(run, trainer, bar)
+            trainer.learn(watch, Logger(None, [RunLog(run)]))
+            watch.validate()
+            watch.save()
+        provenance = {**run.provenance(), "steps": trainer.steps}
+        trainer.agent.save(run.directory / "last.safetensors", provenance)
+    return run.directory / "best.safetensors"
+
+
+def _taken(settings: dict[str, Any], name: str, given: int | None) -> float:
+    """Takes a number out of the settings, or what was given in its place."""
+    value = settings.pop(name, None) if given is None else given
+    settings.pop(name, None)
+    if not isinstance(value, int | float) or value < 1:
+        raise ConfigurationError(f"{name}={value!r} is out of range: give a number of 1 or more.")
+    return value

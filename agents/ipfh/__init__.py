@@ -1,0 +1,1 @@
+"""IPFH's policy controller and its training (section III)."""

@@ -1,0 +1,1 @@
+"""The agent ``qmap``: a map of what restoring each location would gain."""

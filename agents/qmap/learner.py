@@ -1,0 +1,419 @@
+"""How ``qmap`` learns: from its own episodes, whose steps a replay memory keeps."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facehall_env.agents.base import AgentState
+from facehall_env.agents.lookahead import (
+    check_lookahead,
+    gain_map,
+    mse_after_each,
+    restores_whole_faces,
+)
+from facehall_env.agents.qmap.network import (
+    AHEAD,
+    CELL,
+    KEYS,
+    GainNetwork,
+    look_closer,
+    remember_guess,
+)
+from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
+from facehall_env.core import HallucinationCore
+from facehall_env.data.faces import Faces
+from facehall_env.enhancers import Enhancer
+from facehall_env.enhancers.weights import load as load_enhancer
+from facehall_env.errors import ConfigurationError
+from facehall_env.observations import observe
+from facehall_env.state import CoreState, mean_squared_error
+from facehall_env.training.limits import check_numbers
+
+GOOD_TEMPERATURE = 0.3
+"""Of the tried locations that seem good, in units of the typical gain."""
+SMALLEST_SCALE = 1e-4
+"""Of the gains of a step, as a share of the first error: less than that nobody can see."""
+
+
+@dataclass
+class QMapConfig:
+    """Settings of the algorithm."""
+
+    updates: int = 300
+    """Updates in all; each takes one step in every environment and learns from the memory."""
+    envs: int = 32
+    """Faces that are being restored at a time, at different steps of their episodes."""
+    tries: int = 8
+    """Locations of each face whose gain is measured in a step."""
+    gradient_steps: int = 4
+    """Batches learned from in an update."""
+    learn_batch: int = 32
+    """States in such a batch."""
+    memory: int = 128
+    """Steps of all environments that the replay memory holds."""
+    learning_rate: float = 1e-3
+    """Highest learning rate; it rises at first and falls to zero along a cosine."""
+    gamma: float = 0.0
+    """Discount of later rewards; 0 is a regression of the gains."""
+    exploration: float = 0.3
+    """Share of the steps that go to one of the tried locations at random; falls to a fifth."""
+    density_weight: float = 0.5
+    """Weight of the error of the uncorrected gains of all locations, which enhancers that restore
+    whole faces give away at once."""
+    width: int = 32
+    """Channels of the network."""
+    lookahead: bool = False
+    """Show the network what the enhancer would make of the whole face, which costs a restoration of
+    it in each step; of enhancers that restore whole faces."""
+    guess: str = ""
+    """File of an enhancer that restores whole faces with the least squared error: start from the
+    gains by its guess of the truth. It is stored with the agent; needs --lookahead."""
+    averaging: float = 0.01
+    """Share of the network that goes into the averaged one with each batch (Polyak averaging). The
+    averaged one is the agent that is kept, and values the next state."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient; 0 switches clipping off."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+
+
+def untrained_network(core: HallucinationCore, config: QMapConfig) -> GainNetwork:
+    """A network for the core's locations, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = GainNetwork(
+            core.geometry,
+            core.num_steps,
+            width=config.width,
+            future=config.gamma > 0,
+            lookahead=config.lookahead,
+            guess=bool(config.guess),
+        )
+    return network.to(core.device)
+
+
+def load_guess(path: str, core: HallucinationCore) -> Enhancer | None:
+    """The enhancer whose restored faces are the guess; None for no path.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds something else.
+        ConfigurationError: If it is made for another scale, or works on patches only.
+    """
+    if not path:
+        return None
+    guess = load_enhancer(path)
+    if guess.scale != core.scale:
+        raise ConfigurationError(
+            f"{path} is made for scale {guess.scale}, the environment's is {core.scale}: give the "
+            "weights of an enhancer of that scale."
+        )
+    guess.whole_face()  # Raises a clear error for networks that cannot.
+    return guess.to(core.device).eval()
+
+
+class ReplayMemory:
+    """The last steps of all environments; a state's successor lies in the next slot.
+
+    Args:
+        slots: Number of steps that it holds.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.written = 0
+        self.rows: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        """Steps that it holds now."""
+        return min(self.written, self.slots)
+
+    def add(self, step: Mapping[str, Tensor]) -> None:
+        """Writes one step of all environments over the oldest one; tensors (N, ...)."""
+        if not self.rows:
+            self.rows = {
+                key: value.new_empty(self.slots, *value.shape) for key, value in step.items()
+            }
+        for key, value in step.items():
+            self.rows[key][self.written % self.slots] = value
+        self.written += 1
+
+    def sample(
+        self, number: int, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """States drawn with replacement, and their successors; needs two steps at least.
+
+        A successor of a state whose ``done`` is set is another episode's first.
+        """
+        device = self.rows["step"].device
+        envs = self.rows["step"].shape[1]
+        # The newest step has no successor yet.
+        age = torch.randint(1, len(self), (number,), generator=generator, device=device)
+        env = torch.randint(envs, (number,), generator=generator, device=device)
+        slot = (self.written - 1 - age) % self.slots
+        after = (slot + 1) % self.slots
+        return self._at(slot, env), self._at(after, env)
+
+    def _at(self, slot: Tensor, env: Tensor) -> dict[str, Tensor]:
+        return {key: rows[slot, env] for key, rows in self.rows.items()}
+
+
+class QMapLearner:
+    """Plays, measures and learns; its whole state can be saved and restored between updates.
+
+    Args:
+        core: The process. Its reward does not matter: the gain is that of the squared error.
+        network: The network to train.
+        config: Settings of the algorithm.
+        draw: Gives so many new faces; called whenever episodes end.
+        guess: Restores whole faces, for networks that start from a guess of the truth.
+
+    Raises:
+        ConfigurationError: If the settings are out of range.
+    """
+
+    def __init__(
+        self,
+        core: HallucinationCore,
+        network: GainNetwork,
+        config: QMapConfig,
+        draw: Callable[[int], Faces],
+        guess: Enhancer | None = None,
+    ) -> None:
+        _check(config)
+        self.core = core
+        self.network = network
+        self.averaged = copy.deepcopy(network).requires_grad_(False)
+        self.config = config
+        self.draw = draw
+        self.guess = guess
+        self.generator = torch.Generator(core.device).manual_seed(config.seed)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        self.memory = ReplayMemory(config.memory)
+        self.updates = 0
+        self.has_density = restores_whole_faces(core)
+        if network.lookahead:
+            check_lookahead(core)
+        self._state: CoreState | None = None
+        self._guessed: AgentState | None = None
+
+    def update(self) -> dict[str, float]:
+        """One step in every environment, and some batches from the memory.
+
+        Returns:
+            What is worth logging: losses, and the PSNR of the faces whose episodes ended.
+        """
+        scores = self._play()
+        rate = self.config.learning_rate * self._warm_up() * self._cosine()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if len(self.memory) > 1:
+            losses = [self._learn() for _ in range(self.config.gradient_steps)]
+            scores["train/loss"] = sum(losses) / len(losses)
+        self.updates += 1
+        return scores
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that the next update depends on, but the faces."""
+        tensors = {
+            **with_prefix("network", self.network.state_dict()),
+            **with_prefix("averaged", self.averaged.state_dict()),
+            **with_prefix("optimizer", pack_optimizer(self.optimizer)[0]),
+            **with_prefix("memory", self.memory.rows),
+            "generator": self.generator.get_state(),
+        }
+        if self._state is not None:
+            state = vars(self._state)
+            present = {name: value for name, value in state.items() if value is not None}
+            tensors |= with_prefix("state", present)
+        if self._guessed is not None:
+            tensors |= with_prefix("guessed", self._guessed)
+        return tensors
+
+    def state_metadata(self) -> dict[str, Any]:
+        """What belongs to :meth:`state_tensors` and is no tensor; JSON-serialisable."""
+        return {"optimizer": pack_optimizer(self.optimizer)[1], "written": self.memory.written}
+
+    def restore(
+        self, updates: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    ) -> None:
+        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
+        device = self.core.device
+        self.updates = updates
+        self.network.load_state_dict(under_prefix("network", tensors))
+        self.averaged.load_state_dict(under_prefix("averaged", tensors))
+        unpack_optimizer(self.optimizer, under_prefix("optimizer", tensors), metadata["optimizer"])
+        self.generator.set_state(tensors["generator"])
+        memory = under_prefix("memory", tensors)
+        self.memory.rows = {key: value.to(device) for key, value in memory.items()}
+        self.memory.written = metadata["written"]
+        state: dict[str, Any] = {"restored": None}
+        state |= {key: value.to(device) for key, value in under_prefix("state", tensors).items()}
+        self._state = CoreState(**state) if len(state) > 1 else None
+        guessed = under_prefix("guessed", tensors)
+        self._guessed = {key: value.to(device) for key, value in guessed.items()} or None
+
+    @torch.no_grad()
+    def _play(self) -> dict[str, float]:
+        """One step of all episodes, with what there is to learn from it written to the memory."""
+        core = self.core
+        state = self._spread_episodes() if self._state is None else self._state
+        observation = observe(core, state, KEYS)
+        if self.guess is not None:
+            self._guessed = remember_guess(self.guess, observation, self._guessed)
+        guess = None if self._guessed is None else self._guessed["guess"]
+        look_closer(core, self.network, observation, guess)
+        tried = self._tries(observation)
+        first_error = mean_squared_error(state.initial, state.hr)
+        gains = (state.mse[:, None] - mse_after_each(core, state, tried)) / first_error[:, None]
+        self._follow(state.step, gains)
+        explore = self._random(len(tried)) < self._exploration()
+        other = torch.randint(
+            tried.shape[1], (len(tried),), generator=self.generator, device=core.device
+        )
+        choice = other.where(explore, 0)[:, None]
+        action = tried.gather(1, choice)[:, 0]
+        after, _, done = core.step(state, action)
+        step = {
+            **observation,
+            "tried": tried,
+            "gains": gains.float(),
+            "choice": choice[:, 0],
+            "done": done,
+        }
+        if self.has_density:
+            step["density"] = self._density(state, first_error, observation.get(AHEAD))
+        self.memory.add(step)
+        scores = {"train/gain": gains.gather(1, choice).mean().item()}
+        if bool(done.any()):
+            scores["train/psnr"] = after.psnr[done].mean().item()
+            rows = done.nonzero()[:, 0]
+            after = core.reset(self.draw(len(rows)), after, rows)
+        self._state = after
+        return scores
+
+    def _learn(self) -> float:
+        """Follows the gradient on one batch from the memory; returns the loss."""
+        batch, successors = self.memory.sample(self.config.learn_batch, self.generator)
+        gain, rest, uncorrected = self.network(batch)
+        unit = self.network.scale[self.network.steps_taken(batch)][:, None]
+        tried = batch["tried"]
+        loss = _error(gain.gather(1, tried), batch["gains"] / unit)
+        if self.has_density:
+            wanted = self.network.sums(batch["density"][:, None]).flatten(1) / unit
+            loss = loss + self.config.density_weight * _error(uncorrected, wanted)
+        if self.config.gamma > 0:
+            taken = tried.gather(1, batch["choice"][:, None])
+            wanted = self._rest(batch, successors)[:, None] / unit
+            loss = loss + _error(rest.gather(1, taken), wanted)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.grad_clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        self._average()
+        return loss.item()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Follows the network; at first quickly, so that where it began is soon forgotten."""
+        batches = self.updates * self.config.gradient_steps + 1
+        share = max(self.config.averaging, 1 / batches)
+        for mean, value in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(value, share)
+        self.averaged.scale.copy_(self.network.scale)
+
+    @torch.no_grad()
+    def _rest(self, batch: Mapping[str, Tensor], successors: Mapping[str, Tensor]) -> Tensor:
+        """Discounted value of the next state (N,): the one network chooses, the other values."""
+        gain, rest, _ = self.network(successors)
+        best = (gain + rest).argmax(1, keepdim=True)
+        gain, rest, _ = self.averaged(successors)
+        unit = self.averaged.scale[self.averaged.steps_taken(successors)]
+        value: Tensor = (gain + rest).gather(1, best)[:, 0] * unit
+        return self.config.gamma * value.masked_fill(batch["done"], 0.0)
+
+    def _tries(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Locations to measure, (N, tries): the best, some that seem good, and any."""
+        gain, rest, _ = self.network(observation)
+        value = gain + rest
+        number, locations = value.shape
+        good = max(0, self.config.tries // 2 - 1)
+        chances = (value / GOOD_TEMPERATURE).softmax(1)
+        tries = [value.argmax(1, keepdim=True)]
+        if good:
+            tries.append(torch.multinomial(chances, good, generator=self.generator))
+        any_number = self.config.tries - 1 - good
+        tries.append(
+            torch.randint(
+                locations, (number, any_number), generator=self.generator, device=value.device
+            )
+        )
+        return torch.cat(tries, dim=1)
+
+    def _density(self, state: CoreState, first_error: Tensor, change: Tensor | None) -> Tensor:
+        """The gain of a patch that is full of each cell, as a share of the first error."""
+        restored = None if change is None else state.image + change
+        gain = functional.avg_pool2d(gain_map(self.core, state, restored)[:, None], CELL)[:, 0]
+        patch = math.prod(self.core.geometry.patch_size)
+        share = gain * patch / (first_error[:, None, None] * state.hr[0].numel())
+        return share.float()
+
+    def _follow(self, step: Tensor, gains: Tensor) -> None:
+        """Keeps the typical size of the gains after so many patches, in which they are learned."""
+        size = gains.square().mean(1).sqrt().to(self.network.scale.dtype)
+        for taken in step.unique().tolist():
+            seen = size[step == taken].mean().clamp_min(SMALLEST_SCALE)
+            before = self.network.scale[taken]
+            self.network.scale[taken] = seen if before == 1 else 0.95 * before + 0.05 * seen
+
+    def _spread_episodes(self) -> CoreState:
+        """Episodes at different steps, by random actions, so that a batch is of all ages."""
+        core, envs = self.core, self.config.envs
+        state = core.reset(self.draw(envs))
+        for step in range(1, core.num_steps):
+            action = torch.randint(
+                core.geometry.num_locations,
+                (envs,),
+                generator=self.generator,
+                device=core.device,
+            )
+            state, _, _ = core.step(state, action)
+            rows = torch.arange(step - 1, envs, core.num_steps - 1)
+            if len(rows):
+                state = core.reset(self.draw(len(rows)), state, rows)
+        return state
+
+    def _random(self, number: int) -> Tensor:
+        return torch.rand(number, generator=self.generator, device=self.core.device)
+
+    def _exploration(self) -> float:
+        return self.config.exploration * (1 - 0.8 * self.updates / self.config.updates)
+
+    def _warm_up(self) -> float:
+        return min(1.0, (self.updates + 1) / min(20, self.config.updates))
+
+    def _cosine(self) -> float:
+        return 0.5 * (1 + math.cos(math.pi * self.updates / self.config.updates))
+
+
+def _error(predicted: Tensor, measured: Tensor) -> Tensor:
+    """Squared up to a few typical gains, linear beyond: late gains have heavy tails."""
+    return functional.huber_loss(predicted, measured, delta=3.0)
+
+
+def _check(config: QMapConfig) -> None:
+    check_numbers(vars(config))
+    # Tries are compared with one another, and a step in memory with its successor.
+    for name in ("tries", "memory"):
+        if getattr(config, name) < 2:
+            raise ConfigurationError(
+                f"{name}={getattr(config, name)} is too small: give at least 2."
+            )

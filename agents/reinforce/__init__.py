@@ -1,0 +1,1 @@
+"""Recurrent policies trained by REINFORCE (Attention-FH, section 3.3)."""

@@ -1,0 +1,5 @@
+"""The command line, ``facehall``."""
+
+from facehall_env.benchmarks.cli.program import COMMANDS, Group, main
+
+__all__ = ["COMMANDS", "Group", "main"]

@@ -1,0 +1,1 @@
+"""Networks that sharpen one patch at a time."""

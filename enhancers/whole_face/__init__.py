@@ -1,0 +1,1 @@
+"""Networks that restore a whole face in one pass."""

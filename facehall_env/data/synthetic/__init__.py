@@ -1,0 +1,1 @@
+"""Invented faces: free to use, and there without any download."""

@@ -1,0 +1,1 @@
+"""Faces in photographs: found, cut out, and put back."""

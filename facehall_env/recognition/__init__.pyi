@@ -1,0 +1,15 @@
+from .angular import AngularSoftmax as AngularSoftmax
+from .angular import psi as psi
+from .base import RECOGNISERS as RECOGNISERS
+from .base import ChannelOrder as ChannelOrder
+from .base import Recogniser as Recogniser
+from .base import register as register
+from .cognition import Cognition as Cognition
+from .cognition import load_cognition as load_cognition
+from .cognition import save_cognition as save_cognition
+from .mobilefacenet import MobileFaceNet as MobileFaceNet
+from .sphereface import SphereFace as SphereFace
+from .weights import available as available
+from .weights import load as load
+from .weights import make as make
+from .weights import save as save

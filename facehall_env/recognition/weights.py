@@ -1,0 +1,136 @@
+"""Recognisers on disk: ours with the configuration inside, and state dictionaries of others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from facehall_env.checkpoints import (
+    fill,
+    kind_of,
+    load_state,
+    load_tensors,
+    save_tensors,
+    under_prefix,
+)
+from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.recognition.base import RECOGNISERS, Recogniser
+
+KIND, COGNITION_KIND = "recogniser", "cognition"
+"""What our files hold: a recogniser alone, or with the angular head it was trained with."""
+PREFIX = "recogniser"
+"""Of its tensors in a file that holds a head, too."""
+
+
+def available() -> list[str]:
+    """Names that :func:`make` and :func:`load` accept."""
+    return RECOGNISERS.available()
+
+
+def make(name: str, **config: Any) -> Recogniser:
+    """An untrained recogniser by name.
+
+    Args:
+        name: One of :func:`available`.
+        **config: Settings of that recogniser.
+
+    Raises:
+        UnknownNameError: If nothing is registered under ``name``.
+        ConfigurationError: If the recogniser does not have one of the settings.
+
+    >>> make("sphereface", width=4, pooling="gap").embedding_size
+    32
+    """
+    try:
+        return RECOGNISERS.get(name)(**config)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"The recogniser {name!r} cannot be built from {config} ({error}): see its docstring "
+            "for its settings."
+        ) from error
+
+
+def load(name: str, weights: str | os.PathLike[str], **config: Any) -> Recogniser:
+    """A trained recogniser, frozen: gradients flow through it to the faces, not to its weights.
+
+    Args:
+        name: One of :func:`available`.
+        weights: A file of :func:`save`, of a cognition network, or the state dictionary of
+            others, ``.safetensors`` or ``.pth``, with just the names and shapes of this network.
+        **config: Settings of the recogniser; those stored in a file of ours are the default.
+
+    Raises:
+        UnknownNameError: If nothing is registered under ``name``.
+        ConfigurationError: If the recogniser does not have one of the settings.
+        WeightsError: If the file is missing, damaged, or made for another network.
+    """
+    path = Path(weights)
+    kind = kind_of(path)
+    if kind is None:
+        recogniser = make(name, **config)
+        tensors = load_state(path, f"the weights of the recogniser {name!r}")
+        tensors = {k: t for k, t in tensors.items() if not k.startswith(recogniser.classifier)}
+        return _filled(recogniser, tensors, path)
+    tensors, metadata = load_tensors(path, kind=COGNITION_KIND if kind == COGNITION_KIND else KIND)
+    if kind == COGNITION_KIND:
+        tensors, metadata = under_prefix(PREFIX, tensors), metadata[PREFIX]
+    if metadata["name"] != name:
+        raise WeightsError(
+            f"{path} holds the recogniser {metadata['name']!r}, expected {name!r}: give the "
+            "weights of that one, or ask for what the file holds."
+        )
+    return restored({**metadata, "config": {**metadata["config"], **config}}, tensors, path)
+
+
+def save(
+    recogniser: Recogniser,
+    path: str | os.PathLike[str],
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a recogniser's weights with all that is needed to build it again.
+
+    Args:
+        recogniser: Any registered recogniser.
+        path: File to write, whole or not at all.
+        provenance: How it was trained; JSON-serialisable.
+    """
+    described = {
+        **describe(recogniser),
+        "provenance": dict(recogniser.provenance if provenance is None else provenance),
+    }
+    save_tensors(path, recogniser.state_dict(), described, kind=KIND)
+
+
+def describe(recogniser: Recogniser) -> dict[str, Any]:
+    """What builds a recogniser again, JSON-serialisable; see :func:`restored`."""
+    return {
+        "name": recogniser.name,
+        "config": recogniser.config,
+        "provenance": recogniser.provenance,
+    }
+
+
+def restored(
+    description: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> Recogniser:
+    """The recogniser that :func:`describe` describes, with its weights from a file, frozen.
+
+    Raises:
+        UnknownNameError: If nothing is registered under its name.
+        ConfigurationError: If the recogniser does not have one of the settings.
+        WeightsError: If the weights do not fit it.
+    """
+    recogniser = make(description["name"], **description["config"])
+    recogniser.provenance = dict(description["provenance"])
+    return _filled(recogniser, tensors, path)
+
+
+def _filled(
+    recogniser: Recogniser, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> Recogniser:
+    fill(recogniser, tensors, f"{path} for the recogniser {recogniser.name!r}")
+    return recogniser.requires_grad_(False).eval()
