@@ -1,9 +1,7 @@
-"""From the parts of a row to files with weights: given, shipped, kept from before, or trained."""
+"""From the parts of a row to weights: given, shipped, kept from before, or trained."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -13,21 +11,32 @@ from zipfile import is_zipfile
 
 from facehall_env import agents, enhancers
 from facehall_env.benchmarks.papers import trainers
-from facehall_env.benchmarks.papers.layout import (
+from facehall_env.benchmarks.papers.tables import (
     SHOWN_ROLES,
     Condition,
+    Measuring,
     PaperTable,
     Part,
     Row,
     Source,
 )
 from facehall_env.benchmarks.papers.trainers import TRAINERS, Task
+from facehall_env.benchmarks.restorers import (
+    LEARNED,
+    NetworkSpec,
+    PatchByPatch,
+    PatchByPatchSpec,
+    Restorer,
+    Spec,
+    WholeFace,
+    WholeFaceSpec,
+)
 from facehall_env.checkpoints import kind_of
-from facehall_env.enhancers import ENHANCERS
+from facehall_env.core import HallucinationCore
+from facehall_env.enhancers import ENHANCERS, Enhancer
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.files import sha256
 from facehall_env.recognition.weights import COGNITION_KIND
-from facehall_env.spec import BICUBIC, build_core
 
 Say = Callable[[str], None]
 
@@ -114,15 +123,16 @@ class Workshop:
 
     Attributes:
         cache: Folder of what earlier runs have left.
-        common: Settings that every trainer gets: protocol, device, seed.
-        minutes: For each row that is trained; None trains nothing.
+        common: Settings that every trainer gets: protocol, device, limit of faces.
+        measuring: How long trainings are, their seed, and the locations of agents that learn
+            nothing.
         given: Files from the command line.
         say: Tells the user something.
     """
 
     cache: Path
     common: Mapping[str, Any]
-    minutes: float | None
+    measuring: Measuring
     given: Given
     say: Say
 
@@ -168,37 +178,59 @@ class Parts:
             self._files[role], self.origin[role] = self._find(role, self.row.parts[role])
         return self._files[role]
 
-    def untrained(self, role: str) -> str:
-        """The same, of a network that nobody has trained: it costs as much as any other."""
+    def specification(self) -> Spec:
+        """What restores, with the weights of its parts.
+
+        Raises:
+            WeightsError: If there are no weights; says how to get them.
+            FacehallError: As training does.
+        """
+        row = self.row
+        if row.kind == "model":
+            return WholeFaceSpec(row.key, NetworkSpec.of(self.file("model")))
+        enhancer, agent = self.file("enhancer"), self.file("agent")
+        initial = self.file("initial") if "initial" in row.parts else None
+        learned = agent in LEARNED or agent not in agents.available()
+        measuring = self.workshop.measuring
+        return PatchByPatchSpec(
+            row.key,
+            agent,
+            NetworkSpec.of(enhancer),
+            NetworkSpec.of(initial),
+            steps=row.steps,
+            seed=measuring.seed,
+            action_stride=None if learned else measuring.action_stride,
+            action_offset=measuring.action_offset,
+        )
+
+    def untrained(self) -> Restorer:
+        """The same with networks that nobody has trained: these cost as much as any other."""
+        row = self.row
+        if row.kind == "model":
+            return WholeFace(row.key, self._untrained("model"), self._device)
+        agent = row.parts["agent"]
+        learned = agent.trainer is not None or agent.of is not None or agent.agent in LEARNED
+        grid = agent.training if learned else vars(self.workshop.measuring)
+        core = HallucinationCore(
+            self._untrained("enhancer"),
+            image_size=self.image_size,
+            num_steps=row.steps,
+            action_stride=grid.get("action_stride", 8),
+            action_offset=grid.get("action_offset"),
+            initial=self._untrained("initial") if "initial" in row.parts else None,
+            device=self._device,
+        )
+        player = agents.make(str(agent.agent), core, **self._filled(agent.settings))
+        return PatchByPatch(row.key, core, lambda _: player, agent=str(agent.agent))
+
+    @property
+    def _device(self) -> str:
+        return str(self.workshop.common["device"])
+
+    def _untrained(self, role: str) -> Enhancer:
         part = self.row.parts[role]
-        settings = self._filled(part.settings, untrained=True)
-        if part.network is None and (part.agent is None or not part.settings):
-            return part.agent or part.use
-        grid = {
-            "action_stride": part.with_.get("action_stride", 8),
-            "action_offset": part.with_.get("action_offset"),
-        }
-        content = [part.network, part.agent, settings, self.condition.scale, role, self.image_size]
-        content += [] if part.agent is None else [grid]
-        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-        path = self.workshop.cache / "untrained" / f"{part.use}-{digest}.safetensors"
-        if path.is_file():
-            return str(path)
-        if part.network is not None:
-            network = enhancers.make(part.network, scale=self.condition.scale, **settings)
-            enhancers.save(network, path, {"trained": False})
-        else:
-            core = build_core(
-                dataset=self.source.test.name,
-                split="test",
-                scale=self.condition.scale,
-                enhancer=enhancers.load(self.untrained("enhancer")),
-                num_steps=self.row.steps,
-                **grid,
-            ).core
-            agent: Any = agents.make(str(part.agent), core, **settings)
-            agent.save(path)
-        return str(path)
+        scale = self.condition.scale
+        return enhancers.make(str(part.network), scale=scale, **self._filled(part.settings))
 
     def trainings(self) -> dict[str, float]:
         """What has to be trained, whatever earlier runs have left.
@@ -219,7 +251,7 @@ class Parts:
             return str(path)
         if part.of is not None:
             return f"{part.file} of {self._describe(part.of, found)}"
-        words = [str(value) for value in (*part.settings.values(), *part.with_.values())]
+        words = [str(value) for value in (*part.settings.values(), *part.training.values())]
         needed = [word[1:] for word in words if word.startswith("@") and word[1:] in self.row.parts]
         stands_for = {"@image_size": self.image_size, "@steps": self.row.steps}
         depends = (
@@ -269,7 +301,7 @@ class Parts:
         minutes = self._minutes(part)
         if minutes is None:
             raise WeightsError(
-                "it has no weights: give --budget MINUTES to train it, or its files by --weights "
+                "it has no weights: give --set minutes=MINUTES to train it, or its files by --weights "
                 + " ".join(f"{self.row.key}:{role}=PATH" for role in self._shown())
             )
         own = self._task(part, minutes)
@@ -284,56 +316,42 @@ class Parts:
         return folder
 
     def _task(self, part: Part, minutes: float) -> Task:
-        common = {**self.workshop.common, "scale": self.condition.scale, "minutes": minutes}
+        shop = self.workshop
+        common = {**shop.common, "scale": self.condition.scale, "minutes": minutes}
         return trainers.task(
             part.use,
             str(part.trainer),
             part.network,
             self._filled(part.settings),
-            self._filled(part.with_),
-            self.source.train,
-            common,
+            self._filled(part.training),
+            (self.source.train.name, self.source.train.options),
+            {**common, "seed": shop.measuring.seed},
         )
 
     def _minutes(self, part: Part) -> float | None:
-        minutes = self.workshop.minutes
+        minutes = self.workshop.measuring.minutes
         return None if minutes is None else round(minutes * part.share, 6)
 
     def _shown(self) -> list[str]:
         return [role for role in SHOWN_ROLES if role in self.row.parts]
 
-    def _filled(self, settings: Mapping[str, Any], untrained: bool = False) -> dict[str, Any]:
+    def _filled(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with what their ``"@NAME"`` stand for."""
-        return {key: self._value(value, untrained) for key, value in settings.items()}
+        return {key: self._value(value) for key, value in settings.items()}
 
-    def _value(self, value: Any, untrained: bool) -> Any:
+    def _value(self, value: Any) -> Any:
         if not (isinstance(value, str) and value.startswith("@")):
             return value
         name = value[1:]
         if name == "image_size":
-            return list(self.image_size)
+            return self.image_size
         if name == "steps":
             return self.row.steps
+        if name == "mobilefacenet" and self.workshop.measuring.mobilefacenet is not None:
+            return Path(self.workshop.measuring.mobilefacenet)
         role, _, what = name.partition("-")
         if role not in self.row.parts:
             raise ConfigurationError(f"{value} stands for nothing in the row {self.row.key!r}.")
         if what == "network":
             return self.row.parts[role].network
-        return self.untrained(role) if untrained else self.file(role)
-
-
-def restorer(files: Callable[[str], str], row: Row) -> tuple[str, bool]:
-    """The row as `facehall_env.benchmarks.quality.sr` wants it, and whether it is an agent's.
-
-    Args:
-        files: The file or name of each part.
-        row: The row.
-    """
-    if row.kind in ("start", "truth"):
-        return BICUBIC, False
-    if row.kind == "model":
-        return f"{row.key}={files('model')}", False
-    words = [files("enhancer"), files("agent")]
-    if "initial" in row.parts:
-        words.append(files("initial"))
-    return f"{row.key}={','.join(words)}", True
+        return self.file(role)
