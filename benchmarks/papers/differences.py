@@ -89,7 +89,9 @@ def sentences(found: Iterable[Difference]) -> list[str]:
         by_names.setdefault(own.of, []).append(own)
     lines = []
     for names, group in by_names.items():
-        parts = [f"{own.setting} {own.ours} ({own.paper})" for own in group if own.paper != NOT_STATED]
+        parts = [
+            f"{own.setting} {own.ours} ({own.paper})" for own in group if own.paper != NOT_STATED
+        ]
         unstated = [f"{own.setting} {own.ours}" for own in group if own.paper == NOT_STATED]
         if unstated:
             parts.append(f"{NOT_STATED} in the paper: {', '.join(unstated)}")

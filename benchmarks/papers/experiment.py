@@ -129,7 +129,9 @@ def _chain(path: Path, below: tuple[Path, ...]) -> list[Path]:
     words = _read(path).get("extends", [])
     names = [words] if isinstance(words, str) else words
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ConfigurationError(f"{path.name}, extends: {words!r} is not a name or a list of them.")
+        raise ConfigurationError(
+            f"{path.name}, extends: {words!r} is not a name or a list of them."
+        )
     files: list[Path] = []
     for name in names:
         file = path.with_name(f"{name}.toml")

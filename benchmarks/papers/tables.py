@@ -103,6 +103,11 @@ class Faces:
     name: str
     options: Content = field(default_factory=dict)
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The options as the dataset wants them: lists become tuples."""
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in self.options.items()}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -350,7 +355,9 @@ def entry(content: Content, name: str, below: tuple[str, ...] = ()) -> dict[str,
     if name not in networks:
         raise unknown_name("network", name, networks)
     if name in below:
-        raise ConfigurationError(f"networks.{name}.like: {' like '.join((*below, name))}, a circle.")
+        raise ConfigurationError(
+            f"networks.{name}.like: {' like '.join((*below, name))}, a circle."
+        )
     own = networks[name]
     if "like" not in own:
         return dict(own)
@@ -414,9 +421,7 @@ def read(content: Content, place: Place, small: bool = False) -> PaperTable:
     )
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
-        raise (place / "rows").error(
-            f"two rows are called alike: {max(names, key=names.count)!r}."
-        )
+        raise (place / "rows").error(f"two rows are called alike: {max(names, key=names.count)!r}.")
     if head.reference not in content.get("rows", {}):
         known = content.get("rows", {})
         raise (place / "reference").error(str(unknown_name("row", head.reference, known)))
@@ -441,7 +446,9 @@ def _column(text: str, conditions: Mapping[str, Condition], place: Place) -> Col
     words = text.split()
     if len(words) != 2:
         raise place.error(f"{text!r} is not a condition and a metric, such as 'x8 psnr'.")
-    for kind, word, known in zip(("condition", "metric"), words, (conditions, METRICS), strict=True):
+    for kind, word, known in zip(
+        ("condition", "metric"), words, (conditions, METRICS), strict=True
+    ):
         if word not in known:
             raise place.error(str(unknown_name(kind, word, known)))
     return Column(*words)
