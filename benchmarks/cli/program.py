@@ -91,35 +91,40 @@ def report(invocation: Invocation) -> None:
 
 def train_enhancer(invocation: Invocation) -> None:
     """Train a network that sharpens patches: fresh faces first, then staggered rollouts."""
-    from facehall_env.training.enhancer import TrainEnhancerConfig, train_enhancer
+    from facehall_env.training.enhancer import train_enhancer
+    from facehall_env.training.settings import TrainEnhancerConfig
 
     _written(train_enhancer(invocation.parse(TrainEnhancerConfig)))
 
 
 def train_sr(invocation: Invocation) -> None:
     """Train a network that restores whole faces, by default as its paper trains it."""
-    from facehall_env.training.sr import TrainSRConfig, train_sr
+    from facehall_env.training.settings import TrainSRConfig
+    from facehall_env.training.sr import train_sr
 
     _written(train_sr(invocation.parse(TrainSRConfig)))
 
 
 def train_ensemble(invocation: Invocation) -> None:
     """Put trained networks together into one that averages their results."""
-    from facehall_env.training.ensemble import EnsembleConfig, make_ensemble
+    from facehall_env.training.ensemble import make_ensemble
+    from facehall_env.training.settings import EnsembleConfig
 
     _written(make_ensemble(invocation.parse(EnsembleConfig)))
 
 
 def train_cognition(invocation: Invocation) -> None:
     """Train the recogniser of the IPFH paper, SphereFace-20 with A-softmax, on faces with names."""
-    from facehall_env.training.cognition import TrainCognitionConfig, train_cognition
+    from facehall_env.training.cognition import train_cognition
+    from facehall_env.training.settings import TrainCognitionConfig
 
     _written(train_cognition(invocation.parse(TrainCognitionConfig)))
 
 
 def train_sparnet_hd(invocation: Invocation) -> None:
     """Train SPARNetHD on faces of 512 pixels: a generator against discriminators."""
-    from facehall_env.training.sparnet_hd import TrainSPARNetHDConfig, train_sparnet_hd
+    from facehall_env.training.settings import TrainSPARNetHDConfig
+    from facehall_env.training.sparnet_hd import train_sparnet_hd
 
     _written(train_sparnet_hd(invocation.parse(TrainSPARNetHDConfig)))
 
@@ -130,7 +135,8 @@ def train_ipfh(invocation: Invocation) -> None:
     --initial, --cognition and --enhancer-weights give what is trained already; --resume goes on in
     whatever stage was interrupted; --without leaves parts out, as Table IX does.
     """
-    from facehall_env.agents.ipfh.stages import TrainIPFHConfig, train_ipfh
+    from facehall_env.agents.ipfh.stages import train_ipfh
+    from facehall_env.agents.settings import TrainIPFHConfig
 
     _written(train_ipfh(invocation.parse(TrainIPFHConfig)))
 
@@ -147,26 +153,30 @@ def train_agent(invocation: Invocation) -> None:
 
 
 def _train_reinforce(invocation: Invocation, algorithm: str) -> None:
-    from facehall_env.agents.training import TrainAgentConfig, train_agent
+    from facehall_env.agents.reinforce.training import train_agent
+    from facehall_env.agents.settings import TrainAgentConfig
 
     _written(train_agent(invocation.parse(TrainAgentConfig)))
 
 
 def _train_dagger(invocation: Invocation, algorithm: str) -> None:
-    from facehall_env.agents.training import TrainDaggerConfig, train_dagger
+    from facehall_env.agents.dagger import train_dagger
+    from facehall_env.agents.settings import TrainDaggerConfig
 
     _written(train_dagger(invocation.parse(TrainDaggerConfig)))
 
 
 def _train_qmap(invocation: Invocation, algorithm: str) -> None:
-    from facehall_env.agents.training import TrainQMapConfig, train_qmap
+    from facehall_env.agents.qmap.training import train_qmap
+    from facehall_env.agents.settings import TrainQMapConfig
 
     _written(train_qmap(invocation.parse(TrainQMapConfig)))
 
 
 def _train_sb3(invocation: Invocation, algorithm: str) -> None:
-    from facehall_env.agents.integrations.sb3_agents import hyperparameters
-    from facehall_env.agents.integrations.sb3_training import TrainSB3Config, train_sb3
+    from facehall_env.agents.integrations.sb3_policies import hyperparameters
+    from facehall_env.agents.integrations.sb3_training import train_sb3
+    from facehall_env.agents.settings import TrainSB3Config
 
     tuned = ", ".join(f"{name}={value}" for name, value in hyperparameters(algorithm).items())
     help_ = f"{invocation.help}\n\nHyperparameters of {algorithm}: {tuned}."
@@ -175,7 +185,8 @@ def _train_sb3(invocation: Invocation, algorithm: str) -> None:
 
 
 def _train_rllib(invocation: Invocation, algorithm: str) -> None:
-    from facehall_env.agents.integrations.rllib_training import TrainRLlibConfig, train_rllib
+    from facehall_env.agents.integrations.rllib_training import train_rllib
+    from facehall_env.agents.settings import TrainRLlibConfig
 
     _written(train_rllib(invocation.parse(TrainRLlibConfig)))
 
@@ -193,7 +204,8 @@ TRAINERS: dict[str, Callable[[Invocation, str], None]] = {
 
 def train_static(invocation: Invocation) -> None:
     """Fit one sequence of patches for all faces, greedily on training images."""
-    from facehall_env.agents.training import TrainStaticConfig, train_static
+    from facehall_env.agents.fixed.static_training import train_static
+    from facehall_env.agents.settings import TrainStaticConfig
 
     _written(train_static(invocation.parse(TrainStaticConfig)))
 

@@ -87,29 +87,29 @@ def _named(name: str) -> Any:
 
 TRAINERS: dict[str, Trainer] = {
     "sr": Trainer(
-        "facehall_env.training.sr:TrainSRConfig",
+        "facehall_env.training.settings:TrainSRConfig",
         "facehall_env.training.sr:train_sr",
         "enhancer.safetensors",
-        ("model", "model_settings"),
+        ("enhancer", "enhancer_settings"),
     ),
     "enhancer": Trainer(
-        "facehall_env.training.enhancer:TrainEnhancerConfig",
+        "facehall_env.training.settings:TrainEnhancerConfig",
         "facehall_env.training.enhancer:train_enhancer",
         "enhancer.safetensors",
         ("enhancer", "enhancer_settings"),
     ),
     "agent": Trainer(
-        "facehall_env.agents.training:TrainAgentConfig",
-        "facehall_env.agents.training:train_agent",
+        "facehall_env.agents.settings:TrainAgentConfig",
+        "facehall_env.agents.reinforce.training:train_agent",
         "best.safetensors",
     ),
     "cognition": Trainer(
-        "facehall_env.training.cognition:TrainCognitionConfig",
+        "facehall_env.training.settings:TrainCognitionConfig",
         "facehall_env.training.cognition:train_cognition",
         "cognition.safetensors",
     ),
     "ipfh": Trainer(
-        "facehall_env.agents.ipfh.stages:TrainIPFHConfig",
+        "facehall_env.agents.settings:TrainIPFHConfig",
         "facehall_env.agents.ipfh.stages:train_ipfh",
         "best.safetensors",
         ("enhancer", "enhancer_settings"),

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from facehall_env import data, enhancers
+from facehall_env import data, enhancers, limits
 from facehall_env.benchmarks.provenance import header, write_json
 from facehall_env.benchmarks.speed.peak_memory import peak_memory
 from facehall_env.benchmarks.speed.throughput import START_METHOD
@@ -22,7 +22,8 @@ from facehall_env.benchmarks.tables import NOTHING, Table, number, say_written, 
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import parse_settings
 from facehall_env.spec import check_device
-from facehall_env.training.sparnet_hd import SPARNetHDTrainer, TrainSPARNetHDConfig
+from facehall_env.training.settings import LossWeights, TrainSPARNetHDConfig
+from facehall_env.training.sparnet_hd import SPARNetHDTrainer
 
 FORMS: Mapping[str, bool] = {"kept": False, "recomputed": True}
 """What becomes of the features between forward and backward pass: `recompute`."""
@@ -56,10 +57,10 @@ class TrainingMemoryConfig:
         return TrainSPARNetHDConfig(
             dataset="folder",
             dataset_settings=(f"root={folder}", f"size={self.size}"),
-            model_settings=self.model_settings,
+            enhancer_settings=self.model_settings,
             updates=1,
             batch=self.batch,
-            perceptual_weight=0,
+            loss=LossWeights(perceptual_weight=0.0),
             validation_faces=1,
             limit=1 + self.batch,
             device=self.device,
@@ -110,10 +111,10 @@ def run(
 
 def _check(training: TrainSPARNetHDConfig) -> None:
     """Raises here what would end the processes that measure."""
-    training.check()
+    limits.check(training)
     check_device(training.device)
     with torch.device("meta"):
-        enhancers.make("sparnet_hd", **parse_settings(training.model_settings))
+        enhancers.make("sparnet_hd", **parse_settings(training.enhancer_settings))
 
 
 def _draw_faces(folder: Path, number: int) -> None:

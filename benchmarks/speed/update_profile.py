@@ -19,7 +19,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from facehall_env.agents.play import now
-from facehall_env.agents.training import AgentTrainer, TrainAgentConfig
+from facehall_env.agents.reinforce.training import ReinforceTrainer
+from facehall_env.agents.settings import TrainAgentConfig
 from facehall_env.benchmarks.provenance import header, write_json
 from facehall_env.benchmarks.tables import Table, say_written, share, terminal
 from facehall_env.errors import ConfigurationError
@@ -110,7 +111,7 @@ def run(config: ProfileConfig, command: str = "", console: Console | None = None
             "at, leave both at 1."
         )
     console = console or terminal()
-    trainer = AgentTrainer(config)
+    trainer = ReinforceTrainer(config)
     with tqdm(total=config.updates + 1, desc="updates") as bar:
         seconds = profile(trainer, config.updates, bar.update)
     results = {
@@ -124,7 +125,9 @@ def run(config: ProfileConfig, command: str = "", console: Console | None = None
     return results
 
 
-def profile(trainer: AgentTrainer, updates: int, advance: Callable[[], Any]) -> dict[str, float]:
+def profile(
+    trainer: ReinforceTrainer, updates: int, advance: Callable[[], Any]
+) -> dict[str, float]:
     """Seconds that some updates spent in each span, after one that does not count.
 
     Args:
