@@ -15,6 +15,9 @@ from facehall_env.benchmarks.tables import NOTHING, Column, Table, cell
 from facehall_env.files import write_text_atomic
 
 
+DIFFERENCES = "Settings that are not known to be the paper's, ours first (the paper's in brackets)"
+
+
 def contents() -> Table:
     """The experiments."""
     names = experiment.available()
@@ -112,18 +115,12 @@ def markdown(result: PaperResult) -> str:
     text = f"# {result.heading}\n\n{summary(result).markdown()}\n{notes}"
     if result.differences:
         lines = "".join(f"- {line}\n" for line in result.differences_in_words)
-        text += f"\n## Settings that are not the paper's\n\n{DIFFERENCES}\n\n{lines}"
+        text += f"\n{DIFFERENCES}:\n\n{lines}"
     if detail(result).rows:
         text += f"\n## In detail\n\n{detail(result).markdown()}"
     if result.orderings:
         text += f"\n## The paper's orders\n\n{order_table(result).markdown()}"
     return text
-
-
-DIFFERENCES = (
-    "Ours, and the paper's in brackets. A default of ours that the paper does not state counts as a "
-    "difference, too."
-)
 
 
 def stem(found: Found) -> str:
