@@ -14,7 +14,6 @@ from facehall_env.benchmarks.provenance import without_places, write_json
 from facehall_env.benchmarks.tables import NOTHING, Column, Table, cell
 from facehall_env.files import write_text_atomic
 
-
 DIFFERENCES = "Settings that are not known to be the paper's, ours first (the paper's in brackets)"
 
 
