@@ -1,122 +1,106 @@
-"""Other settings of a table's networks: who gets them, and what is refused."""
+"""Other settings for a trial: who gets them, and what is refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from facehall_env.benchmarks.papers import layout
-from facehall_env.benchmarks.papers.changes import changed, read
-from facehall_env.benchmarks.papers.layout import PaperTable
+from facehall_env.benchmarks.papers import experiment
+from facehall_env.benchmarks.papers.tables import PaperTable
 from facehall_env.errors import ConfigurationError, UnknownNameError
 
 
-@pytest.fixture
-def table() -> PaperTable:
-    return layout.load("ipfh", "table", "VIII")
+def table(*changes: str, name: str = "ipfh-X") -> PaperTable:
+    return experiment.load(name, changes).ours
 
 
-def test_a_setting_of_the_network_and_one_of_its_training(table: PaperTable) -> None:
-    own = changed(table, ["coarse.width=16", "coarse.batch=8", "coarse.loss=l1"])
-    before, after = table.rows[0].parts["model"], own.rows[0].parts["model"]
-    assert after.settings == {**before.settings, "width": 16}
-    assert after.with_ == {**before.with_, "batch": 8, "loss": "l1"}
-    # The coarse hallucinator of the other rows is the same one.
-    assert own.rows[3].parts["initial"].settings["width"] == 16
+def test_a_setting_of_the_network_and_one_of_its_training() -> None:
+    before, after = table(), table("coarse.width=16", "coarse.batch=8", "coarse.loss=l1")
+    own, other = (made.rows[0].parts["initial"] for made in (before, after))
+    assert other.settings == {**own.settings, "width": 16}
+    assert other.training == {**own.training, "batch": 8, "loss": "l1"}
 
 
-def test_all_entries_that_build_a_network(table: PaperTable) -> None:
-    own = changed(table, ["ipfh.width=64"])
-    widths = {
-        (row.key, role): part.settings.get("width")
-        for row in own.rows
-        for role, part in row.parts.items()
-    }
-    restorers = {place for place in widths if place[1] in ("restorer", "enhancer")}
-    assert {widths[place] for place in restorers} == {64}
-    assert {width for place, width in widths.items() if place not in restorers} == {None}
+def test_the_whole_path_means_the_same() -> None:
+    short = table("ipfh.updates=150", "ipfh.width=64")
+    long = table("networks.ipfh.training.updates=150", "networks.ipfh.settings.width=64")
+    assert short == long
+    assert short.rows[0].parts["enhancer"].training["updates"] == 150
+    assert short.rows[0].parts["enhancer"].settings["width"] == 64
 
 
-def test_one_entry_alone(table: PaperTable) -> None:
-    own = changed(table, ["ipfh-restorer-bicubic.fresh_steps=7"])
-    steps = {row.key: row.parts["restorer"].with_["fresh_steps"] for row in own.rows[1:]}
-    assert steps == {"no-coarse": 7, "no-controller": 1000, "ours": 1000}
+def test_what_is_like_a_network_changes_with_it() -> None:
+    changed = table("ipfh-restorer.fresh_updates=7", name="ipfh-VIII")
+    updates = {row.key: row.parts["restorer"].training["fresh_updates"] for row in changed.rows[1:]}
+    assert updates == {"no-coarse": 7, "no-controller": 7, "ours": 7}
+    changed = table("ipfh-restorer-bicubic.fresh_updates=7", name="ipfh-VIII")
+    updates = {row.key: row.parts["restorer"].training["fresh_updates"] for row in changed.rows[1:]}
+    assert updates == {"no-coarse": 7, "no-controller": 1000, "ours": 1000}
 
 
-def test_an_entry_and_a_network_of_one_name(table: PaperTable) -> None:
-    # Only the joint training, which is called as its network, knows batches.
-    own = changed(table, ["ipfh.batch=7", "ipfh.width=64"])
-    parts = own.rows[3].parts
-    assert parts["enhancer"].with_["batch"] == 7
-    assert "batch" not in {**parts["restorer"].with_, **parts["restorer"].settings}
-    assert parts["enhancer"].settings["width"] == parts["restorer"].settings["width"] == 64
-
-
-def test_entries_without_a_network(table: PaperTable) -> None:
-    own = changed(table, ["cognition.width=4"])
-    assert own.rows[3].parts["cognition"].with_["width"] == 4
+def test_entries_without_a_network() -> None:
+    assert table("cognition.width=4").rows[0].parts["cognition"].training["width"] == 4
 
 
 def test_another_network_has_its_own_settings() -> None:
-    words = ["attention-fh.network=compact", "compact.width=8", "attention-fh.fresh_on=faces"]
-    own = changed(layout.load("attention-fh", "table", "2"), words)
-    for row in own.rows:
-        assert row.parts["enhancer"].network == "compact"
+    changes = ("attention-fh.network=light", "attention-fh.width=8")
+    for row in table(*changes, name="attention-fh-2").rows:
+        assert row.parts["enhancer"].network == "light"
         assert row.parts["enhancer"].settings == {"width": 8}
-        assert row.parts["enhancer"].with_["fresh_on"] == "faces"
 
 
-def test_the_last_word_counts(table: PaperTable) -> None:
-    own = changed(table, ["coarse.width=16", "coarse.width=32"])
-    assert own.rows[0].parts["model"].settings["width"] == 32
+def test_rows_and_the_table_itself() -> None:
+    changed = table("rows.t5.steps=3", "limit=8", "minutes=0.5", "seed=1", name="attention-fh-2")
+    assert [row.steps for row in changed.rows] == [3, 15, 25, 35]
+    assert (changed.measuring.limit, changed.measuring.minutes) == (8, 0.5)
+    assert changed.measuring.seed == 1
+    assert table("minutes=none", name="attention-fh-2").measuring.minutes is None
 
 
-def test_values_are_read_as_json() -> None:
-    assert read("srcnn.kernels=[9,1,5]").value == [9, 1, 5]
-    assert read("sparnet.schedule=cosine").value == "cosine"
+def test_the_last_word_counts() -> None:
+    changed = table("coarse.width=16", "coarse.width=32")
+    assert changed.rows[0].parts["initial"].settings["width"] == 32
 
 
-@pytest.mark.parametrize("word", ["width=8", ".width=8", "sparnet"])
-def test_other_words_are_refused(word: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"not WHO\.NAME=VALUE"):
-        read(word)
-
-
-def test_what_was_there_before_the_change(table: PaperTable) -> None:
-    with pytest.raises(UnknownNameError, match="'compact'"):
-        changed(table, ["compact.width=8"])
+def test_values_are_read_as_json_or_words() -> None:
+    changed = table('ipfh.without=["lr"]', "ipfh.mask_visited=true", "coarse.schedule=cosine")
+    training = changed.rows[0].parts["enhancer"].training
+    assert (training["without"], training["mask_visited"]) == (("lr",), True)
+    assert changed.rows[0].parts["initial"].training["schedule"] == "cosine"
 
 
 @pytest.mark.parametrize(
     ("word", "error", "message"),
     [
-        ("coarse.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
-        ("cognition.network=light", UnknownNameError, "'network'"),
+        ("width=8", UnknownNameError, "Unknown key 'width'"),
+        ("limmit=8", UnknownNameError, "'limmit': did you mean 'limit'"),
+        (".width=8", ConfigurationError, r"--set \.width=8: write KEY=VALUE"),
+        ("coarse.width", ConfigurationError, "write KEY=VALUE"),
+        ("coars.width=8", UnknownNameError, "'coars': did you mean 'coarse'"),
+        ("sparnet.width=8", UnknownNameError, "'sparnet'"),
+        ("rows.our.steps=8", UnknownNameError, "entry of rows 'our': did you mean 'ours'"),
+        ("rows.ours=8", ConfigurationError, "say which key"),
+        ("rows.ours.step=8", ConfigurationError, "--set rows.ours.step=8.*did you mean 'steps'"),
+        ("coarse.widht=8", UnknownNameError, "setting of coarse 'widht': did you mean 'width'"),
         ("cognition.widht=8", UnknownNameError, "'widht': did you mean 'width'"),
-        ("coarse.network=sparnett", UnknownNameError, "did you mean 'sparnet'"),
-        ("coarse.minutes=3", ConfigurationError, r"coarse\.minutes: the table says that"),
-        ("coarse.schedule=fast", ConfigurationError, "give cosine or step or constant"),
-        ("coarse.schedule=1", ConfigurationError, "give cosine or step or constant or null"),
-        ('coarse.augment=["flip", "flop"]', ConfigurationError, "give flip or scale or rotate"),
-        ('ipfh.without=["lrr"]', ConfigurationError, "give dual or hr or lr"),
-        ("ipfh.down=null", ConfigurationError, "give average or convolution"),
-        ("ipfh.mask_visited=1", ConfigurationError, "give true or false"),
-        ("ipfh.down=avrage", ConfigurationError, "give average or convolution"),
-        ("ipfh.mask_visited=sometimes", ConfigurationError, "give true or false"),
-        ("coarse.model=light", ConfigurationError, r"coarse\.model: the table says that"),
+        ("coarse.network=sparnett", ConfigurationError, "did you mean 'sparnet'"),
+        ("coarse.minutes=3", UnknownNameError, "setting of coarse 'minutes'"),
+        ("coarse.enhancer=light", UnknownNameError, "setting of coarse 'enhancer'"),
+        ("coarse.schedule=fast", ConfigurationError, "'fast' is none of cosine, step, constant"),
+        ("coarse.schedule=1", ConfigurationError, "1 is none of cosine, step, constant"),
+        ('coarse.augment=["flip", "flop"]', ConfigurationError, "'flop' is none of flip, scale"),
+        ('ipfh.without=["lrr"]', ConfigurationError, "'lrr' is none of dual, hr, lr"),
+        ("ipfh.without=lr", ConfigurationError, r"'lr' is not a list, such as \['lr'\]"),
+        ("ipfh.down=null", ConfigurationError, "None is none of average, convolution"),
+        ("ipfh.mask_visited=1", ConfigurationError, "1 is not true or false"),
+        ("ipfh.mask_visited=sometimes", ConfigurationError, "'sometimes' is not true or false"),
+        ("ipfh.updates=0", ConfigurationError, r"updates=0: give a whole number of 1 or more"),
+        ("ipfh.updates=1.5", ConfigurationError, "1.5 is not a whole number"),
+        ("limit=0", ConfigurationError, "limit=0: give a whole number of 1 or more"),
+        ("pairs=0", ConfigurationError, "pairs=0: give"),
+        ("minutes=0", ConfigurationError, "minutes=0.0: give a number above 0"),
+        ("action_offset=1", ConfigurationError, "1 lies outside of a cell"),
     ],
 )
-def test_what_cannot_be_changed(table: PaperTable, word, error, message) -> None:
+def test_what_cannot_be_set(word: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        changed(table, [word])
-
-
-def test_what_the_table_has_not(table: PaperTable) -> None:
-    with pytest.raises(UnknownNameError, match="'coars': did you mean 'coarse'"):
-        changed(table, ["coars.width=8"])
-
-
-def test_one_word_is_no_list(table: PaperTable) -> None:
-    with pytest.raises(ConfigurationError, match=r"ipfh\.without=lr: give a list, .*\[\"lr\"\]"):
-        changed(table, ["ipfh.without=lr"])
-    own = changed(table, ['ipfh.without=["lr"]'])
-    assert own.rows[3].parts["enhancer"].with_["without"] == ["lr"]
+        table(word)
