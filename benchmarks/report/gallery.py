@@ -1,19 +1,14 @@
-"""Pictures for the report: faces that are restored when it is built, and figures found on disk."""
+"""Faces that agents restore while the report is built, and where the agents looked."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -24,36 +19,49 @@ from facehall_env.data import Protocol
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import to_uint8
 from facehall_env.patches import PatchGeometry
-from facehall_env.rendering import Corner, Picture, cut_patch, draw_attention
+from facehall_env.rendering import Picture, cut_patch, draw_attention
 from facehall_env.spec import build_core
 from facehall_env.state import CoreState
 
-STEPS = (1, 2, 3, 5, 9, 16, 25)
-"""After which patches a film strip shows the face."""
+FILM_STEPS = (1, 2, 3, 5, 9, 16, 25)
+"""Numbers of patches after which a film strip shows the face."""
 FEW = 5
 """A small number of patches: what an agent does first tells most about it."""
 BLIND = frozenset({"random", "even", "static"})
-"""Agents that go the same ways on all faces, or anywhere."""
+"""Agents that take the same places on all faces, or places drawn at random."""
 BATCH = 16
-"""Faces that are played at once."""
-COLOURS = "cividis"
-"""Of heat maps: brighter is more, for readers of any colour vision."""
-WIDEST = 1600
-"""Pixels; figures from the disk are made no wider."""
+"""Faces that are restored at once."""
 
 Map = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Play:
-    """What one agent did to all faces.
+class Frame:
+    """One picture of a film strip.
 
     Attributes:
-        agent: Its name.
-        geometry: Its locations.
+        step: Number of patches so far.
+        psnr: PSNR by then, in dB.
+        face: The face with its patches drawn in, (2H, 2W, 3) uint8.
+        patch: The newest patch alone; None before the first one.
+    """
+
+    step: int
+    psnr: float
+    face: Picture
+    patch: Picture | None
+
+
+@dataclass(frozen=True)
+class Play:
+    """How one agent restored all faces.
+
+    Attributes:
+        agent: Name of the agent.
+        geometry: The locations it chose from.
         actions: (N, T) int64.
         psnr: (N, T + 1) float64 in dB.
-        frames: The first faces before the first and after each patch: T + 1 lists of K pictures.
+        frames: The first K faces before the first and after each patch: T + 1 lists of pictures.
     """
 
     agent: str
@@ -69,21 +77,52 @@ class Play:
 
     @property
     def looking(self) -> bool:
-        """Whether where it goes depends on the face."""
+        """Whether the places it chooses depend on the face."""
         return self.agent not in BLIND
 
     def mean(self, step: int) -> float:
         """Mean PSNR after so many patches, in dB."""
         return float(self.psnr[:, step].mean())
 
-    def corners(self, face: int) -> list[Corner]:
+    def attention(self, step: int, face: int) -> Picture:
+        """A face after some patches, with their outlines drawn in, (2H, 2W, 3) uint8."""
+        corners = self._corners(face)[:step]
+        return draw_attention(
+            self.frames[step][face], corners, self.geometry.patch_size, upscale=2
+        )
+
+    def film(self, face: int) -> list[Frame]:
+        """The pictures of a face's film strip: the start, `FILM_STEPS`, and the end."""
+        corners, size = self._corners(face), self.geometry.patch_size
+        return [
+            Frame(
+                step,
+                float(self.psnr[face, step]),
+                self.attention(step, face),
+                cut_patch(self.frames[step][face], corners[step - 1], size) if step else None,
+            )
+            for step in sorted({0, *(s for s in FILM_STEPS if s < self.steps), self.steps})
+        ]
+
+    def _corners(self, face: int) -> list[tuple[int, int]]:
         """First row and column of each patch of a face."""
         pairs = self.geometry.top_left(self.actions[face]).tolist()
         return [(top, left) for top, left in pairs]
 
-    def looks(self, steps: int) -> Map:
-        """How many of the first patches covered each pixel, the mean over the faces, (H, W)."""
-        return coverage(self.geometry, self.actions[:, :steps])
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """Where the agents look, all in one scale of colours.
+
+    Attributes:
+        steps: Number of patches that are counted.
+        highest: Patches per face that have the brightest colour.
+        maps: (H, W) for each agent: how many patches cover each pixel, the mean over the faces.
+    """
+
+    steps: int
+    highest: float
+    maps: Sequence[tuple[Play, Map]]
 
 
 @dataclass(frozen=True)
@@ -91,19 +130,17 @@ class Gallery:
     """Faces that were restored for the report.
 
     Attributes:
-        dataset: Where they come from.
+        dataset: Name of the dataset they come from.
         scale: Factor between low and high resolution.
-        enhancer: Name of the network that restored the patches.
-        number: On how many faces the agents played, N.
-        truth: The first K of them, as they are.
-        small: The same at low resolution.
+        number: Number of faces N that the agents restored.
+        truth: The first K of them in their true form.
+        small: The same K at low resolution.
         mean: The mean of all N.
-        plays: What each agent did.
+        plays: One for each agent.
     """
 
     dataset: str
     scale: int
-    enhancer: str
     number: int
     truth: Sequence[Picture]
     small: Sequence[Picture]
@@ -112,16 +149,26 @@ class Gallery:
 
     @property
     def shown(self) -> Play:
-        """The agent with the highest mean PSNR in the end, of those that look at the face."""
+        """The play with the highest mean PSNR in the end, of agents that look at the face."""
         looking = [play for play in self.plays if play.looking]
         return max(looking or self.plays, key=lambda play: play.mean(play.steps))
+
+    def heat_maps(self) -> list[HeatMaps]:
+        """Maps of the first few patches and of all patches."""
+        rows = []
+        for steps in sorted({min(FEW, self.shown.steps), self.shown.steps}):
+            maps = [coverage(play.geometry, play.actions[:, :steps]) for play in self.plays]
+            # Not the maximum: one place to which a fixed order returns would darken the rest.
+            highest = float(np.quantile(np.stack(maps), 0.99))
+            rows.append(HeatMaps(steps, highest, list(zip(self.plays, maps, strict=True))))
+        return rows
 
 
 def coverage(geometry: PatchGeometry, actions: Tensor) -> Map:
     """How many patches cover each pixel, the mean over the faces.
 
     Args:
-        geometry: Of the patches.
+        geometry: The locations that the actions name.
         actions: (N, T) int64.
 
     Returns:
@@ -129,15 +176,15 @@ def coverage(geometry: PatchGeometry, actions: Tensor) -> Map:
     """
     corners = geometry.top_left(actions.flatten())
     rows, columns = (
-        _inside(corners[:, axis], geometry.patch_size[axis], geometry.image_size[axis])
+        _covered(corners[:, axis], geometry.patch_size[axis], geometry.image_size[axis])
         for axis in (0, 1)
     )
     total: Map = (rows.T @ columns).numpy() / len(actions)
     return total
 
 
-def _inside(first: Tensor, length: int, side: int) -> Tensor:
-    """Which places from 0 to ``side`` lie in each of some intervals, (M, side) float64."""
+def _covered(first: Tensor, length: int, side: int) -> Tensor:
+    """Which places from 0 to ``side`` lie in each of M intervals, (M, side) float64."""
     places = torch.arange(side)
     return ((places >= first[:, None]) & (places < first[:, None] + length)).double()
 
@@ -152,15 +199,15 @@ def make_gallery(
     seed: int,
     device: str = "cpu",
 ) -> Gallery:
-    """Has agents restore test faces with the weights that come with the project.
+    """Lets agents restore test faces with the weights that come with the project.
 
     Args:
-        dataset: Where the faces come from.
-        agents: Who plays; each one alone on the same faces.
-        faces: Of how many all steps are kept, K.
-        images: On how many they play, N.
-        steps: Patches, T.
-        seed: Of the choice of the faces, and of the random agent.
+        dataset: Name of the dataset.
+        agents: Names of the agents; each restores the same faces alone.
+        faces: Number of faces K of which all steps are kept.
+        images: Number of faces N that are restored.
+        steps: Number of patches T.
+        seed: Decides which faces are chosen, and what the random agent does.
         device: Where to compute.
 
     Raises:
@@ -188,7 +235,6 @@ def make_gallery(
     return Gallery(
         dataset=dataset,
         scale=config.scale,
-        enhancer=setup.core.enhancer.name,
         number=number,
         truth=_pictures(truth[:faces].float() / 255),
         small=_pictures(small),
@@ -200,7 +246,7 @@ def make_gallery(
 def _play(
     player: Player, protocol: Protocol, truth: Tensor, scale: int, faces: int, bar: Any
 ) -> Play:
-    """Has one agent restore all faces, in batches."""
+    """Lets one agent restore all faces, in batches."""
     core, make_agent = player.contestant.core, player.contestant.make_agent
     if make_agent is None:
         raise ConfigurationError(
@@ -226,72 +272,6 @@ def _play(
         psnr=torch.cat([one.psnr for one in played]).cpu(),
         frames=frames,
     )
-
-
-def heat(values: Map, highest: float) -> Picture:
-    """A map as colours, from 0 to ``highest``."""
-    from matplotlib import colormaps
-
-    coloured: Picture = colormaps[COLOURS](values / max(highest, 1e-12), bytes=True)[..., :3]
-    return coloured
-
-
-def heat_scale(width: int = 256, height: int = 12) -> Picture:
-    """The colours of `heat` from left to right."""
-    return heat(np.tile(np.linspace(0.0, 1.0, width), (height, 1)), 1.0)
-
-
-def film(play: Play, face: int) -> list[tuple[int, Picture, Picture | None]]:
-    """The steps of a film strip: number of patches, the face with them drawn in, the last patch."""
-    corners, size = play.corners(face), play.geometry.patch_size
-    shown = sorted({0, *(step for step in STEPS if step < play.steps), play.steps})
-    return [
-        (
-            step,
-            draw_attention(play.frames[step][face], corners[:step], size, upscale=2),
-            cut_patch(play.frames[step][face], corners[step - 1], size) if step else None,
-        )
-        for step in shown
-    ]
-
-
-def enlarged(picture: Picture, factor: int) -> Picture:
-    """A picture with pixels of ``factor`` by ``factor``, sharp-edged."""
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def png(picture: Picture) -> str:
-    """A picture as a ``data:`` address, without loss."""
-    return _address(picture, "PNG", optimize=True)
-
-
-def webp(picture: Picture) -> str:
-    """A picture as a ``data:`` address, small, with losses that are hard to see."""
-    return _address(picture, "WEBP", quality=88, method=4)
-
-
-def figure(path: Path) -> Picture:
-    """A figure from the disk, no wider than `WIDEST`.
-
-    Raises:
-        ConfigurationError: If it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConfigurationError(f"{path} is no picture that can be read ({error}).") from error
-    height, width = picture.shape[:2]
-    if width <= WIDEST:
-        return picture
-    size = (WIDEST, max(1, round(height * WIDEST / width)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _address(picture: Picture, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _pictures(images: Tensor) -> list[Picture]:
