@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
@@ -13,14 +13,14 @@ from torch import Tensor
 from facehall_env import patches, rewards
 from facehall_env.enhancers.base import Enhancer, OneShot, restore_whole
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
-from facehall_env.patches import Border, PatchGeometry
+from facehall_env.literals import Border
+from facehall_env.literals import Precision as Precision
+from facehall_env.patches import PatchGeometry
 from facehall_env.rewards import Reward
 from facehall_env.state import CoreState, mean_squared_error
 
 if TYPE_CHECKING:
     from facehall_env.data.faces import Faces
-
-Precision = Literal["fp32", "bf16"]
 
 
 class HallucinationCore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,16 +13,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from facehall_env.core import HallucinationCore, Precision
-from facehall_env.data import FaceDataset, Protocol
-from facehall_env.enhancers import Enhancer
+from facehall_env.core import HallucinationCore
+from facehall_env.data import FaceDataset
 from facehall_env.episodes import EpisodeBatch, check_face, draw_face
 from facehall_env.errors import ActionError, ConfigurationError
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
-from facehall_env.patches import Border
 from facehall_env.rendering import Picture, Window
-from facehall_env.rewards import Reward
-from facehall_env.spec import BICUBIC, build_core
+from facehall_env.spec import build_from_keywords
 from facehall_env.state import CoreState
 
 Observation = dict[str, npt.NDArray[Any]]
@@ -172,24 +168,9 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
     def __init__(
         self,
         *,
-        dataset: str | FaceDataset = "synthetic",
-        split: str = "train",
-        scale: int = 4,
-        protocol: str | Protocol = "bicubic",
-        enhancer: str | Enhancer = "compact",
-        weights: str | os.PathLike[str] | None = "auto",
-        reward: str | Reward | Mapping[str, float] = "delayed_mse",
-        num_steps: int = 25,
-        patch_size: tuple[int, int] | None = None,
-        border: Border = "centre",
-        action_stride: int = 1,
-        action_offset: int | None = None,
         observation: Sequence[str] = DEFAULT_KEYS,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        validate: bool = True,
-        initial: str | os.PathLike[str] | Enhancer = BICUBIC,
         render_mode: str | None = None,
+        **settings: Any,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigurationError(
@@ -197,24 +178,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
                 f"{', '.join(self.metadata['render_modes'])}."
             )
         self.render_mode = render_mode
-        setup = build_core(
-            dataset=dataset,
-            split=split,
-            scale=scale,
-            protocol=protocol,
-            enhancer=enhancer,
-            weights=weights,
-            reward=reward,
-            num_steps=num_steps,
-            patch_size=patch_size,
-            border=border,
-            action_stride=action_stride,
-            action_offset=action_offset,
-            device=device,
-            precision=precision,
-            validate=validate,
-            initial=initial,
-        )
+        setup = build_from_keywords(**settings)
         self._episodes = EpisodeBatch(setup, 1, observation)
         self.observation_space = observation_space(setup.core, self._episodes.keys)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(setup.core.geometry.num_locations)  # type: ignore[assignment]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Border as Border
 
-Border = Literal["centre", "inside"]
 GREY = 0.5
 
 

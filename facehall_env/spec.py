@@ -1,32 +1,42 @@
-"""From the settings of `gymnasium.make` to the dataset, the protocol and the core they name."""
+"""What episodes are made of, as plain data that settings hold and a file can keep.
+
+Importing this module is light: datasets, networks and torch are imported by `EpisodeSpec.build`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import torch
-
-from facehall_env import data, enhancers, rewards
-from facehall_env.core import HallucinationCore, Precision
-from facehall_env.data import FaceDataset, Identified, Protocol
-from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError, DatasetError
-from facehall_env.patches import Border
-from facehall_env.rewards import Reward
+from facehall_env.limits import Ge
+from facehall_env.literals import Border, Precision
+from facehall_env.registry import parse_settings, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from facehall_env.core import HallucinationCore
+    from facehall_env.data.base import FaceDataset
+    from facehall_env.data.protocols import Protocol
+    from facehall_env.enhancers.base import Enhancer
+    from facehall_env.rewards.base import Reward
 
 BICUBIC = "bicubic"
 """Episodes start from the up-sampled face itself."""
 
 
 class Setup(NamedTuple):
-    """What episodes are made of.
+    """What episodes run on.
 
     Attributes:
         dataset: Where the faces come from.
-        protocol: How they are made small.
+        protocol: How they are degraded.
         core: The batched process that restores them.
     """
 
@@ -35,100 +45,235 @@ class Setup(NamedTuple):
     core: HallucinationCore
 
 
-def build_core(
+@dataclass(frozen=True)
+class FacesSpec:
+    """Which faces are restored, and how they are degraded before."""
+
+    dataset: str = "synthetic"
+    """Where the faces come from."""
+    dataset_settings: tuple[str, ...] = ()
+    """Options of the dataset as NAME=VALUE, such as size=256."""
+    scale: Annotated[int, Ge(1)] = 4
+    """Factor between the low and the high resolution."""
+    protocol: str = "bicubic"
+    """How the low resolution is made and the result measured."""
+
+    def open(self, split: str = "train") -> FaceDataset:
+        """The dataset.
+
+        Args:
+            split: ``"train"``, ``"test"`` or ``"all"``.
+
+        Raises:
+            UnknownNameError: If there is no dataset of that name.
+            ConfigurationError: On an unknown split or option of the dataset.
+            DatasetError: If the images are missing, unreadable or none.
+        """
+        from facehall_env.data.catalog import make
+
+        dataset = make(self.dataset, split=split, **parse_settings(self.dataset_settings))
+        return _with_faces(dataset)
+
+    @property
+    def degradation(self) -> Protocol:
+        """The protocol called ``protocol``.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        from facehall_env.data.protocols import get
+
+        return get(self.protocol)
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """An episode: the faces, the network that restores their patches, and the rules."""
+
+    faces: FacesSpec = field(default_factory=FacesSpec)
+    """The faces."""
+    enhancer: str = "compact"
+    """Network that restores the patches."""
+    weights: str | None = "auto"
+    """Weights of the enhancer: a file, auto for those that come with the project, or None for an
+    untrained network."""
+    initial: str = BICUBIC
+    """What episodes start from: bicubic, the face as the protocol upsamples it, or the result of a
+    network that restores whole faces, by its name or the file of its weights."""
+    steps: Annotated[int, Ge(1)] = 25
+    """Patches in an episode."""
+    patch_size: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = None
+    """Height and width of the patches in pixels; the enhancer's own by default."""
+    border: Border = "centre"
+    """Patches centred anywhere in the image, or kept inside it."""
+    action_stride: Annotated[int, Ge(1)] = 1
+    """Spacing of the locations in pixels; divides both sides of the image."""
+    action_offset: Annotated[int, Ge(0)] | None = None
+    """Row and column of its grid cell that a patch is centred on, the middle by default. Patches of
+    32x32 can tile the image at a spacing of 8 if it is 7."""
+    reward: str = "delayed_mse"
+    """What is maximised: a reward by name, or a weighted sum such as "delayed_mse + 4*coverage"."""
+    device: str = "cpu"
+    """Device that computes: cpu, cuda, cuda:1, ..."""
+    precision: Precision = "fp32"
+    """Numbers that the enhancer computes with."""
+
+    def build(
+        self,
+        split: str = "train",
+        dataset: FaceDataset | None = None,
+        *,
+        protocol: Protocol | None = None,
+        enhancer: Enhancer | None = None,
+        initial: Enhancer | None = None,
+        reward: Reward | Mapping[str, float] | None = None,
+        validate: bool = True,
+    ) -> Setup:
+        """Opens the dataset, loads the networks and makes the process.
+
+        Args:
+            split: Part of the dataset: ``"train"``, ``"test"`` or ``"all"``.
+            dataset: An opened dataset, which takes the place of the one named.
+            protocol: Takes the place of the one named.
+            enhancer: Takes the place of the one named and its weights; used as it is.
+            initial: Takes the place of the one named.
+            reward: Takes the place of the one named.
+            validate: Whether to check actions and the enhancer's output at every step, for which
+                a GPU is waited for.
+
+        Raises:
+            UnknownNameError: On an unknown dataset, protocol, enhancer or reward.
+            ConfigurationError: On settings that contradict each other or lie outside their range.
+            DatasetError: If the images are missing, unreadable or none.
+            WeightsError: If the weights are missing, damaged, or made for something else.
+
+        >>> spec = EpisodeSpec(FacesSpec(scale=8), enhancer="bicubic", action_stride=4)
+        >>> dataset, protocol, core = spec.build("test")
+        >>> core.geometry.num_locations
+        1024
+        """
+        from facehall_env.core import HallucinationCore
+        from facehall_env.rewards.base import make
+
+        place = check_device(self.device)
+        protocol = self.faces.degradation if protocol is None else protocol
+        worth = make(self.reward if reward is None else reward)
+        faces = self.faces.open(split) if dataset is None else _with_faces(dataset)
+        scale = self.faces.scale
+        if scale < 1 or any(side % scale for side in faces.image_size):
+            raise ConfigurationError(
+                f"scale={scale} does not divide the image size {faces.image_size} of dataset "
+                f"{faces.name!r}: choose a positive common divisor of its sides."
+            )
+        core = HallucinationCore(
+            self.load_enhancer(faces.name) if enhancer is None else self._fitting(enhancer),
+            image_size=faces.image_size,
+            reward=worth.for_people(_people(faces)),
+            border=self.border,
+            patch_size=self.patch_size,
+            num_steps=self.steps,
+            action_stride=self.action_stride,
+            action_offset=self.action_offset,
+            device=place,
+            precision=self.precision,
+            validate=validate,
+            initial=load_initial(self.initial if initial is None else initial, scale, faces.name),
+        )
+        return Setup(faces, protocol, core)
+
+    def load_enhancer(self, dataset: str | None = None) -> Enhancer:
+        """The enhancer named, with its weights.
+
+        Args:
+            dataset: What weights that come with the project should be trained on; by default the
+                dataset of the faces.
+
+        Raises:
+            UnknownNameError: If there is no enhancer of that name.
+            WeightsError: If the weights are missing, damaged, or made for something else.
+        """
+        from facehall_env.enhancers.weights import make
+
+        return make(
+            self.enhancer,
+            scale=self.faces.scale,
+            weights=self.weights,
+            dataset=dataset or self.faces.dataset,
+            **({} if self.patch_size is None else {"patch_size": self.patch_size}),
+        )
+
+    def _fitting(self, enhancer: Enhancer) -> Enhancer:
+        """A given enhancer, if it is made for the scale of the faces."""
+        if enhancer.scale != self.faces.scale:
+            raise ConfigurationError(
+                f"The enhancer is made for scale {enhancer.scale}, but scale={self.faces.scale} "
+                "was asked for: give both the same."
+            )
+        return enhancer
+
+
+def build_from_keywords(
     *,
-    dataset: str | FaceDataset = "synthetic",
     split: str = "train",
-    scale: int = 4,
-    protocol: str | Protocol = "bicubic",
-    enhancer: str | Enhancer = "compact",
-    weights: str | os.PathLike[str] | None = "auto",
-    reward: str | Reward | Mapping[str, float] = "delayed_mse",
     num_steps: int = 25,
-    patch_size: tuple[int, int] | None = None,
-    border: Border = "centre",
-    action_stride: int = 1,
-    action_offset: int | None = None,
-    device: str | torch.device = "cpu",
-    precision: Precision = "fp32",
     validate: bool = True,
-    initial: str | os.PathLike[str] | Enhancer = BICUBIC,
+    **keywords: Any,
 ) -> Setup:
-    """Builds the process that the settings of an environment describe.
+    """Builds what the keywords of `gymnasium.make` describe.
 
     Args:
-        dataset: A name out of `data.available()`, or a dataset.
-        split: ``"train"``, ``"test"`` or ``"all"``; of a dataset given by name.
-        scale: Factor between the low and the high resolution.
-        protocol: Degradation preset out of `data.protocols.PROTOCOLS`, or one of your own.
-        enhancer: A name out of `enhancers.available()`, or an enhancer, used as it is.
-        weights: ``"auto"`` for those that come with the project, a file, or None for an untrained
-            network; of an enhancer given by name.
-        reward: Name of the reward, or a sum such as ``"delayed_mse + 4*coverage"``, or a `Reward`.
+        split: Part of a dataset given by name.
         num_steps: Patches in an episode, T.
-        patch_size: Height and width of the patch; the enhancer's own by default.
-        border: ``"centre"`` or ``"inside"``; see `PatchGeometry`.
-        action_stride: Width of a cell of the grid of locations.
-        action_offset: On which row and column of its cell a patch is centred; the middle by
-            default.
-        device: Where everything is computed.
-        precision: ``"fp32"`` or ``"bf16"``.
-        validate: Whether to check actions and the enhancer's output at every step, for which a
-            GPU is waited for.
-        initial: What episodes start from: ``"bicubic"``, the face as the protocol enlarges it, or
-            what a network that restores whole faces makes of it: a name out of
-            `enhancers.available()`, with the weights that come with the project, a file with
-            weights, or an enhancer.
-
-    Returns:
-        Dataset, protocol and core.
+        validate: Whether to check actions and the enhancer's output at every step.
+        **keywords: The fields of `FacesSpec` and `EpisodeSpec`. In place of the names of dataset,
+            protocol, enhancer, initial network and reward they may be the objects themselves;
+            files may be paths.
 
     Raises:
-        UnknownNameError: On an unknown dataset, protocol, enhancer or reward.
+        UnknownNameError: On an unknown keyword, dataset, protocol, enhancer or reward.
         ConfigurationError: On settings that contradict each other or lie outside their range.
         DatasetError: If the images are missing, unreadable or none.
         WeightsError: If the weights are missing, damaged, or made for something else.
 
-    >>> dataset, protocol, core = build_core(enhancer="bicubic", scale=8, action_stride=4)
+    >>> dataset, protocol, core = build_from_keywords(enhancer="bicubic", scale=8, action_stride=4)
     >>> core.geometry.num_locations
     1024
     """
-    place = check_device(device)
-    faces = _dataset(dataset, split)
-    if scale < 1 or any(side % scale for side in faces.image_size):
-        raise ConfigurationError(
-            f"scale={scale} does not divide the image size {faces.image_size} of dataset "
-            f"{faces.name!r}: choose a positive common divisor of its sides."
-        )
-    network = _enhancer(enhancer, scale, weights, faces.name, patch_size)
-    core = HallucinationCore(
-        network,
-        image_size=faces.image_size,
-        reward=rewards.make(reward).for_people(_people(faces)),
-        border=border,
-        patch_size=patch_size,
-        num_steps=num_steps,
-        action_stride=action_stride,
-        action_offset=action_offset,
-        device=place,
-        precision=precision,
-        validate=validate,
-        initial=load_initial(initial, scale, faces.name),
-    )
-    return Setup(
-        dataset=faces,
-        protocol=protocol if isinstance(protocol, Protocol) else data.protocols.get(protocol),
-        core=core,
-    )
+    objects = {
+        name: keywords.pop(name)
+        for name in _OBJECTS
+        if name in keywords and not isinstance(keywords[name], str | os.PathLike)
+    }
+    _check_objects(objects, keywords.get("weights", "auto"))
+    named = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in keywords.items()
+    }
+    named["device"] = str(named.get("device", "cpu"))
+    faces = {name: named.pop(name) for name in _FACES if name in named}
+    for name in named:
+        if name not in _EPISODE:
+            raise unknown_name("keyword", name, {*_FACES, *_EPISODE, *_OBJECTS, *_OWN})
+    spec = EpisodeSpec(FacesSpec(**faces), steps=num_steps, **named)
+    return spec.build(split, validate=validate, **objects)
+
+
+build_core = build_from_keywords
+
+_OBJECTS = ("dataset", "protocol", "enhancer", "initial", "reward")
+"""What may be given as an object instead of its name."""
+_FACES = tuple(field.name for field in dataclasses.fields(FacesSpec))
+_EPISODE = {field.name for field in dataclasses.fields(EpisodeSpec)} - {"faces", "steps"}
+_OWN = ("split", "num_steps", "validate")
 
 
 def load_initial(
-    initial: str | os.PathLike[str] | Enhancer, scale: int, dataset: str | None = None
+    initial: str | Path | Enhancer, scale: int, dataset: str | None = None
 ) -> Enhancer | None:
     """The network from whose result episodes start; None for ``"bicubic"``.
 
     Args:
-        initial: See :func:`build_core`.
+        initial: See `EpisodeSpec`; a network is returned as it is.
         scale: Factor between the low and the high resolution.
         dataset: What weights that come with the project should be trained on.
 
@@ -136,13 +281,16 @@ def load_initial(
         UnknownNameError: If it is neither a file nor the name of an enhancer.
         WeightsError: If there are no such weights, or they are made for something else.
     """
-    if isinstance(initial, Enhancer):
+    if not isinstance(initial, str | Path):
         return initial
     if initial == BICUBIC:
         return None
+
+    from facehall_env.enhancers import weights
+
     if Path(initial).is_file() or Path(initial).suffix == ".safetensors":
-        return enhancers.load(initial)
-    return enhancers.make(str(initial), scale=scale, weights="auto", dataset=dataset)
+        return weights.load(initial)
+    return weights.make(str(initial), scale=scale, weights="auto", dataset=dataset)
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -151,6 +299,8 @@ def check_device(device: str | torch.device) -> torch.device:
     Raises:
         ConfigurationError: Otherwise.
     """
+    import torch
+
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
@@ -163,14 +313,8 @@ def check_device(device: str | torch.device) -> torch.device:
     return place
 
 
-def _dataset(dataset: object, split: str) -> FaceDataset:
-    if isinstance(dataset, str):
-        dataset = data.make(dataset, split=split)
-    if not isinstance(dataset, FaceDataset):
-        raise ConfigurationError(
-            f"dataset={dataset!r} is neither a name nor a FaceDataset: give one of "
-            f"{', '.join(data.available())}, or an object from facehall_env.data."
-        )
+def _with_faces(dataset: FaceDataset) -> FaceDataset:
+    """The dataset itself, if it is not empty."""
     if len(dataset) == 0:
         raise DatasetError(
             f"Dataset {dataset.name!r} has no faces in its split {dataset.split!r}: give one that "
@@ -181,23 +325,26 @@ def _dataset(dataset: object, split: str) -> FaceDataset:
 
 def _people(dataset: FaceDataset) -> tuple[str, ...] | None:
     """Names of the people that the faces' `identity` counts; None if nobody knows them."""
+    from facehall_env.data.base import Identified
+
     return (dataset.people or None) if isinstance(dataset, Identified) else None
 
 
-def _enhancer(
-    enhancer: object,
-    scale: int,
-    weights: str | os.PathLike[str] | None,
-    dataset: str,
-    patch_size: tuple[int, int] | None,
-) -> Enhancer:
-    if isinstance(enhancer, str):
-        config = {} if patch_size is None else {"patch_size": patch_size}
-        return enhancers.make(enhancer, scale=scale, weights=weights, dataset=dataset, **config)
-    if not isinstance(enhancer, Enhancer):
+def _check_objects(objects: Mapping[str, Any], weights: object) -> None:
+    """Refuses objects that are none of their kind, and weights for an enhancer object."""
+    from facehall_env import data, enhancers
+
+    if "dataset" in objects and not isinstance(objects["dataset"], data.FaceDataset):
         raise ConfigurationError(
-            f"enhancer={enhancer!r} is neither a name nor an enhancer object: give one of "
-            f"{', '.join(enhancers.available())}, or an instance of "
+            f"dataset={objects['dataset']!r} is neither a name nor a FaceDataset: give one of "
+            f"{', '.join(data.available())}, or an object from facehall_env.data."
+        )
+    if "enhancer" not in objects:
+        return
+    if not isinstance(objects["enhancer"], enhancers.Enhancer):
+        raise ConfigurationError(
+            f"enhancer={objects['enhancer']!r} is neither a name nor an enhancer object: give one "
+            f"of {', '.join(enhancers.available())}, or an instance of "
             "facehall_env.enhancers.Enhancer, such as OneShot(network, scale)."
         )
     if weights not in (None, "auto"):
@@ -205,9 +352,3 @@ def _enhancer(
             f"weights={str(weights)!r} cannot be loaded into an enhancer object: give the "
             "enhancer by name, or load them into it before."
         )
-    if enhancer.scale != scale:
-        raise ConfigurationError(
-            f"The enhancer is made for scale {enhancer.scale}, but scale={scale} was asked for: "
-            "give both the same."
-        )
-    return enhancer

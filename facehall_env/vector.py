@@ -22,7 +22,7 @@ from facehall_env.episodes import BoolArray, EpisodeBatch, IntArray, check_face,
 from facehall_env.errors import ActionError, ConfigurationError, EpisodeError
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture
-from facehall_env.spec import build_core
+from facehall_env.spec import build_from_keywords
 from facehall_env.state import CoreState
 
 Output = Literal["numpy", "torch"]
@@ -106,7 +106,7 @@ class FaceHallucinationVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
             )
         if max_episode_steps is not None:
             num_steps = min(num_steps, max_episode_steps)
-        setup = build_core(num_steps=num_steps, **settings)
+        setup = build_from_keywords(num_steps=num_steps, **settings)
         self.num_envs = num_envs
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError
-
-Split = Literal["train", "test", "all"]
+from facehall_env.literals import Split as Split
 
 
 class FaceDataset(ABC):
