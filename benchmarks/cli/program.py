@@ -84,7 +84,8 @@ def enhance(invocation: Invocation) -> None:
 
 def report(invocation: Invocation) -> None:
     """Put the results on disk into one HTML page: tables, curves and pictures."""
-    from facehall_env.benchmarks.report import ReportConfig, run
+    from facehall_env.benchmarks.report.page import run
+    from facehall_env.benchmarks.report.settings import ReportConfig
 
     _written(run(invocation.parse(ReportConfig)))
 

@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 from facehall_env.agents import rollout
 from facehall_env.benchmarks.players import Player, gather_players
 from facehall_env.benchmarks.quality.patch_selection import PatchSelectionConfig
+from facehall_env.benchmarks.report.settings import ReportConfig
 from facehall_env.data import Protocol
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import to_uint8
 from facehall_env.patches import PatchGeometry
 from facehall_env.rendering import Picture, cut_patch, draw_attention
-from facehall_env.spec import build_core
+from facehall_env.spec import EpisodeSpec, FacesSpec
 from facehall_env.state import CoreState
 
 FILM_STEPS = (1, 2, 3, 5, 9, 16, 25)
@@ -189,55 +190,44 @@ def _covered(first: Tensor, length: int, side: int) -> Tensor:
     return ((places >= first[:, None]) & (places < first[:, None] + length)).double()
 
 
-def make_gallery(
-    dataset: str,
-    agents: Sequence[str],
-    *,
-    faces: int,
-    images: int,
-    steps: int,
-    seed: int,
-    device: str = "cpu",
-) -> Gallery:
+def make_gallery(config: ReportConfig) -> Gallery:
     """Lets agents restore test faces with the weights that come with the project.
 
     Args:
-        dataset: Name of the dataset.
-        agents: Names of the agents; each restores the same faces alone.
-        faces: Number of faces K of which all steps are kept.
-        images: Number of faces N that are restored.
-        steps: Number of patches T.
-        seed: Decides which faces are chosen, and what the random agent does.
-        device: Where to compute.
+        config: The options of the report; ``images`` faces are restored, all steps are kept of the
+            first ``faces``.
 
     Raises:
         FacehallError: If the dataset or some weights are missing, or there is no such agent.
     """
-    config = PatchSelectionConfig(
-        dataset=dataset,
-        agents=tuple(agents),
-        steps=(steps,),
-        limit=images,
-        seed=seed,
-        device=device,
+    plays_of = PatchSelectionConfig(
+        dataset=config.dataset,
+        agents=config.agents,
+        steps=(config.steps,),
+        limit=max(config.images, config.faces),
+        seed=config.seed,
+        device=config.device,
     )
-    config.check()
-    setup = build_core(dataset=dataset, split="test", num_steps=steps, device=device)
-    players = gather_players(config, setup)
-    number = min(images, len(setup.dataset))
-    chosen = np.random.default_rng(seed).choice(len(setup.dataset), number, replace=False)
+    plays_of.check()
+    setup = EpisodeSpec(
+        FacesSpec(config.dataset), steps=config.steps, device=config.device
+    ).build("test")
+    players = gather_players(plays_of, setup)
+    scale = plays_of.scale
+    number = min(plays_of.limit, len(setup.dataset))
+    chosen = np.random.default_rng(config.seed).choice(len(setup.dataset), number, replace=False)
     truth = setup.dataset.batch(chosen.tolist())
-    with tqdm(total=len(players) * number * steps, desc="pictures", unit="patch") as bar:
+    with tqdm(total=len(players) * number * config.steps, desc="pictures", unit="patch") as bar:
         plays = [
-            _play(player, setup.protocol, truth, config.scale, faces, bar) for player in players
+            _play(player, setup.protocol, truth, scale, config.faces, bar) for player in players
         ]
-    small = setup.protocol.degrade(truth[:faces], config.scale).lr
+    shown = truth[: config.faces]
     return Gallery(
-        dataset=dataset,
-        scale=config.scale,
+        dataset=config.dataset,
+        scale=scale,
         number=number,
-        truth=_pictures(truth[:faces].float() / 255),
-        small=_pictures(small),
+        truth=_pictures(shown.float() / 255),
+        small=_pictures(setup.protocol.degrade(shown, scale).lr),
         mean=_pictures(truth.float().mean(0, keepdim=True) / 255)[0],
         plays=plays,
     )

@@ -14,12 +14,16 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
+from rich.console import Console
 
+from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.plots import curves_svg
 from facehall_env.benchmarks.report import views
-from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map
-from facehall_env.benchmarks.report.reading import Found, LeftOut
+from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map, make_gallery
+from facehall_env.benchmarks.report.reading import Found, LeftOut, read_results
+from facehall_env.benchmarks.report.settings import ReportConfig
 from facehall_env.errors import ConfigurationError
+from facehall_env.files import write_text_atomic
 from facehall_env.rendering import Picture
 
 PAPER = (
@@ -33,6 +37,33 @@ WIDEST = 1600
 """Pixels; figures from the results' folder are made no wider."""
 COLOURS = "cividis"
 """Colours of heat maps: brighter is more, for readers with any colour vision."""
+
+
+def run(config: ReportConfig, console: Console | None = None) -> Path:
+    """Builds the page and says which files it leaves out.
+
+    Args:
+        config: The options.
+        console: Where messages go; the standard output by default.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        FacehallError: If there are no results, or the dataset or the weights are missing.
+    """
+    config.check()
+    found = read_results(config.results)
+    gallery = make_gallery(config) if config.faces else None
+    figures = attention_figures(found, config.results, config.dataset)
+    text, left_out = render(found, gallery, figures)
+    write_text_atomic(config.out, text)
+    console = console or tables.terminal()
+    for file in left_out:
+        console.print(
+            f"left out: {file.name} {file.reason}.", soft_wrap=True, highlight=False, markup=False
+        )
+    return config.out
 
 
 def render(
