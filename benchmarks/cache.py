@@ -1,4 +1,4 @@
-"""Something computed for many images, batch by batch, and kept on disk in between."""
+"""Results for many images, computed batch by batch and kept on disk in between."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,44 +15,121 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from facehall_env.benchmarks.fingerprint import code_and_versions
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import WeightsError
 from facehall_env.files import write_text_atomic
 
-Compute = Callable[[slice], Mapping[str, Tensor]]
-"""Tensors with a row for each image of a slice, on the CPU."""
+Advance = Callable[[int], object]
+"""Moves a progress bar on by so many units."""
+Compute = Callable[[slice, Advance], Mapping[str, Tensor]]
+"""Computes tensors with a row for each image of a slice, on the CPU."""
 
 SAVE_EVERY = 10.0
 """Seconds between two copies of what was computed."""
 
 
-class Store:
-    """A folder of results that an interrupted run has left.
+class Cache:
+    """A folder of results, one file for each restorer and purpose, extended batch by batch.
 
     Args:
-        folder: Where they are, which git is told to ignore; None keeps nothing.
-        fresh: Begin again, whatever is there.
+        folder: Where the files are, which git is told to ignore; None keeps nothing.
+        fresh: Compute everything again, whatever is there.
     """
 
     def __init__(self, folder: Path | None, fresh: bool = False) -> None:
         self.folder = folder
         self.fresh = fresh
+        self._warned: set[str] = set()
 
-    def path(self, name: str, settings: Mapping[str, Any]) -> Path | None:
-        """A file whose name says all that its content depends on, hashed."""
+    def rows(
+        self,
+        compute: Compute,
+        checksums: Tensor,
+        *,
+        name: str,
+        settings: Mapping[str, Any] | None,
+        batch: int,
+        unit: str = "face",
+        units: int = 1,
+        progress: bool = True,
+    ) -> dict[str, Tensor]:
+        """Computes rows for all images, except those that an earlier run has left.
+
+        What was computed is kept every few seconds, at the end, and when the run is interrupted.
+
+        Args:
+            compute: Makes the rows of some of the images.
+            checksums: (N,) int64 of the images; see `image_checksums`.
+            name: What is computed, for the progress bar and the file.
+            settings: All that the rows depend on beside the images and the code of the project;
+                JSON-serialisable. None if that cannot be told: nothing is kept then, and a
+                warning says so once.
+            batch: Images of a slice.
+            unit: What the progress bar counts.
+            units: How many of them each image takes.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            The tensors with N rows.
+        """
+        path = self._path(name, settings)
+        rows = self._load(path, checksums) or {}
+        done = len(next(iter(rows.values()))) if rows else 0
+        # What is random in a batch may depend on where it begins: an incomplete one is done again.
+        if done < len(checksums):
+            done -= done % batch
+        parts = [{key: tensor[:done] for key, tensor in rows.items()}] if done else []
+        saved, kept = time.monotonic(), done
+        try:
+            with tqdm(
+                total=len(checksums) * units,
+                initial=done * units,
+                desc=f"{name:>12}",
+                unit=unit,
+                disable=not progress,
+            ) as bar:
+                while done < len(checksums):
+                    last = min(done + batch, len(checksums))
+                    parts.append(dict(compute(slice(done, last), bar.update)))
+                    bar.update(last * units - bar.n)
+                    done = last
+                    if time.monotonic() - saved > SAVE_EVERY:
+                        parts = [_joined(parts)]
+                        self._save(path, checksums, parts[0])
+                        saved, kept = time.monotonic(), done
+        finally:
+            whole = _joined(parts)
+            if done > kept:
+                self._save(path, checksums, whole)
+        return whole
+
+    def _path(self, name: str, settings: Mapping[str, Any] | None) -> Path | None:
+        """A file whose name holds a hash of everything that its content depends on."""
         if self.folder is None:
             return None
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        if settings is None:
+            if name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(
+                    f"{name} holds parts whose code or state cannot be read: its results are "
+                    "computed anew in each run.",
+                    stacklevel=3,
+                )
+            return None
+        content = json.dumps({**settings, **code_and_versions()}, sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
         word = re.sub(r"[^\w.-]+", "_", name)
         return self.folder / f"{word}-{digest[:20]}.safetensors"
 
-    def load(self, path: Path | None, checksums: Tensor) -> dict[str, Tensor] | None:
+    def _load(self, path: Path | None, checksums: Tensor) -> dict[str, Tensor] | None:
         """What is there on the first of these images; None if it is on others."""
         if path is None or self.fresh or not path.is_file():
             return None
         try:
             tensors, _ = load_tensors(path, kind="batches")
-        except WeightsError:
+        except WeightsError as error:
+            warnings.warn(f"{error} What it held is computed again.", stacklevel=4)
             return None
         found = tensors.pop("checksums")
         number = min(len(found), len(checksums))
@@ -59,7 +137,7 @@ class Store:
             return None
         return {name: tensor[:number] for name, tensor in tensors.items()}
 
-    def save(self, path: Path | None, checksums: Tensor, rows: Mapping[str, Tensor]) -> None:
+    def _save(self, path: Path | None, checksums: Tensor, rows: Mapping[str, Tensor]) -> None:
         """Keeps what was computed on the first of these images."""
         if path is None or not rows:
             return
@@ -69,52 +147,10 @@ class Store:
         save_tensors(path, {**rows, "checksums": checksums[:done]}, {}, kind="batches")
 
 
-def in_batches(
-    compute: Compute,
-    checksums: Tensor,
-    batch: int,
-    store: Store,
-    name: str,
-    settings: Mapping[str, Any],
-) -> dict[str, Tensor]:
-    """Computes rows for all images, those of an earlier run excepted.
-
-    Args:
-        compute: Makes the rows of some of the images.
-        checksums: (N,) int64 of the images; see `measure.image_checksums`.
-        batch: Images of a slice.
-        store: Where finished batches are found and kept, every few seconds, at the end, and when
-            the run is interrupted.
-        name: Of what is computed.
-        settings: All that the rows depend on beside the images; JSON-serialisable.
-
-    Returns:
-        The same tensors with N rows.
-    """
-    path = store.path(name, settings)
-    rows = store.load(path, checksums) or {}
-    done = len(next(iter(rows.values()))) if rows else 0
-    # What is random in a batch may depend on where it begins: an incomplete one is done again.
-    if done < len(checksums):
-        done -= done % batch
-    parts = [{key: tensor[:done] for key, tensor in rows.items()}] if done else []
-    saved, kept = time.monotonic(), done
-    try:
-        with tqdm(total=len(checksums), initial=done, desc=f"{name:>12}", unit="face") as bar:
-            while done < len(checksums):
-                last = min(done + batch, len(checksums))
-                parts.append(dict(compute(slice(done, last))))
-                bar.update(last - done)
-                done = last
-                if time.monotonic() - saved > SAVE_EVERY:
-                    parts = [_joined(parts)]
-                    store.save(path, checksums, parts[0])
-                    saved, kept = time.monotonic(), done
-    finally:
-        whole = _joined(parts)
-        if done > kept:
-            store.save(path, checksums, whole)
-    return whole
+def image_checksums(images: Tensor) -> Tensor:
+    """A number for each image (N, ...) that changes when a pixel does, (N,) int64."""
+    digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
+    return torch.tensor([int.from_bytes(d[:8], "big", signed=True) for d in digests])
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
-"""What every results file says of how it came to be, and how it is written."""
+"""Results files: what each says about how it came to be, where it is written, how it is read."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -10,15 +11,61 @@ import platform
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 import torch
 
+import facehall_env
+from facehall_env.benchmarks.tables import Table
 from facehall_env.core import cpu_has_bfloat16
-from facehall_env.files import cache_dir, write_text_atomic
+from facehall_env.errors import ConfigurationError
+from facehall_env.files import cache_dir, results_dir, write_text_atomic
 from facehall_env.training.run import versions
+
+R = TypeVar("R", bound="Row")
+
+NOT_IN_THE_NUMBERS = frozenset({"out", "publish", "fresh", "trust_pickle", "readme", "faces"})
+"""Settings that no numbers depend on."""
+
+
+class Row:
+    """Base of the frozen dataclasses that a results file's rows are.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Score(Row):
+    ...     model: str
+    ...     psnr: float
+    >>> Score.from_json({"model": "sparnet", "psnr": None})
+    Score(model='sparnet', psnr=nan)
+    """
+
+    @classmethod
+    def from_json(cls: type[R], content: Mapping[str, Any]) -> R:
+        """The row that `to_json` wrote; null becomes NaN where a number is expected.
+
+        Raises:
+            ConfigurationError: If a field is missing or of another type.
+        """
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # subclasses are
+            optional = field.default is not dataclasses.MISSING
+            if field.name not in content and not optional:
+                raise ConfigurationError(f"has a row without {field.name!r}")
+            value = content.get(field.name, field.default)
+            kind = str(field.type)
+            if value is None and kind == "float":
+                value = math.nan
+            known = {"float": float | int, "int": int, "str": str}.get(kind)
+            if known is not None and not isinstance(value, known) or isinstance(value, bool):
+                raise ConfigurationError(f"has {field.name} = {value!r}, expected a {kind}")
+            values[field.name] = float(value) if kind == "float" else value
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields by their names."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]  # see above
 
 
 def provenance(command: str, device: str) -> dict[str, Any]:
@@ -40,22 +87,108 @@ def provenance(command: str, device: str) -> dict[str, Any]:
 
 
 def header(
-    benchmark: str, config: Any, command: str, leave_out: Collection[str] = ("out",)
+    benchmark: str,
+    config: Any,
+    command: str,
+    leave_out: Collection[str] = NOT_IN_THE_NUMBERS,
 ) -> dict[str, Any]:
     """What a results file begins with: which benchmark, how it came to be, its settings.
 
     Args:
         benchmark: Its name.
-        config: Its settings, a dataclass with a ``device``.
+        config: Its settings, a dataclass; its ``device`` is that of the machine.
         command: What was typed.
         leave_out: Settings that the numbers do not depend on.
     """
-    settings = {
-        key: _plain(value)
-        for key, value in dataclasses.asdict(config).items()
-        if key not in leave_out
+    settings = resolved_settings(config, leave_out)
+    device = str(settings.get("device", "cpu"))
+    return {"benchmark": benchmark, **provenance(command, device), "settings": settings}
+
+
+def resolved_settings(
+    config: Any, leave_out: Collection[str] = NOT_IN_THE_NUMBERS
+) -> dict[str, Any]:
+    """Settings of a dataclass as JSON; those of nested dataclasses stand beside its own."""
+    settings: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            settings |= resolved_settings(value, leave_out)
+        elif field.name not in leave_out:
+            settings[field.name] = _plain(value)
+    return settings
+
+
+def file_stem(
+    words: Collection[str],
+    config: Any,
+    named: Collection[str] = (),
+    leave_out: Collection[str] = NOT_IN_THE_NUMBERS,
+) -> str:
+    """Name of a results file without its suffix: some words, and a hash of all other settings.
+
+    The same settings always give the same name, and others give another one. Without a setting
+    that differs from its default there is no hash.
+
+    Args:
+        words: What the name says.
+        config: The settings, a dataclass.
+        named: Settings that the words say already.
+        leave_out: Settings that the numbers do not depend on.
+    """
+    usual = resolved_settings(type(config)(), leave_out)
+    settings = resolved_settings(config, leave_out)
+    changed = {
+        key: value
+        for key, value in settings.items()
+        if key not in named and value != usual.get(key, None)
     }
-    return {"benchmark": benchmark, **provenance(command, config.device), "settings": settings}
+    stem = "-".join(words)
+    if not changed:
+        return stem
+    content = json.dumps(changed, sort_keys=True)
+    return f"{stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def output_folder(out: Path, publish: bool) -> Path:
+    """Where results are written: ``out``, or the checkout's own results.
+
+    Args:
+        out: Folder of the user.
+        publish: Whether the results are meant for the repository.
+
+    Raises:
+        ConfigurationError: If they are, and the program does not run from a checkout.
+    """
+    if not publish:
+        return out
+    root = Path(facehall_env.__file__).resolve().parents[1]
+    if not (root / ".git").exists() or not (root / "benchmarks" / "results").is_dir():
+        raise ConfigurationError(
+            "--publish writes into benchmarks/results of a checkout of facehall, which this "
+            "installation is not: leave it out, or install the checkout with pip install -e."
+        )
+    return root / "benchmarks" / "results"
+
+
+def write_results(
+    folder: Path, stem: str, content: Mapping[str, Any], *tables: Table
+) -> list[Path]:
+    """Writes JSON and, for people, Markdown; returns their paths.
+
+    Args:
+        folder: Where they go.
+        stem: Their names without the suffixes.
+        content: Content of the JSON file.
+        *tables: Tables of the Markdown file, of which the first one's title is the file's.
+    """
+    paths = [folder / f"{stem}{suffix}" for suffix in (".json", ".md")]
+    write_json(paths[0], content)
+    first, *others = tables
+    parts = [f"# {first.title}\n\n{first.markdown()}"]
+    parts += [f"## {table.title}\n\n{table.markdown()}" for table in others]
+    write_text_atomic(paths[1], "\n".join(parts))
+    return paths
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -91,6 +224,7 @@ def _places() -> list[tuple[str, str]]:
     given = os.environ.get("FACEHALL_DATA")
     known = [
         *([(Path(given).expanduser(), "FACEHALL_DATA")] if given else []),
+        (results_dir(), "the results"),
         (cache_dir(), "the cache"),
         (Path.cwd(), "."),
         (Path.home(), "~"),

@@ -1,140 +1,228 @@
-"""The benchmark's rows as tables: for the terminal, for Markdown files and for the README."""
+"""One table for all benchmarks: shown on a terminal, written as Markdown, put into a web page."""
 
 from __future__ import annotations
 
+import html
 import math
+import os
 import re
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
-from facehall_env.spec import BICUBIC
 
-Row = Mapping[str, Any]
 START, END = "<!-- table:start -->", "<!-- table:end -->"
 NOTHING = "–"
+"""Stands where there is no value."""
+WIDE = 160
+"""Columns of an output that is no terminal."""
 _BETWEEN = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+
+Value = float | str | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: Its heading.
+        values: One for each row: numbers, or texts, which are shown as they are; None and NaN are
+            shown as a dash.
+        half_widths: Half widths of the values' confidence intervals, NaN or None where there is
+            none.
+        format: How numbers are written, as for the function ``format``; with ``%`` they are shares.
+        better: Which values are the better ones; None where that cannot be said.
+    """
+
+    title: str
+    values: Sequence[Value]
+    half_widths: Sequence[float | None] | None = None
+    format: str = ""
+    better: Literal["higher", "lower"] | None = None
+
+    @property
+    def cells(self) -> list[str]:
+        """The values as text.
+
+        >>> Column("PSNR", [31.234, None], [0.0512, None], ".2f").cells
+        ['31.23 ± 0.05', '–']
+        """
+        widths = self.half_widths or [None] * len(self.values)
+        return [cell(value, self.format, width) for value, width in zip(self.values, widths)]
+
+    @property
+    def best(self) -> set[int]:
+        """Numbers of the rows with the best value."""
+        known = {
+            row: value
+            for row, value in enumerate(self.values)
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        if self.better is None or not known:
+            return set()
+        best = max(known.values()) if self.better == "higher" else min(known.values())
+        return {row for row, value in known.items() if value == best}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns.
+    """Columns of equal length, with a title.
+
+    ``rich.console.Console.print`` shows it so that nothing is cut off: where it is too wide, its
+    columns are shown in several blocks, one below the other, each with the ``keys``.
 
     Attributes:
         title: What the table is about, in a line.
-        header: Of each column.
-        rows: As many entries each as there are columns.
+        columns: The columns.
         sections: Numbers of the rows before which a new section begins.
         caption: What one has to know to read it.
+        keys: How many of the first columns say what a row is about.
     """
 
     title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    columns: Sequence[Column]
     sections: Sequence[int] = ()
     caption: str = ""
+    keys: int = field(default=1)
+
+    def __post_init__(self) -> None:
+        """Refuses columns of different lengths."""
+        if len({len(column.values) for column in self.columns}) > 1:
+            raise ValueError(f"The columns of {self.title!r} have different lengths.")
+
+    @classmethod
+    def of_text(
+        cls,
+        title: str,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        sections: Sequence[int] = (),
+        caption: str = "",
+    ) -> Table:
+        """A table of texts, given row by row."""
+        columns = [Column(name, [row[n] for row in rows]) for n, name in enumerate(header)]
+        return cls(title, columns, sections, caption)
+
+    @property
+    def header(self) -> list[str]:
+        """Titles of the columns."""
+        return [column.title for column in self.columns]
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The values as text, row by row."""
+        return list(zip(*(column.cells for column in self.columns), strict=True))
 
     def markdown(self) -> str:
         """As Markdown, first column left, the others right; ends with a line feed."""
-        rule = ["---", *["---:"] * (len(self.header) - 1)]
-        lines = ["| " + " | ".join(row) + " |" for row in (self.header, rule, *self.rows)]
+        rule = ["---", *["---:"] * (len(self.columns) - 1)]
+        lines = [
+            "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |"
+            for row in (self.header, rule, *self.rows)
+        ]
         note = f"\n{self.caption}\n" if self.caption else ""
         return "\n".join(lines) + "\n" + note
 
-    def rich(self) -> RichTable:
-        """For `rich.console.Console.print`."""
-        table = RichTable(title=self.title, caption=self.caption or None, title_justify="left")
-        for number, name in enumerate(self.header):
-            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    def html(self) -> str:
+        """As an HTML table whose best cells have the class ``best``."""
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.header)
+        best = [column.best for column in self.columns]
+        lines = []
         for number, row in enumerate(self.rows):
-            table.add_row(*row, end_section=number + 1 in self.sections)
-        return table
+            first = f'<th scope="row">{html.escape(row[0])}</th>'
+            others = (
+                f"<td{_class('best', number in best[place])}>{html.escape(text)}</td>"
+                for place, text in enumerate(row[1:], start=1)
+            )
+            begins = _class("section", number in self.sections)
+            lines.append(f"<tr{begins}>{first}{''.join(others)}</tr>")
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        body = "\n".join(lines)
+        return f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Shows it in as many blocks as the width needs."""
+        blocks = self._blocks(options.max_width)
+        for number, block in enumerate(blocks):
+            shown = RichTable(
+                title=Text(self.title) if number == 0 else None,
+                title_justify="left",
+                caption=Text(self.caption) if self.caption and number == len(blocks) - 1 else None,
+                caption_justify="left",
+                box=box.HEAVY_HEAD,
+            )
+            for place in block:
+                column = self.columns[place]
+                shown.add_column(
+                    Text(column.title),
+                    justify="right" if place else "left",
+                    overflow="fold",
+                    min_width=min(_width(column), options.max_width // 2),
+                )
+            for row_number, row in enumerate(self.rows):
+                ends = row_number + 1 in self.sections
+                shown.add_row(*(Text(row[place]) for place in block), end_section=ends)
+            yield shown
+
+    def _blocks(self, width: int) -> list[list[int]]:
+        """Which columns are shown together; all blocks begin with the keys."""
+        keys = list(range(min(self.keys, len(self.columns))))
+        blocks, taken = [list(keys)], 0
+        # A column takes its text, two spaces and a line, and the table one more line.
+        room = width - 1 - sum(_width(self.columns[place]) + 3 for place in keys)
+        for place in range(len(keys), len(self.columns)):
+            needed = _width(self.columns[place]) + 3
+            if taken + needed > room and len(blocks[-1]) > len(keys):
+                blocks.append(list(keys))
+                taken = 0
+            blocks[-1].append(place)
+            taken += needed
+        return blocks
 
 
-def summary(rows: Sequence[Row], title: str) -> Table:
-    """One line for each agent: PSNR after each number of patches, area, share and time."""
-    steps = sorted({row["steps"] for row in rows})
-    images = max(row["images"] for row in rows)
-    few, many = steps[0], steps[-1]
-    ends = [few] if few == many else [few, many]
-    lines = []
-    for name in dict.fromkeys(row["agent"] for row in rows):
-        own = {row["steps"]: row for row in rows if row["agent"] == name}
-        last = own[many]
-        fewer = f" (first {last['images']})" if last["images"] < images else ""
-        lines.append(
-            [
-                _label(last) + fewer,
-                *(decibels(own[step]["psnr"]) for step in steps),
-                decibels(last["psnr_auc"]),
-                *(share(own[step]["oracle_share"]) for step in ends),
-                f"{last['ms_per_image']:.0f}",
-            ]
-        )
-    header = [
-        "agent",
-        *(f"T={step}" for step in steps),
-        "area",
-        *(f"share T={step}" for step in ends),
-        "ms/image",
-    ]
-    return Table(title, header, lines, caption=_summary_caption(rows, images, many))
+def _class(name: str, wanted: bool) -> str:
+    return f' class="{name}"' if wanted else ""
 
 
-def detail(rows: Sequence[Row], title: str) -> Table:
-    """One line for each agent and number of patches, with the 95 % intervals."""
-    header = [
-        "agent",
-        "T",
-        "images",
-        "PSNR",
-        "minus start",
-        "minus even",
-        "area",
-        "area minus even",
-        "SSIM",
-        "FSIM",
-        "share of oracle's gap",
-        "ms/image",
-    ]
-    ordered = sorted(rows, key=lambda row: int(row["steps"]))
-    lines = [
-        [
-            _label(row),
-            str(row["steps"]),
-            str(row["images"]),
-            decibels(row["psnr"], row["psnr_ci"]),
-            decibels(row["psnr_minus_start"], row["psnr_minus_start_ci"], signed=True),
-            decibels(row["psnr_minus_even"], row["psnr_minus_even_ci"], signed=True),
-            decibels(row["psnr_auc"], row["psnr_auc_ci"]),
-            decibels(row["psnr_auc_minus_even"], row["psnr_auc_minus_even_ci"], signed=True),
-            number(row["ssim"], ".4f"),
-            number(row["fsim"], ".4f"),
-            share(row["oracle_share"], row["oracle_share_ci"]),
-            f"{row['ms_per_image']:.0f}",
-        ]
-        for row in ordered
-    ]
-    sections = [
-        index
-        for index in range(1, len(ordered))
-        if ordered[index]["steps"] != ordered[index - 1]["steps"]
-    ]
-    return Table(title, header, lines, sections, _detail_caption(rows))
+def _width(column: Column) -> int:
+    """Characters that a column needs; only its title may be wrapped."""
+    words = column.title.split() or [""]
+    return max(map(len, (*column.cells, *words)), default=0)
+
+
+def cell(value: Value, form: str = "", half_width: float | None = None) -> str:
+    """A value as text, with its interval if there is one.
+
+    >>> cell(32.127, ".2f"), cell(0.0512, "+.3f", 0.0123), cell(0.716, ".0%", 0.0312)
+    ('32.13', '+0.051 ± 0.012', '72 ± 3 %')
+    >>> cell(None), cell(float("nan"), ".3f"), cell("even"), cell(1234, ",")
+    ('–', '–', 'even', '1,234')
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or math.isnan(value):
+        return NOTHING
+    text = format(value, form)
+    if half_width is not None and not math.isnan(half_width):
+        text = f"{text.rstrip('%')} ± {format(half_width, form.lstrip('+'))}"
+    return text.replace("%", " %")
 
 
 def terminal() -> Console:
-    """The standard output; where it is no terminal, wide enough for the tables."""
-    width = None if sys.stdout.isatty() else max(160, shutil.get_terminal_size().columns)
-    return Console(width=width)
+    """The standard output; where it is no terminal, as wide as ``COLUMNS`` says, or 160."""
+    given = os.environ.get("COLUMNS", "")
+    width = int(given) if given.isdecimal() and int(given) else WIDE
+    return Console(width=None if sys.stdout.isatty() else width)
 
 
 def say_written(console: Console, *paths: Path) -> None:
@@ -143,36 +231,13 @@ def say_written(console: Console, *paths: Path) -> None:
         console.print(f"written: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
-def number(value: float | None, form: str) -> str:
-    """A number, or a dash where there is none.
+def section_starts(names: Sequence[object]) -> list[int]:
+    """Numbers of the rows whose name differs from that of the row before.
 
-    >>> number(0.91234, ".3f"), number(float("nan"), ".3f"), number(None, ".3f")
-    ('0.912', '–', '–')
+    >>> section_starts(["a", "a", "b"])
+    [2]
     """
-    return NOTHING if value is None or math.isnan(value) else format(value, form)
-
-
-def decibels(value: float | None, half_width: float | None = None, signed: bool = False) -> str:
-    """A PSNR or a difference of two, with its interval if there is one.
-
-    >>> decibels(32.127), decibels(0.0512, 0.0123, signed=True)
-    ('32.13', '+0.051 ± 0.012')
-    """
-    text = number(value, "+.3f" if signed else ".2f")
-    interval = number(half_width, ".3f" if signed else ".2f")
-    return text if NOTHING in (text, interval) else f"{text} ± {interval}"
-
-
-def share(value: float | None, half_width: float | None = None) -> str:
-    """A share in per cent.
-
-    >>> share(0.716), share(0.716, 0.0312)
-    ('72 %', '72 ± 3 %')
-    """
-    text, interval = number(value, ".0%"), number(half_width, ".0%")
-    if NOTHING not in (text, interval):
-        text = f"{text.rstrip('%')} ± {interval}"
-    return text.replace("%", " %")
+    return [row for row in range(1, len(names)) if names[row] != names[row - 1]]
 
 
 def insert_into(path: Path, table: Table) -> None:
@@ -197,37 +262,4 @@ def check_markers(path: Path) -> str:
         raise ConfigurationError(
             f"{path} has no lines {START} and {END}: put them where the table should stand."
         )
-    return text
-
-
-def _summary_caption(rows: Sequence[Row], images: int, steps: int) -> str:
-    row = rows[0]
-    started = (
-        ""
-        if row.get("initial", BICUBIC) == BICUBIC
-        else f" from faces restored by {row['initial']}"
-    )
-    text = (
-        f"PSNR in dB after T patches ({row['enhancer']}{started}, {row['dataset']} "
-        f"{row['scale']}x, "
-        f"protocol {row['protocol']}, {images} test images); area: mean after 1 to {steps} patches"
-    )
-    tried = next((row["oracle_images"] for row in rows if row["oracle_images"]), 0)
-    if tried:
-        on_them = "" if tried == images else f", on the first {tried} images"
-        text += f"; share: of the gap between random and the greedy oracle{on_them}"
-    return text + "."
-
-
-def _label(row: Row) -> str:
-    """The agent's name; for the starting image, what it is."""
-    restored = row["agent"] == BICUBIC and row.get("initial", BICUBIC) != BICUBIC
-    return "start" if restored else str(row["agent"])
-
-
-def _detail_caption(rows: Sequence[Row]) -> str:
-    text = "± is the half width of the 95 % interval over images; differences are paired."
-    scored = {row["fsim_images"] for row in rows}
-    if 0 < max(scored) < max(row["images"] for row in rows):
-        text += f" FSIM on the first {max(scored)} images."
     return text

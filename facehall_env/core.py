@@ -99,7 +99,7 @@ class HallucinationCore:
         self.precision = precision
         self.reward = rewards.make(reward)
         self.validate = validate
-        self.enhancer = self._prepare(enhancer)
+        self.enhancer = prepare_network(enhancer, self.device, precision)
         self.initial = None if initial is None else self._starts_from(initial)
 
     @property
@@ -315,18 +315,18 @@ class HallucinationCore:
                 f"The initial faces come from a network for scale {initial.scale}, but the "
                 f"enhancer's is {self.scale}: give both the same."
             )
-        return self._prepare(initial)
+        return prepare_network(initial, self.device, self.precision)
 
-    def _prepare(self, enhancer: Enhancer) -> Enhancer:
-        if self.precision == "bf16":
-            enhancer = _rounded(enhancer, self.device)
-        # Convolutions on the CPU are half as fast in the other layout.
-        for module in enhancer.modules():
-            if isinstance(module, torch.nn.Conv2d):
-                module.weight.data = module.weight.data.contiguous(
-                    memory_format=torch.channels_last
-                )
-        return enhancer.to(self.device).eval()
+
+def prepare_network(enhancer: Enhancer, device: torch.device, precision: Precision) -> Enhancer:
+    """The network on a device, in a precision and in evaluation mode; changed in place if fp32."""
+    if precision == "bf16":
+        enhancer = _rounded(enhancer, device)
+    # Convolutions on the CPU are half as fast in the other layout.
+    for module in enhancer.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return enhancer.to(device).eval()
 
 
 def _gain(state: CoreState, place: Placement, current: Tensor, restored: Tensor) -> Tensor:

@@ -25,6 +25,16 @@ def cache_dir() -> Path:
     return user_cache_path("facehall")
 
 
+def results_dir() -> Path:
+    """Folder for results: ``FACEHALL_RESULTS`` if set, else one in the user's data folder."""
+    configured = os.environ.get("FACEHALL_RESULTS")
+    if configured:
+        return Path(configured).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("facehall") / "results"
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` that replaces it when the block succeeds.
