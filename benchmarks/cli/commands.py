@@ -100,7 +100,7 @@ COMMANDS = {
         "training.ensemble:make_ensemble",
     ),
     "train cognition": Command(
-        "Train the recogniser of the IPFH paper, SphereFace-20 with A-softmax, on faces with names.",
+        "Train IPFH's recogniser, SphereFace-20 with A-softmax, on faces with names.",
         "training.cognition:TrainCognitionConfig",
         "training.cognition:train_cognition",
     ),
