@@ -88,7 +88,9 @@ class Views:
 
     def _found(self, marker: Marker) -> Landmarks:
         def find(rows: slice, advance: Advance) -> dict[str, Tensor]:
-            return {"points": torch.from_numpy(marker(self.faces.images[rows].float() / 255).points)}
+            return {
+                "points": torch.from_numpy(marker(self.faces.images[rows].float() / 255).points)
+            }
 
         settings = {"marker": fingerprint(marker)}
         return Landmarks(self._rows(find, "landmarks", settings, self._batch)["points"].numpy())

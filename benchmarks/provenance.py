@@ -26,7 +26,11 @@ from facehall_env.training.run import versions
 
 R = TypeVar("R", bound="Row")
 
-NOT_IN_THE_NUMBERS = frozenset({"out", "publish", "fresh", "trust_pickle", "readme", "faces"})
+NOT_IN_THE_NUMBERS = frozenset({"out", "publish", "fresh", "trust_pickle", "readme"}) | {
+    "film_faces",
+    "figure_faces",
+    "attention_figure",
+}
 """Settings that no numbers depend on."""
 
 
@@ -58,7 +62,7 @@ class Row:
             if value is None and kind == "float":
                 value = math.nan
             known = {"float": float | int, "int": int, "str": str}.get(kind)
-            if known is not None and not isinstance(value, known) or isinstance(value, bool):
+            if (known is not None and not isinstance(value, known)) or isinstance(value, bool):
                 raise ConfigurationError(f"has {field.name} = {value!r}, expected a {kind}")
             values[field.name] = float(value) if kind == "float" else value
         return cls(**values)

@@ -434,7 +434,9 @@ class PatchByPatchSpec:
             seed=self.seed if self.agent == "random" else 0,
             enhancer_weights="auto" if self.enhancer is None else self.enhancer.file,
             agent_weights=None if path is None else path.name,
-            initial=BICUBIC if self.initial is None else self.initial.name or str(self.initial.file),
+            initial=BICUBIC
+            if self.initial is None
+            else self.initial.name or str(self.initial.file),
         )
 
     def _maker(

@@ -58,9 +58,7 @@ class TestFaces:
         """
         start, stop, _ = rows.indices(len(self))
         chunks = range(start // CHUNK, (max(start, stop - 1)) // CHUNK + 1)
-        lr, initial = (
-            torch.cat(parts) for parts in zip(*map(self._chunk, chunks), strict=True)
-        )
+        lr, initial = (torch.cat(parts) for parts in zip(*map(self._chunk, chunks), strict=True))
         own = slice(start - chunks[0] * CHUNK, stop - chunks[0] * CHUNK)
         return Faces(
             self.images[start:stop].to(self.device).float() / 255,
@@ -258,7 +256,9 @@ class _Recorder:
     def _score(self, name: str, image: Tensor, truth: Tensor) -> Tensor:
         """(N,) float64 on the CPU."""
         faces = self._faces
-        return metrics.score(image, truth, faces.protocol, faces.scale, (name,))[name].double().cpu()
+        return (
+            metrics.score(image, truth, faces.protocol, faces.scale, (name,))[name].double().cpu()
+        )
 
 
 def first_images(dataset: FaceDataset, limit: int) -> Tensor:

@@ -27,6 +27,10 @@ class Estimate(NamedTuple):
     half_width: float
 
 
+NONE = Estimate(math.nan, math.nan)
+"""Where nothing could be estimated."""
+
+
 def mean_ci(values: ArrayLike, level: float = 0.95) -> Estimate:
     """Return the mean over images and the half width of its Student t interval.
 

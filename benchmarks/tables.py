@@ -7,12 +7,11 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -58,7 +57,8 @@ class Column:
         ['31.23 ± 0.05', '–']
         """
         widths = self.half_widths or [None] * len(self.values)
-        return [cell(value, self.format, width) for value, width in zip(self.values, widths)]
+        pairs = zip(self.values, widths, strict=True)
+        return [cell(value, self.format, width) for value, width in pairs]
 
     @property
     def best(self) -> set[int]:
@@ -79,7 +79,8 @@ class Table:
     """Columns of equal length, with a title.
 
     ``rich.console.Console.print`` shows it so that nothing is cut off: where it is too wide, its
-    columns are shown in several blocks, one below the other, each with the ``keys``.
+    columns are shown in several blocks, one below the other, each with the ``keys``; where not
+    even that fits, each row is a list of its values.
 
     Attributes:
         title: What the table is about, in a line.
@@ -152,52 +153,61 @@ class Table:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Shows it in as many blocks as the width needs."""
+        yield Text(self.title, style="italic")
         blocks = self._blocks(options.max_width)
-        for number, block in enumerate(blocks):
-            shown = RichTable(
-                title=Text(self.title) if number == 0 else None,
-                title_justify="left",
-                caption=Text(self.caption) if self.caption and number == len(blocks) - 1 else None,
-                caption_justify="left",
-                box=box.HEAVY_HEAD,
+        if max(self._room(block) for block in blocks) > options.max_width:
+            yield from self._lists()
+        else:
+            yield from (self._shown(block, options.max_width) for block in blocks)
+        if self.caption:
+            yield Text(self.caption, style="dim")
+
+    def _shown(self, block: Sequence[int], width: int) -> RichTable:
+        """Some of the columns, their titles wrapped if they do not fit otherwise."""
+        shown = RichTable()
+        wide = self._room(block, wrapped=False) <= width
+        for place in block:
+            column = self.columns[place]
+            shown.add_column(
+                Text(column.title),
+                justify="right" if place else "left",
+                width=_width(column, wrapped=not wide),
             )
-            for place in block:
-                column = self.columns[place]
-                shown.add_column(
-                    Text(column.title),
-                    justify="right" if place else "left",
-                    overflow="fold",
-                    min_width=min(_width(column), options.max_width // 2),
-                )
-            for row_number, row in enumerate(self.rows):
-                ends = row_number + 1 in self.sections
-                shown.add_row(*(Text(row[place]) for place in block), end_section=ends)
-            yield shown
+        for number, row in enumerate(self.rows):
+            ends = number + 1 in self.sections
+            shown.add_row(*(Text(row[place]) for place in block), end_section=ends)
+        return shown
+
+    def _lists(self) -> Iterator[Text]:
+        """A list of its values for each row."""
+        for row in self.rows:
+            for name, text in zip(self.header, row, strict=True):
+                yield Text(f"{name}: {text}")
+            yield Text()
 
     def _blocks(self, width: int) -> list[list[int]]:
         """Which columns are shown together; all blocks begin with the keys."""
         keys = list(range(min(self.keys, len(self.columns))))
-        blocks, taken = [list(keys)], 0
-        # A column takes its text, two spaces and a line, and the table one more line.
-        room = width - 1 - sum(_width(self.columns[place]) + 3 for place in keys)
+        blocks = [list(keys)]
         for place in range(len(keys), len(self.columns)):
-            needed = _width(self.columns[place]) + 3
-            if taken + needed > room and len(blocks[-1]) > len(keys):
+            if len(blocks[-1]) > len(keys) and self._room([*blocks[-1], place]) > width:
                 blocks.append(list(keys))
-                taken = 0
             blocks[-1].append(place)
-            taken += needed
         return blocks
+
+    def _room(self, block: Sequence[int], wrapped: bool = True) -> int:
+        """Characters that some of the columns need: of each its text, two spaces and a line."""
+        return 1 + sum(_width(self.columns[place], wrapped) + 3 for place in block)
 
 
 def _class(name: str, wanted: bool) -> str:
     return f' class="{name}"' if wanted else ""
 
 
-def _width(column: Column) -> int:
+def _width(column: Column, wrapped: bool = True) -> int:
     """Characters that a column needs; only its title may be wrapped."""
-    words = column.title.split() or [""]
-    return max(map(len, (*column.cells, *words)), default=0)
+    titles = column.title.split() if wrapped else [column.title]
+    return max(map(len, (*column.cells, *titles)), default=0)
 
 
 def cell(value: Value, form: str = "", half_width: float | None = None) -> str:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+Align = Literal["landmarks", "none"]
+"""Faces turned, scaled and moved until their landmarks stand where a recogniser expects them, or
+the largest window of its proportions in the middle of the image."""
 Border = Literal["centre", "inside"]
 """Whether a patch may reach over the edge of the image; see `facehall_env.patches`."""
 Precision = Literal["fp32", "bf16"]

@@ -1,27 +1,31 @@
-"""The rows of the patch-selection table, from what was measured."""
+"""The rows of the patch-selection table, from what was measured, and the tables made of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 from numpy import float64
 from torch import Tensor
 
+from facehall_env.benchmarks.provenance import Row
 from facehall_env.benchmarks.scoring import Measurements
 from facehall_env.benchmarks.statistics import (
+    NONE,
     Estimate,
     area_under_curve,
     mean_ci,
     oracle_share,
     paired_difference_ci,
 )
+from facehall_env.benchmarks.tables import Column, Table, section_starts
+from facehall_env.spec import BICUBIC
 
-START = "bicubic"
+START = BICUBIC
 """Name of the row for the starting image, which no agent has touched."""
-NONE = Estimate(math.nan, math.nan)
 
 NOTES = {
     "psnr_ci": "half width of the 95 % interval over images; so are the other *_ci",
@@ -38,58 +42,126 @@ NOTES = {
 """What the columns of a results file mean."""
 
 
-def table_rows(measured: Mapping[str, Measurements], steps: Sequence[int]) -> list[dict[str, Any]]:
-    """The table: one row for each agent and number of patches, without the settings.
+@dataclass(frozen=True)
+class PatchSelectionRow(Row):
+    """What an agent reached with a number of patches; `NOTES` says more about the numbers.
+
+    Attributes:
+        agent: Name of the row.
+        steps: Number of patches.
+        images: Number of images.
+        enhancer: Name of the network that restored the patches.
+        dataset: Where the images come from.
+        scale: Factor between the resolutions.
+        protocol: Degradation, and convention of the metrics.
+        psnr: Mean in dB.
+        psnr_ci: Half width of its interval, as all that end in ``_ci``.
+        psnr_minus_start: Gain over the first image in dB.
+        psnr_minus_even: Difference to the agent "even" in dB.
+        psnr_auc: Area under the curve of PSNR by patches, in dB.
+        psnr_auc_minus_even: Its difference to the agent "even" in dB.
+        ssim: Mean.
+        fsim: Mean over ``fsim_images`` images.
+        oracle_share: Share of the gap between random and the oracle.
+        oracle_images: Number of images that the oracle played on.
+        psnr_oracle_images: Mean in dB on these.
+        ms_per_image: Time of all patches.
+        enhancer_weights: "auto", a file, or None for an untrained network.
+        agent_weights: File of a learned agent.
+        action_stride: Spacing in pixels of the locations.
+        action_offset: Row and column of a cell on which patches are centred.
+        precision: Numbers that the networks computed with.
+        initial: What the faces started from.
+    """
+
+    agent: str
+    steps: int
+    images: int
+    enhancer: str
+    dataset: str
+    scale: int
+    protocol: str
+    psnr: float
+    psnr_ci: float
+    psnr_minus_start: float
+    psnr_minus_start_ci: float
+    psnr_minus_even: float
+    psnr_minus_even_ci: float
+    psnr_auc: float
+    psnr_auc_ci: float
+    psnr_auc_minus_even: float
+    psnr_auc_minus_even_ci: float
+    ssim: float
+    fsim: float
+    fsim_images: int
+    oracle_share: float
+    oracle_share_ci: float
+    oracle_images: int
+    psnr_oracle_images: float
+    ms_per_image: float
+    enhancer_weights: str | None = None
+    agent_weights: str | None = None
+    action_stride: int = 1
+    action_offset: int | None = None
+    precision: str = "fp32"
+    initial: str = BICUBIC
+
+    @property
+    def label(self) -> str:
+        """The agent's name; "start" for the first image where a network made it."""
+        return "start" if self.agent == START and self.initial != BICUBIC else self.agent
+
+
+def table_rows(
+    measured: Mapping[str, Measurements],
+    steps: Sequence[int],
+    about: Mapping[str, Mapping[str, Any]],
+) -> list[PatchSelectionRow]:
+    """One row for each agent and number of patches.
 
     Args:
         measured: By the agents' names; intervals and shares need "even", "random" and "oracle".
         steps: The numbers of patches, for each of which SSIM and FSIM were taken.
+        about: The other fields of each agent's rows.
     """
+    same = {name: own.over(steps[-1], len(steps)) for name, own in measured.items()}
     return [
-        _row(name, own, measured, step, place)
+        PatchSelectionRow(**{**_scores(name, own, same, step, place), **about[name]})
         for place, step in enumerate(steps)
-        for name, own in measured.items()
+        for name, own in same.items()
     ]
 
 
-def _row(
-    name: str,
-    own: Measurements,
-    measured: Mapping[str, Measurements],
-    step: int,
-    place: int,
+def _scores(
+    name: str, own: Measurements, measured: Mapping[str, Measurements], step: int, place: int
 ) -> dict[str, Any]:
-    psnr = mean_ci(own.psnr[:, step])
-    area = mean_ci(area_under_curve(own.psnr[:, : step + 1]))
-    gained = mean_ci(own.psnr[:, step] - own.psnr[:, 0])
     even = measured.get("even") if name != "even" else None
-    minus_even = _paired(own, even, lambda who: who.psnr[:, step])
-    area_minus_even = _paired(own, even, lambda who: area_under_curve(who.psnr[:, : step + 1]))
     fsim = own.fsim[:, place]
     scored = ~fsim.isnan()
     oracle = measured.get("oracle")
+    estimates = {
+        "psnr": mean_ci(own.psnr[:, step]),
+        "psnr_minus_start": mean_ci(own.psnr[:, step] - own.psnr[:, 0]),
+        "psnr_minus_even": _paired(own, even, lambda who: who.psnr[:, step]),
+        "psnr_auc": mean_ci(area_under_curve(own.psnr[:, : step + 1])),
+        "psnr_auc_minus_even": _paired(
+            own, even, lambda who: area_under_curve(who.psnr[:, : step + 1])
+        ),
+        "oracle_share": _share(name, own, measured, step),
+    }
     return {
         "agent": name,
         "steps": step,
         "images": len(own),
-        "psnr": psnr.value,
-        "psnr_ci": psnr.half_width,
-        "psnr_minus_start": gained.value,
-        "psnr_minus_start_ci": gained.half_width,
-        "psnr_minus_even": minus_even.value,
-        "psnr_minus_even_ci": minus_even.half_width,
-        "psnr_auc": area.value,
-        "psnr_auc_ci": area.half_width,
-        "psnr_auc_minus_even": area_minus_even.value,
-        "psnr_auc_minus_even_ci": area_minus_even.half_width,
+        **{key: estimate.value for key, estimate in estimates.items()},
+        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
         "ssim": own.ssim[:, place].mean().item(),
         "fsim": fsim[scored].mean().item(),
         "fsim_images": int(scored.sum()),
-        **_share(name, own, measured, step),
         "oracle_images": 0 if oracle is None else min(len(own), len(oracle)),
-        "psnr_oracle_images": None
-        if oracle is None
-        else own.psnr[: len(oracle), step].mean().item(),
+        "psnr_oracle_images": (
+            math.nan if oracle is None else own.psnr[: len(oracle), step].mean().item()
+        ),
         "ms_per_image": 1000 * own.seconds[:, step].mean().item(),
     }
 
@@ -107,12 +179,86 @@ def _paired(
 
 def _share(
     name: str, own: Measurements, measured: Mapping[str, Measurements], step: int
-) -> dict[str, float]:
-    """Of the gap between random and oracle; none for the start, which lies outside of it."""
-    share = NONE
-    if name != START and {"random", "oracle"} <= measured.keys():
-        random, oracle = measured["random"], measured["oracle"]
-        number = min(len(own), len(random), len(oracle))
-        agent, low, high = (who.psnr[:number, step] for who in (own, random, oracle))
-        share = oracle_share(agent, low, high)
-    return {"oracle_share": share.value, "oracle_share_ci": share.half_width}
+) -> Estimate:
+    """Share of the gap between random and oracle; none for the start, which lies outside of it."""
+    if name == START or not {"random", "oracle"} <= measured.keys():
+        return NONE
+    random, oracle = measured["random"], measured["oracle"]
+    number = min(len(own), len(random), len(oracle))
+    agent, low, high = (who.psnr[:number, step] for who in (own, random, oracle))
+    return oracle_share(agent, low, high)
+
+
+def summary(rows: Sequence[PatchSelectionRow], title: str) -> Table:
+    """One line for each agent: PSNR after each number of patches, area, share and time."""
+    steps = sorted({row.steps for row in rows})
+    names = list(dict.fromkeys(row.agent for row in rows))
+    by_step = {
+        step: [next(r for r in rows if (r.agent, r.steps) == (name, step)) for name in names]
+        for step in steps
+    }
+    last, images = by_step[steps[-1]], max(row.images for row in rows)
+    fewer = (f" (first {row.images})" if row.images < images else "" for row in last)
+    columns = [
+        Column("agent", [row.label + text for row, text in zip(last, fewer, strict=True)]),
+        *(
+            Column(f"T={step}", [r.psnr for r in by_step[step]], None, ".2f", "higher")
+            for step in steps
+        ),
+        Column("area", [row.psnr_auc for row in last], None, ".2f", "higher"),
+        *(
+            Column(f"share T={step}", [r.oracle_share for r in by_step[step]], None, ".0%")
+            for step in sorted({steps[0], steps[-1]})
+        ),
+        Column("ms/image", [row.ms_per_image for row in last], None, ".0f"),
+    ]
+    return Table(title, columns, caption=_summary_caption(rows, images, steps[-1]))
+
+
+def detail(rows: Sequence[PatchSelectionRow], title: str) -> Table:
+    """One line for each agent and number of patches, with the 95 % intervals."""
+    ordered = sorted(rows, key=lambda row: row.steps)
+
+    def estimate(title: str, name: str, form: str) -> Column:
+        values = [getattr(row, name) for row in ordered]
+        widths = [getattr(row, f"{name}_ci") for row in ordered]
+        return Column(title, values, widths, form)
+
+    columns = [
+        Column("agent", [row.label for row in ordered]),
+        Column("T", [row.steps for row in ordered]),
+        Column("images", [row.images for row in ordered]),
+        estimate("PSNR", "psnr", ".2f"),
+        estimate("minus start", "psnr_minus_start", "+.3f"),
+        estimate("minus even", "psnr_minus_even", "+.3f"),
+        estimate("area", "psnr_auc", ".2f"),
+        estimate("area minus even", "psnr_auc_minus_even", "+.3f"),
+        Column("SSIM", [row.ssim for row in ordered], None, ".4f"),
+        Column("FSIM", [row.fsim for row in ordered], None, ".4f"),
+        estimate("share of oracle's gap", "oracle_share", ".0%"),
+        Column("ms/image", [row.ms_per_image for row in ordered], None, ".0f"),
+    ]
+    starts = section_starts([row.steps for row in ordered])
+    return Table(title, columns, starts, _detail_caption(rows), keys=2)
+
+
+def _summary_caption(rows: Sequence[PatchSelectionRow], images: int, steps: int) -> str:
+    row = rows[0]
+    started = "" if row.initial == BICUBIC else f" from faces restored by {row.initial}"
+    text = (
+        f"PSNR in dB after T patches ({row.enhancer}{started}, {row.dataset} {row.scale}x, "
+        f"protocol {row.protocol}, {images} test images); area: mean after 1 to {steps} patches"
+    )
+    tried = next((row.oracle_images for row in rows if row.oracle_images), 0)
+    if tried:
+        on_them = "" if tried == images else f", on the first {tried} images"
+        text += f"; share: of the gap between random and the greedy oracle{on_them}"
+    return text + "."
+
+
+def _detail_caption(rows: Sequence[PatchSelectionRow]) -> str:
+    text = "± is the half width of the 95 % interval over images; differences are paired."
+    scored = max(row.fsim_images for row in rows)
+    if 0 < scored < max(row.images for row in rows):
+        text += f" FSIM on the first {scored} images."
+    return text

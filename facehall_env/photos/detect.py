@@ -89,6 +89,10 @@ class DlibDetector:
         self._max_side = max_side
         self._threshold = threshold
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without dlib's models, which come with its package; so are fingerprints."""
+        return type(self), (self._upsample, self._max_side, self._threshold)
+
     def __call__(self, image: ImageArray) -> list[DetectedFace]:
         """The faces on an image, the surest first.
 

@@ -92,6 +92,10 @@ class DlibLandmarks:
         self._detectors = [*detectors] or [DlibDetector(), DlibDetector(threshold=LENIENT)]
         self._mark = _predictor(str(model_file(_POINTS_FILE)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without dlib's model, which comes with its package; so are fingerprints."""
+        return type(self), tuple(self._detectors)
+
     def __call__(self, faces: Tensor) -> Landmarks:
         """The points of faces.
 

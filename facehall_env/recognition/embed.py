@@ -20,7 +20,7 @@ import os
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -29,16 +29,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError, MissingExtraError
+from facehall_env.literals import Align as Align
 from facehall_env.photos.detect import model_file
 from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker, as_arrays
 from facehall_env.registry import unknown_name
 
 if TYPE_CHECKING:
     from facehall_env.recognition import Recogniser
-
-Align = Literal["landmarks", "none"]
-"""Faces turned, scaled and moved until their landmarks stand where the recogniser expects them,
-or the largest window of its proportions in the middle of the image."""
 
 DLIB = "dlib"
 
@@ -183,6 +180,10 @@ class DlibRecogniser(FaceRecogniser):
         self.name = DLIB
         self.version = str(dlib.__version__)
         self._network = _dlib_network(str(model_file(_DLIB_FILE)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without dlib's network, which comes with its package; so are fingerprints."""
+        return type(self), (self.alignment, self._marker), {"version": self.version}
 
     def _embed(self, faces: Tensor, landmarks: Landmarks) -> Tensor:
         whole = as_arrays(align_to(faces, unmarked(len(faces)), (_DLIB_SIZE, _DLIB_SIZE)))
