@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 MIB = 1 << 20
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _PRIVATE = re.compile(r"^Private_\w+:\s+(\d+) kB", re.MULTILINE)
 
 Work = Callable[..., AbstractContextManager[Iterable[int]]]
