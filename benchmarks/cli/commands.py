@@ -81,8 +81,8 @@ COMMANDS = {
     ),
     "report": Command(
         "Put the results on disk into one HTML page: tables, curves and pictures.",
-        "benchmarks.report:ReportConfig",
-        "benchmarks.report:run",
+        "benchmarks.report.settings:ReportConfig",
+        "benchmarks.report.page:run",
     ),
     "train sr": Command(
         "Train a network that restores whole faces, by default as its paper trains it.",
