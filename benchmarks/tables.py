@@ -24,6 +24,7 @@ NOTHING = "–"
 """Stands where there is no value."""
 WIDE = 160
 """Columns of an output that is no terminal."""
+_BEST = ' class="best"'
 _BETWEEN = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
 
 Value = float | str | None
@@ -161,15 +162,16 @@ class Table:
             id_: Identifier of its title, which has to be unique in the page.
         """
         columns = [column for column in self.columns if set(column.cells) != {NOTHING}]
-        best = [column.best(self.aside) for column in columns]
-        head = "".join(f'<th scope="col">{html.escape(column.title)}</th>' for column in columns)
+        titles, values = columns[: self.keys], columns[self.keys :]
+        best = [column.best(self.aside) for column in values]
+        head = "".join(_th("col", column.title) for column in titles)
+        head += "".join(f'<th scope="col">{html.escape(column.title)}</th>' for column in values)
         lines = []
-        for number, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
-            begins = ' class="section"' if number in self.sections else ""
-            others = (_td(text, number in own) for text, own in zip(row[1:], best[1:], strict=True))
-            lines.append(
-                f'<tr{begins}><th scope="row">{html.escape(row[0])}</th>{"".join(others)}</tr>\n'
-            )
+        for row in range(len(self.rows)):
+            begins = ' class="section"' if row in self.sections else ""
+            names = "".join(_th("row", column.cells[row]) for column in titles)
+            cells = (_td(c.cells[row], row in own) for c, own in zip(values, best, strict=True))
+            lines.append(f"<tr{begins}>{names}{''.join(cells)}</tr>\n")
         notes = [self.caption, "Bold: the best of its column." if any(best) else ""]
         return (
             f'<section class="scroll" tabindex="0" aria-labelledby="{id_}">\n<table>\n'
@@ -228,18 +230,19 @@ class Table:
         return 1 + sum(_width(self.columns[place], wrapped) + 3 for place in block)
 
 
+def _th(scope: str, text: str) -> str:
+    return f'<th scope="{scope}" class="key">{html.escape(text)}</th>'
+
+
 def _td(text: str, best: bool) -> str:
     # The sign that is as wide as the plus.
     text = re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", text)
-    start = re.search(r" ± | ?\(|$", text)
-    place = len(text) if start is None else start.start()
-    value, rest = html.escape(text[:place]), html.escape(text[place:])
-    rest = f"<small>{rest}</small>" if rest else ""
-    return (
-        f'<td class="best"><strong>{value}</strong>{rest}</td>'
-        if best
-        else f"<td>{value}{rest}</td>"
-    )
+    own, bracket, other = html.escape(text).partition("(")
+    value, sign, interval = own.rstrip().partition(" ± ")
+    value = f"<strong>{value}</strong>" if best else value
+    interval = f"<small> ± {interval}</small>" if sign else ""
+    other = f'<small class="beside"> ({other}</small>' if bracket else ""
+    return f"<td{_BEST if best else ''}>{value}{interval}{other}</td>"
 
 
 def _width(column: Column, wrapped: bool = True) -> int:

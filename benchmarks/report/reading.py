@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from facehall_env.benchmarks.provenance import read_json
-from facehall_env.benchmarks.report.contents import CONTENTS, Content
+from facehall_env.benchmarks.provenance import Content, read_json
+from facehall_env.benchmarks.report.contents import CONTENTS
 from facehall_env.errors import ConfigurationError
 
 C = TypeVar("C", bound=Content)

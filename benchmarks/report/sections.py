@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from facehall_env.benchmarks.embeddings import TRUTH
@@ -22,7 +23,6 @@ from facehall_env.benchmarks.report.reading import Found
 from facehall_env.benchmarks.speed.contents import (
     Environments,
     NetworkTime,
-    Speed,
     TrainingMemory,
     UpdateProfile,
 )
@@ -83,7 +83,7 @@ def _blocks(found: Found, kind: type[C], block: Callable[[C], Block]) -> list[Bl
 
 
 def _paper(content: PaperResult) -> Block:
-    title = f"{content.paper}, {content.kind} {content.number}: {content.title}"
+    short = f"{content.paper}, {content.kind} {content.number}"
     titles = {condition.key: condition.title for condition in content.conditions}
     cells = list(zip(*(row.cells for row in content.rows), strict=True))
     ours = [
@@ -111,11 +111,11 @@ def _paper(content: PaperResult) -> Block:
     # Neither an agent that sees the truth nor the truth itself can be the best.
     aside = [n for n, row in enumerate(content.rows) if row.key in (ORACLE, TRUTH)]
     return Block(
-        title,
+        f"{short}: {content.title}",
         " ".join(_conventions(content)),
         [
             Table(
-                f"Ours (the paper’s): {title}",
+                f"{short}: ours (the paper’s)",
                 [names, *ours],
                 caption="± is the half width of the 95 % interval.",
                 aside=aside,
@@ -123,21 +123,21 @@ def _paper(content: PaperResult) -> Block:
         ],
         [
             Table(
-                f"Differences from {reference}: {title}",
+                f"{short}: differences from {reference}",
                 [names, *paired],
                 caption="Paired over the same images, with 95 % intervals.",
             ),
-            *([_orders(content, title)] if content.orderings else []),
+            *([_orders(content, short)] if content.orderings else []),
         ],
         notes=content.notes,
     )
 
 
-def _orders(content: PaperResult, title: str) -> Table:
+def _orders(content: PaperResult, short: str) -> Table:
     """Whether rows that are neighbours in the paper's order stand in that order here, too."""
     lines = content.orderings
     return Table(
-        f"The paper’s orders: {title}",
+        f"{short}: the paper’s orders",
         [
             Column("order", [f"{line.better} before {line.worse}" for line in lines]),
             Column("column", [f"{line.condition} {line.metric}" for line in lines]),
@@ -243,39 +243,44 @@ def _attributes(content: Attributes) -> Block:
 
 
 def _environments(content: Environments) -> Block:
-    machine = content.machine
-    return _speed(
+    machine, rows = content.machine, content.vector_env
+    # Many at once are what the batched environment is for; the rest is there for those who ask.
+    many = max(row.num_envs for row in rows)
+    first = tuple(r for r in rows if (r.num_envs, r.precision) == (many, rows[0].precision))
+    every, networks = content.tables
+    shown = replace(content, vector_env=first).tables[0]
+    return Block(
         "Environments and networks",
         f"Measured in turns on {machine.device} with {machine.threads} threads.",
-        content,
+        [replace(shown, title=f"{every.title}, {many} at once"), networks],
+        [every] if len(first) < len(rows) else [],
     )
 
 
 def _network_time(content: NetworkTime) -> Block:
-    title = f"What {content.settings.enhancer} costs beside its convolutions"
-    return _speed(title, "", content)
+    return Block(
+        "A network beside its convolutions",
+        "Norms, activations and padding take the time that the convolutions do not.",
+        content.tables,
+    )
 
 
 def _update(content: UpdateProfile) -> Block:
     settings = content.settings
-    return _speed(
+    return Block(
         "Where the time of an update goes",
         f"One REINFORCE update of {settings.batch} faces with {settings.steps} patches each "
         f"({settings.enhancer}) takes {content.seconds_per_update:.1f} s.",
-        content,
+        content.tables,
     )
 
 
 def _training_memory(content: TrainingMemory) -> Block:
-    return _speed(
-        "Memory of an update of SPARNetHD",
-        "Recomputed features (gradient checkpointing) cost time and save memory.",
-        content,
+    return Block(
+        "Gradient checkpointing",
+        "Features that are computed again in the backward pass cost time and save memory.",
+        content.tables,
     )
-
-
-def _speed(title: str, intro: str, content: Speed) -> Block:
-    return Block(title, intro, content.tables)
 
 
 def _what(settings: Settings) -> str:

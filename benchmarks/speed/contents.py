@@ -118,6 +118,7 @@ class Environments(Speed):
                 Column("patches/s", [row.patches_per_second for row in rates], format=".0f"),
                 Column(f"ratio to {rates[0].ratio_to}", [row.ratio for row in rates], format=".1f"),
             ],
+            keys=2,
         )
         return [environments, networks]
 
@@ -189,6 +190,7 @@ class NetworkTime(Speed):
                 f"{'x'.join(map(str, settings.image_size))} pixels, {settings.batch} at once, "
                 f"{rows[0].convolutions} convolutions; medians of {settings.repetitions}."
             ),
+            keys=3,
         )
         return [table]
 

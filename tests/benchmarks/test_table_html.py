@@ -23,7 +23,10 @@ def test_bold_is_what_reads_best_among_those_that_compete() -> None:
     table = Table("Title <b>", columns, caption="Caption.", aside=[3])
     head, *body = cells(table)
     # A column without any value is left out.
-    assert head == [f'<th scope="col">{name}</th>' for name in ("row", "a", "b", "c")]
+    assert head == [
+        '<th scope="col" class="key">row</th>',
+        *(f'<th scope="col">{name}</th>' for name in "abc"),
+    ]
     assert [row[1:] for row in body] == [
         [
             '<td class="best"><strong>1.00</strong><small> ± 0.10</small></td>',
@@ -42,6 +45,20 @@ def test_bold_is_what_reads_best_among_those_that_compete() -> None:
     assert "Caption. Bold: the best of its column." in table.html("id")
 
 
+def test_columns_that_say_what_a_row_is_about_are_its_headings() -> None:
+    columns = [Column("form", ["x", "y"]), Column("layout", ["a", "b"]), Column("ms", [1.0, 2.0])]
+    table = Table("t", columns, sections=[1], keys=2)
+    _, first, second = cells(table)
+    assert first == [
+        '<th scope="row" class="key">x</th>',
+        '<th scope="row" class="key">a</th>',
+        "<td>1.0</td>",
+    ]
+    # The second row begins a section.
+    assert re.findall("<tr(.*?)>", table.html("id")) == ["", "", ' class="section"']
+    assert len(second) == 3
+
+
 def test_one_alone_is_not_the_best() -> None:
     table = Table("t", [Column("r", ["a", "b"]), Column("x", [1.0, None], better="higher")])
     assert "best" not in table.html("id")
@@ -52,7 +69,7 @@ def test_others_numbers_stand_in_brackets() -> None:
     assert own.cells == ["-0.25 ± 0.10 (28.9)", "(31.5)", "+1.00"]
     _, *body = cells(Table("t", [Column("row", ["a", "b", "c"]), own]))
     assert [row[1] for row in body] == [
-        "<td>−0.25<small> ± 0.10 (28.9)</small></td>",
-        "<td><small>(31.5)</small></td>",
+        '<td>−0.25<small> ± 0.10</small><small class="beside"> (28.9)</small></td>',
+        '<td><small class="beside"> (31.5)</small></td>',
         "<td>+1.00</td>",
     ]
