@@ -28,7 +28,7 @@ from facehall_env.rendering import Picture, cut_patch, draw_attention
 from facehall_env.spec import FacesSpec
 from facehall_env.state import CoreState
 
-ENHANCER = "compact"
+ENHANCER = NetworkSpec("compact")
 """Network that restores the patches."""
 FILM_STEPS = (1, 2, 3, 5, 9, 16, 25)
 """Numbers of patches after which a film strip shows the face."""
@@ -214,9 +214,7 @@ def make_gallery(config: ReportConfig) -> Gallery:
     faces = TestFaces(truth, spec.degradation, spec.scale, config.device)
     restorers = build(
         [
-            PatchByPatchSpec(
-                name, name, NetworkSpec(ENHANCER), steps=config.steps, seed=config.seed
-            )
+            PatchByPatchSpec(name, name, ENHANCER, steps=config.steps, seed=config.seed)
             for name in config.agents
         ],
         Conditions(dataset.image_size, spec.scale, config.dataset, config.device),
