@@ -211,7 +211,7 @@ COMMANDS = {
         "List the datasets and where they are, or read every image of one.",
         "benchmarks.apps.settings:DataCheckConfig",
         "benchmarks.apps.datasets:check",
-        positional=("name",),
+        positional=("dataset",),
     ),
     "data prepare": Command(
         "Detect the faces on a folder of photographs, cut them out and resize them.",

