@@ -26,7 +26,7 @@ from facehall_env.benchmarks.quality.attributes import (
 from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Attributed, CelebA, FaceDataset, SyntheticFaces
 from facehall_env.data.base import check_split
-from facehall_env.data.synthetic import portrait
+from facehall_env.data.synthetic.traits import Traits
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics.attributes import AttributeHead, balanced_accuracy
 from facehall_env.photos.landmarks import Landmarks
@@ -291,7 +291,7 @@ def test_synthetic_faces(look: str, tmp_path: Path) -> None:
 def test_synthetic_attributes_are_what_is_drawn() -> None:
     faces = SyntheticFaces("test")
     for index in range(40):
-        traits = portrait.Traits.sample(np.random.default_rng([0, 1, index]))
+        traits = Traits.sample(np.random.default_rng([0, 1, index]))
         own = faces.attributes(index)
         assert tuple(own) == faces.attribute_names
         assert own["Eyeglasses"] == (traits.glasses > 0)
