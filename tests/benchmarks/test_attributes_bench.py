@@ -28,7 +28,7 @@ from facehall_env.data import Attributed, CelebA, FaceDataset, SyntheticFaces
 from facehall_env.data.base import check_split
 from facehall_env.data.synthetic.traits import Traits
 from facehall_env.errors import ConfigurationError
-from facehall_env.metrics.attributes import AttributeHead, balanced_accuracy
+from facehall_env.metrics.attributes import AttributeHead
 from facehall_env.photos.landmarks import Landmarks
 from facehall_env.recognition import RECOGNISERS, Recogniser
 
@@ -130,6 +130,13 @@ def test_image_scores_by_hand() -> None:
     scores = image_scores(torch.tensor([[1], [1], [0], [1]]).bool(), labels)
     # Two of three are told, the one without is not: (2/3 + 0) / 2; deviations weigh 4/3 and 4.
     assert scores[:, 0].tolist() == pytest.approx([5 / 9, 5 / 9, -1 / 9, 1 / 3])
+
+
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> Tensor:
+    """(A,) float64, the mean of the shares told rightly of those with and without an attribute."""
+    right = (predicted == labels).double()
+    parts = [(right * part).sum(0) / part.sum(0) for part in (labels.double(), 1 - labels.double())]
+    return (parts[0] + parts[1]) / 2
 
 
 def test_their_spread_is_that_of_a_bootstrap() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 from facehall_env.data.synthetic.canvas import (
     SHIFT,
     Canvas,
-    Colour,
     Points,
     curve,
     ellipse,
@@ -17,7 +16,7 @@ from facehall_env.data.synthetic.canvas import (
     point,
     smooth,
 )
-from facehall_env.data.synthetic.traits import CROWS_FEET, MOUTH_OPENS
+from facehall_env.data.synthetic.traits import CROWS_FEET, MOUTH_OPENS, Colour
 
 
 def paint_head(canvas: Canvas) -> None:
