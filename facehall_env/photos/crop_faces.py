@@ -55,7 +55,7 @@ class Report:
     """What became of all photographs.
 
     Attributes:
-        settings: Those that decide how a face looks.
+        settings: The settings that decide how a face looks.
         files: One entry for each photograph, by path.
     """
 
@@ -63,7 +63,7 @@ class Report:
     files: list[FileReport]
 
     def named(self, status: Status) -> list[str]:
-        """The photographs of which that became."""
+        """The photographs with this outcome."""
         return [entry.file for entry in self.files if entry.status == status]
 
     def summary(self) -> str:
@@ -100,7 +100,8 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
 
     Raises:
         DatasetError: If the source is missing or has no images.
-        ConfigurationError: If the target lies in the source, or has faces made otherwise.
+        ConfigurationError: If a setting lies outside its limits, or the target lies in the source
+            or has faces made with other settings.
         MissingExtraError: If dlib is needed and not installed.
     """
     limits.check(config)

@@ -1,4 +1,4 @@
-"""Options of ``facehall data prepare``."""
+"""Settings of ``facehall data prepare``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from facehall_env.limits import Ge, Gt
 
 @dataclass
 class PrepareConfig:
-    """Settings of ``facehall data prepare``."""
+    """How faces are cut out of a folder of photographs."""
 
     src: Path
     """Folder of photographs; its sub-folders count."""
@@ -20,11 +20,12 @@ class PrepareConfig:
     size: Annotated[int, Ge(1)] = 128
     """Side length of the faces in pixels."""
     margin: Annotated[float, Gt(0)] = 1.3
-    """The longer side of the detected box, which has the features only, is enlarged so much."""
+    """Factor by which the longer side of the detected box, which has the features only, is
+    enlarged."""
     align: Literal["eyes", "none"] = "none"
     """eyes turns each face until its eyes are level."""
     which: Literal["largest", "all"] = "largest"
-    """Of several faces on a photograph the largest, or all (NAME-1.png is the largest)."""
+    """Which faces of a photograph: the largest, or all (NAME-1.png is the largest)."""
     min_side: Annotated[int, Ge(0)] = 0
     """Leave out faces whose enlarged box has a shorter side in the photograph, in pixels; SPARNet
     has 128."""

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facehall_env import limits
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.data import SyntheticFaces
 from facehall_env.data.images import ImageArray, read_image
@@ -117,9 +116,9 @@ def test_any_window_gives_a_face_of_the_size(y: float, x: float, side: float, an
     [
         (lambda: Box(0, 0, 1, 1).square(0), "margin must be positive"),
         (lambda: window_by_eyes(np.ones(2), np.ones(2), (8, 8)), "Both eyes are at"),
-        (lambda: limits.check(PrepareConfig(Path(), Path(), size=0)), "size=0: give"),
-        (lambda: limits.check(PrepareConfig(Path(), Path(), margin=math.nan)), "margin=nan"),
-        (lambda: limits.check(PrepareConfig(Path(), Path(), min_side=-1)), "min_side=-1"),
+        (lambda: prepare(PrepareConfig(Path(), Path(), size=0)), "size=0: give a whole number"),
+        (lambda: prepare(PrepareConfig(Path(), Path(), margin=math.nan)), "margin=nan: give a"),
+        (lambda: prepare(PrepareConfig(Path(), Path(), min_side=-1)), "min_side=-1: give a whole"),
     ],
 )
 def test_impossible_settings(attempt: Any, words: str) -> None:
