@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from facehall_env.benchmarks.report.drawing import Chart
 from facehall_env.benchmarks.report.grids import Column, Grid, grid, written
 from facehall_env.benchmarks.report.reading import Found, Result
 from facehall_env.benchmarks.tables import share
@@ -46,6 +45,27 @@ DATASETS = {
     "lfw": "photographs of Labeled Faces in the Wild",
     "synthetic": "faces drawn by the computer",
 }
+
+
+@dataclass(frozen=True)
+class Chart:
+    """PSNR gained by patches.
+
+    Attributes:
+        title: What is drawn, in a line.
+        description: What there is to see, for readers who do not see it.
+        curves: (T + 1,) decibels gained since the start, for each agent.
+        start: PSNR of the images before the first patch, in dB.
+        x_ticks: Numbers of patches to write below.
+        note: What else one has to know.
+    """
+
+    title: str
+    description: str
+    curves: Mapping[str, Sequence[float]]
+    start: float
+    x_ticks: Sequence[int]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,7 +232,6 @@ def _selection_chart(result: Result) -> Chart | None:
     if not curves:
         return None
     images, steps = _most_images(result), _steps(result)
-    best = _best(_at(result, steps[-1]))
     gains = {
         name: [value - curve["psnr"][0] for value in curve["psnr"]]
         for name, curve in curves.items()
@@ -228,12 +247,9 @@ def _selection_chart(result: Result) -> Chart | None:
             + ", ".join(f"{name} {written(gains[name][-1], '.2f')} dB" for name in ends)
             + "."
         ),
-        x_label="patches",
-        y_label=f"dB gained since the start ({start:.2f} dB)",
-        lines=gains,
+        curves=gains,
+        start=start,
         x_ticks=[0, *steps],
-        best=None if best is None else best["agent"],
-        dashed=frozenset({ORACLE}),
         note="".join(
             f" {name}: on the first {curve['images']} images."
             for name, curve in curves.items()

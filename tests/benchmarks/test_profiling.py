@@ -12,8 +12,9 @@ from torch import nn
 
 from facehall_env.agents.training import AgentTrainer
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.speed import update_profile
-from facehall_env.benchmarks.speed.update_profile import ProfileConfig, SpanTimer
+from facehall_env.benchmarks.speed import update
+from facehall_env.benchmarks.speed.settings import UpdateConfig
+from facehall_env.benchmarks.speed.update import SpanTimer
 from facehall_env.enhancers import ENHANCERS, Enhancer
 
 
@@ -30,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(update_profile, "now", clock)
+    monkeypatch.setattr(update, "now", clock)
     return clock
 
 
@@ -68,7 +69,7 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
 
     monkeypatch.setitem(ENHANCERS._factories, "slow", Slow)
     trainer = AgentTrainer(
-        ProfileConfig(
+        UpdateConfig(
             enhancer="slow",
             enhancer_weights=None,
             joint=True,
@@ -94,7 +95,7 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
     )
     monkeypatch.setattr(trainer.pool, "draw", lambda *a: (later(1.5)(), draw(*a))[1])
     updates: list[int] = []
-    seconds = update_profile.profile(trainer, 2, lambda: updates.append(1))
+    seconds = update.profile(trainer, 2, lambda: updates.append(1))
     assert len(updates) == 3
     assert {name: value for name, value in seconds.items() if value} == {
         "enhancer/forward": 2 * 4 * 3,
@@ -114,7 +115,7 @@ def profiling_target(name: str) -> Any:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
-        "bench profile --enhancer-weights None --one-shot --batch 2 --num-steps 2 --limit 4 "
+        "profile update --enhancer-weights None --one-shot --batch 2 --num-steps 2 --limit 4 "
         f"--updates 1 --out {tmp_path}"
     )
     assert main(arguments.split()) == 0
@@ -133,5 +134,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_several_processes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "profile", "--devices", "2"]) == 2
+    assert main(["profile", "update", "--devices", "2"]) == 2
     assert "leave both at 1" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +22,13 @@ import torch
 from PIL import Image
 
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.report import ReportConfig, page, pictures, run, views
+from facehall_env.benchmarks.report import gallery as restored
+from facehall_env.benchmarks.report import page, views
+from facehall_env.benchmarks.report.gallery import Gallery, Play
 from facehall_env.benchmarks.report.grids import Column, grid
-from facehall_env.benchmarks.report.pictures import Gallery, Play
+from facehall_env.benchmarks.report.page import run
 from facehall_env.benchmarks.report.reading import Found, Result, read_results
+from facehall_env.benchmarks.report.settings import ReportConfig
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import PatchGeometry
 
@@ -79,7 +83,7 @@ def gallery(seed: int = 0) -> Gallery:
         Play("rl", GEOMETRY, actions, psnr, [faces] * 3),
     ]
     small = [face[::4, ::4] for face in faces]
-    return Gallery("synthetic", 4, "tiny", 2, faces, small, faces[0], plays)
+    return Gallery("synthetic", 4, 2, faces, small, faces[0], plays)
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ def test_nothing_is_loaded_from_elsewhere(document: Document) -> None:
         if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href") and address
     ]
     outside = {address for address in addresses if not address.startswith(("data:", "#"))}
-    assert outside == set(page.LINKS.values())
+    assert outside == {page.PAPER}
     links = {a["href"] for tag, a, _ in document.all("a") if (a["href"] or "").startswith("http")}
     assert links == outside
     style = next(text for _, _, text in document.all("style"))
@@ -244,9 +248,9 @@ def test_what_was_found_is_said_in_the_numbers_of_the_table(results: Path) -> No
 def test_the_curves_start_where_the_faces_did(results: Path) -> None:
     chart = views.sections(read_results(results))[0].blocks[0].chart
     assert chart is not None
-    assert chart.lines["rl"] == [0.0, 2.0, 3.0]
-    assert set(chart.lines) == {"random", "even", "rl", "oracle"}
-    assert chart.best == "rl"
+    assert chart.curves["rl"] == [0.0, 2.0, 3.0]
+    assert set(chart.curves) == {"random", "even", "rl", "oracle"}
+    assert chart.start == 30.0
 
 
 def test_markup_in_results_is_text(contents: dict[str, dict[str, Any]]) -> None:
@@ -266,7 +270,7 @@ def test_coverage_is_counted() -> None:
     expected = np.zeros((32, 32))
     expected[1:17, 3:15] = 1.5
     expected[17:33, 3:15] = 0.5
-    np.testing.assert_array_equal(pictures.coverage(GEOMETRY, actions), expected)
+    np.testing.assert_array_equal(restored.coverage(GEOMETRY, actions), expected)
 
 
 def test_the_shown_agent_is_the_best_of_those_that_look() -> None:
@@ -274,7 +278,7 @@ def test_the_shown_agent_is_the_best_of_those_that_look() -> None:
 
 
 def test_heat_goes_from_the_first_colour_to_the_last() -> None:
-    coloured = pictures.heat(np.array([[0.0, 2.0, 9.0]]), 2.0)
+    coloured = page.heat(np.array([[0.0, 2.0, 9.0]]), 2.0)
     assert coloured.shape == (1, 3, 3)
     assert coloured[0, 0].sum() < coloured[0, 1].sum()
     # What is beyond the highest has its colour.
@@ -283,7 +287,7 @@ def test_heat_goes_from_the_first_colour_to_the_last() -> None:
 
 def test_pictures_are_kept_without_loss() -> None:
     picture = gallery().truth[0]
-    kind, _, data = pictures.png(picture).partition(",")
+    kind, _, data = page.png(picture).partition(",")
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert (np.asarray(image) == picture).all()
@@ -302,7 +306,7 @@ def test_attention_figures_of_people_need_their_dataset(
     text, left_out = page.render(found, None, figures)
     assert [file.name for file in left_out] == ["sr-attention-torn.png"]
     widths = [a["width"] for _, a, _ in Document(text).all("img")]
-    assert widths == [str(pictures.WIDEST)]
+    assert widths == [str(page.WIDEST)]
 
 
 def test_a_page_that_is_too_large_is_refused(
@@ -315,14 +319,10 @@ def test_a_page_that_is_too_large_is_refused(
 
 @pytest.fixture
 def config(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReportConfig:
-    """Of a report with small faces and a network that does nothing."""
-    build = pictures.build_core
-    tiny = {"enhancer": "tiny", "weights": None}
-    monkeypatch.setattr(pictures, "build_core", lambda **given: build(**{**given, **tiny}))
-    config = pictures.PatchSelectionConfig
-    monkeypatch.setattr(
-        pictures, "PatchSelectionConfig", lambda **given: config(**{**given, **tiny})
-    )
+    """A report with small faces and a network that does nothing."""
+    for name in ("EpisodeSpec", "PatchSelectionConfig"):
+        make = getattr(restored, name)
+        monkeypatch.setattr(restored, name, partial(make, enhancer="tiny", weights=None))
     return ReportConfig(
         results=results,
         out=tmp_path / "page.html",
@@ -361,8 +361,8 @@ def test_a_failure_leaves_the_old_page(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--faces", "-1"], "--faces -1: give 0 or more"),
-        (["--images", "0"], "--images 0: give 1 or more"),
+        (["--faces", "-1"], "faces=-1: give a whole number of 0 or more"),
+        (["--images", "0"], "images=0: give a whole number of 1 or more"),
         (["--results", "nowhere"], "There is no folder nowhere"),
         (["--agents", "bicubic"], "bicubic chooses no patches"),
         (["--agents", "nobody"], "nobody"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from PIL import Image
 from rich.console import Console
-from tqdm.auto import tqdm
 
 from facehall_env import data, enhancers
-from facehall_env.benchmarks.provenance import header, write_json
-from facehall_env.benchmarks.speed.peak_memory import peak_memory
-from facehall_env.benchmarks.speed.throughput import START_METHOD
-from facehall_env.benchmarks.tables import NOTHING, Table, number, say_written, terminal
+from facehall_env.benchmarks.speed.output import publish
+from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
+from facehall_env.benchmarks.speed.settings import MemoryConfig
+from facehall_env.benchmarks.tables import Column, Table
 from facehall_env.errors import ConfigurationError
+from facehall_env.progress import progress
 from facehall_env.registry import parse_settings
 from facehall_env.spec import check_device
 from facehall_env.training.sparnet_hd import SPARNetHDTrainer, TrainSPARNetHDConfig
@@ -28,47 +28,22 @@ FORMS: Mapping[str, bool] = {"kept": False, "recomputed": True}
 """What becomes of the features between forward and backward pass: `recompute`."""
 
 
-@dataclass
-class TrainingMemoryConfig:
-    """Settings of ``facehall bench training-memory``."""
-
-    batch: int = 1
-    """Faces in an update."""
-    size: int = 512
-    """Height and width of the faces."""
-    model_settings: tuple[str, ...] = ()
-    """Settings of the generator, NAME=VALUE, such as width=32."""
-    device: str = "cpu"
-    """Where to compute."""
-    out: Path = Path("benchmarks/results")
-    """Folder for training-memory.json."""
-
-    def training(self, folder: Path) -> TrainSPARNetHDConfig:
-        """One update on the faces of a folder, without VGG19.
-
-        Raises:
-            ConfigurationError: If a number is too small.
-        """
-        if min(self.batch, self.size) < 1:
-            raise ConfigurationError(
-                f"--batch {self.batch} and --size {self.size} must be 1 or more."
-            )
-        return TrainSPARNetHDConfig(
-            dataset="folder",
-            dataset_settings=(f"root={folder}", f"size={self.size}"),
-            model_settings=self.model_settings,
-            updates=1,
-            batch=self.batch,
-            perceptual_weight=0,
-            validation_faces=1,
-            limit=1 + self.batch,
-            device=self.device,
-        )
+def training(config: MemoryConfig, folder: Path) -> TrainSPARNetHDConfig:
+    """Settings of one update on the faces of a folder, without VGG19."""
+    return TrainSPARNetHDConfig(
+        dataset="folder",
+        dataset_settings=(f"root={folder}", f"size={config.size}"),
+        model_settings=config.enhancer_settings,
+        updates=1,
+        batch=config.batch,
+        perceptual_weight=0,
+        validation_faces=1,
+        limit=1 + config.batch,
+        device=config.device,
+    )
 
 
-def run(
-    config: TrainingMemoryConfig, command: str = "", console: Console | None = None
-) -> dict[str, Any]:
+def run(config: MemoryConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
     """Measures, prints the table and writes ``training-memory.json``.
 
     Args:
@@ -82,30 +57,22 @@ def run(
     Raises:
         ConfigurationError: If the settings do not allow it.
     """
+    config.check()
     with TemporaryDirectory() as name:
-        training = config.training(Path(name))
-        _check(training)
+        trained = training(config, Path(name))
+        _check(trained)
         _draw_faces(Path(name) / "train", 1 + config.batch)
         rows = []
-        for form in tqdm(FORMS, desc="an update in a process of its own"):
-            own = replace(training, recompute=FORMS[form])
+        for form in progress(FORMS, desc="an update in a process of its own"):
+            own = replace(trained, recompute=FORMS[form])
             memory = peak_memory(START_METHOD, config.device, one_update, own)
             rows.append({"features": form, "peak_memory_mib": memory})
-    results = {
-        **header("training-memory", config, command),
-        "rows": rows,
-    }
     if all(row["peak_memory_mib"] is None for row in rows):
         raise ConfigurationError(
             "No update could be measured; what went wrong stands above: take smaller faces or "
             "networks if it was the memory."
         )
-    console = console or terminal()
-    console.print(report(results).rich())
-    path = config.out / "training-memory.json"
-    write_json(path, results)
-    say_written(console, path)
-    return results
+    return publish("training-memory", config, command, {"rows": rows}, report, console)
 
 
 def _check(training: TrainSPARNetHDConfig) -> None:
@@ -134,19 +101,18 @@ def one_update(config: TrainSPARNetHDConfig) -> Iterator[list[int]]:
     yield []
 
 
-def report(results: Mapping[str, Any]) -> Table:
+def report(results: Mapping[str, Any]) -> list[Table]:
     """The results as a table."""
-    settings, rows = results["settings"], results["rows"]
-    whole = rows[0]["peak_memory_mib"]
-    lines = []
-    for row in rows:
-        memory = row["peak_memory_mib"]
-        share = NOTHING if None in (memory, whole) else f"{memory / whole:.2f}"
-        lines.append((row["features"], number(memory, ",.0f"), share))
-    return Table(
+    settings = results["settings"]
+    memory = [row["peak_memory_mib"] for row in results["rows"]]
+    ratios = [None if each is None or memory[0] is None else each / memory[0] for each in memory]
+    table = Table(
         "Memory of an update of SPARNetHD",
-        ("features", "peak MiB", "ratio"),
-        lines,
+        [
+            Column("features", [row["features"] for row in results["rows"]]),
+            Column("peak MiB", memory, format=",.0f"),
+            Column("ratio", ratios, format=".2f"),
+        ],
         caption=(
             f"{settings['size']}x{settings['size']} pixels, {settings['batch']} at once: weights, "
             "Adam's momenta, gradients and features of the generator, its average and the "
@@ -154,3 +120,4 @@ def report(results: Mapping[str, Any]) -> Table:
             "memory."
         ),
     )
+    return [table]

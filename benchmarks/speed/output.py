@@ -1,0 +1,45 @@
+"""What the commands of ``facehall profile`` do at the end: print tables and write one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from facehall_env.benchmarks.provenance import header, output_folder, write_json
+from facehall_env.benchmarks.speed.settings import ProfileConfig
+from facehall_env.benchmarks.tables import Table, say_written, terminal
+
+
+def publish(
+    benchmark: str,
+    config: ProfileConfig,
+    command: str,
+    content: Mapping[str, Any],
+    report: Callable[[Mapping[str, Any]], Sequence[Table]],
+    console: Console | None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Prints results and writes them to a file.
+
+    Args:
+        benchmark: What was measured.
+        config: The settings.
+        command: What was typed.
+        content: What was found.
+        report: Makes tables of the whole file.
+        console: Where to print; the standard output by default.
+        name: Of the file, without its suffix; that of the benchmark by default.
+
+    Returns:
+        What was written.
+    """
+    console = console or terminal()
+    results = {**header(benchmark, config, command), **content}
+    for table in report(results):
+        console.print(table)
+    path = output_folder(config.out, config.publish) / f"{name or benchmark}.json"
+    write_json(path, results)
+    say_written(console, path)
+    return results
