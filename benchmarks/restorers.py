@@ -444,12 +444,13 @@ class PatchByPatchSpec:
             )
 
         path = None if self.agent in agents.available() else Path(self.agent)
-        core = core_with(self.action_stride or 1, self.action_offset)
-        if path is None and self.agent in LEARNED:
-            path = shipped(LEARNED[self.agent], core, place.dataset)
+        if self.agent in LEARNED:
+            path = shipped(LEARNED[self.agent], core_with(1, None), place.dataset)
+        stride, offset = self.action_stride or 1, self.action_offset
         if path is not None and self.action_stride is None:
             stride, trained = _trained_grid(path, place.image_size)
-            core = core_with(stride, self.action_offset if trained is None else trained)
+            offset = offset if trained is None else trained
+        core = core_with(stride, offset)
         begun = BICUBIC if self.initial is None else self.initial.name or str(self.initial.file)
         return PatchByPatch(
             self.name,

@@ -88,8 +88,7 @@ class Results:
     @property
     def tables(self) -> tuple[tables.Table, tables.Table]:
         """A line for each agent; and a line for each agent and number of patches."""
-        details = detail(self.rows, self.title)
-        return summary(self.rows, self.title), replace(details, title="In detail")
+        return summary(self.rows, self.title), detail(self.rows, f"{self.title}, in detail")
 
 
 def run(config: PatchSelectionConfig, command: str = "", console: Console | None = None) -> Results:
