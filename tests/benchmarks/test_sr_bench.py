@@ -334,7 +334,8 @@ def test_an_interrupted_table_goes_on(
 def test_what_is_written(mixer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
         f"bench sr --dataset tiny --models bicubic mixer={mixer} --limit 3 --fsim-limit 0 "
-        f"--seconds 0 --repetitions 1 --no-memory --attention-figure --figure-faces 2 --out {tmp_path}"
+        f"--seconds 0 --repetitions 1 --no-memory --attention-figure --figure-faces 2 "
+        f"--out {tmp_path}"
     )
     assert main(arguments.split()) == 0
     (file,) = tmp_path.glob("sr-tiny-x4-bicubic-*.json")
