@@ -24,12 +24,13 @@ from facehall_env.benchmarks.quality import sr
 from facehall_env.benchmarks.quality.settings import SRBenchConfig
 from facehall_env.benchmarks.quality.sr import Results, run
 from facehall_env.benchmarks.report.reading import Result, read_result
-from facehall_env.benchmarks.restorers import Conditions, build, multiply_accumulates
+from facehall_env.benchmarks.restorers import Conditions, build
 from facehall_env.benchmarks.scoring import fixed_order
 from facehall_env.benchmarks.speed import timing
 from facehall_env.benchmarks.speed.timing import milliseconds
 from facehall_env.data import FaceDataset, Faces
 from facehall_env.enhancers import Enhancer, OneShot
+from facehall_env.enhancers.base import multiply_accumulates
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.spec import FacesSpec, build_core
 
