@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from facehall_env import limits
 from facehall_env.benchmarks.papers.layout import PaperTable, Part
 from facehall_env.benchmarks.papers.trainers import TRAINERS, Trainer
 from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import parse_settings, unknown_name
-from facehall_env.training.limits import check_numbers
 
 GOVERNED = frozenset(
     {
@@ -79,7 +79,7 @@ class Change(NamedTuple):
                 )
             self._check_value(trainer)
             try:
-                check_numbers({self.name: self.value})
+                limits.check(trainer.configure({self.name: self.value}))
             except ConfigurationError as error:
                 raise ConfigurationError(f"--change {self.who}.{error}") from error
             return replace(part, with_={**part.with_, self.name: self.value})
@@ -87,7 +87,7 @@ class Change(NamedTuple):
 
     def _check_value(self, trainer: Trainer) -> None:
         """Refuses a word where a list is wanted, and what is none of the few values there are."""
-        several = "tuple" in str(trainer.fields()[self.name].type)
+        several = "tuple" in str(trainer.fields()[self.name])
         if several and isinstance(self.value, str):
             raise ConfigurationError(
                 f"--change {self.who}.{self.name}={self.value}: give a list, such as "

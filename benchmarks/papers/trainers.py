@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -12,8 +11,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from facehall_env import nested
 from facehall_env.benchmarks.papers.layout import Faces
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import sha256, write_text_atomic
@@ -42,14 +42,17 @@ class Trainer:
     file: str
     network: tuple[str, str] | None = None
 
-    def fields(self) -> dict[str, dataclasses.Field[Any]]:
-        """The settings that it has."""
-        config = getattr(import_module(self.module), self.config)
-        return {field.name: field for field in dataclasses.fields(config)}
+    def fields(self) -> dict[str, Any]:
+        """The settings that it has and their types."""
+        return nested.leaf_types(getattr(import_module(self.module), self.config))
+
+    def configure(self, settings: Mapping[str, Any]) -> Any:
+        """The settings as its function takes them."""
+        return nested.build(getattr(import_module(self.module), self.config), **settings)
 
     def choices(self, name: str) -> tuple[Any, ...]:
         """What a setting, or each of a list of them, may be; nothing unless these are a few."""
-        hint = get_type_hints(getattr(import_module(self.module), self.config))[name]
+        hint = self.fields()[name]
         if hint is bool:
             return (True, False)
         kinds = list(_kinds(hint))
@@ -60,8 +63,7 @@ class Trainer:
 
     def __call__(self, settings: Mapping[str, Any]) -> None:
         """Trains."""
-        module = import_module(self.module)
-        getattr(module, self.function)(getattr(module, self.config)(**settings))
+        getattr(import_module(self.module), self.function)(self.configure(settings))
 
 
 def _kinds(hint: Any) -> Iterator[Any]:
@@ -69,7 +71,7 @@ def _kinds(hint: Any) -> Iterator[Any]:
     if get_origin(hint) in (Union, UnionType):
         for alternative in get_args(hint):
             yield from _kinds(alternative)
-    elif get_origin(hint) is tuple:
+    elif get_origin(hint) in (tuple, Annotated):
         yield from _kinds(get_args(hint)[0])
     else:
         yield hint
@@ -81,7 +83,7 @@ TRAINERS: dict[str, Trainer] = {
         "TrainSRConfig",
         "train_sr",
         "enhancer.safetensors",
-        ("model", "model_settings"),
+        ("enhancer", "enhancer_settings"),
     ),
     "enhancer": Trainer(
         "facehall_env.training.enhancer",
@@ -91,7 +93,10 @@ TRAINERS: dict[str, Trainer] = {
         ("enhancer", "enhancer_settings"),
     ),
     "agent": Trainer(
-        "facehall_env.agents.training", "TrainAgentConfig", "train_agent", "best.safetensors"
+        "facehall_env.agents.reinforce.training",
+        "TrainAgentConfig",
+        "train_agent",
+        "best.safetensors",
     ),
     "cognition": Trainer(
         "facehall_env.training.cognition",
@@ -251,11 +256,11 @@ def as_words(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
-def _typed(value: Any, field: dataclasses.Field[Any]) -> Any:
+def _typed(value: Any, kind: Any) -> Any:
     """A value out of a table, as its field wants it."""
     if isinstance(value, list):
         return tuple(value)
-    return Path(value) if isinstance(value, str) and "Path" in str(field.type) else value
+    return Path(value) if isinstance(value, str) and "Path" in str(kind) else value
 
 
 def _described(value: Any) -> Any:
