@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facehall_env.benchmarks.fingerprint import code_and_versions
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import WeightsError
 from facehall_env.files import write_text_atomic
+from facehall_env.progress import progress
 
 Advance = Callable[[int], object]
 """Moves a progress bar on by so many units."""
@@ -52,7 +52,7 @@ class Cache:
         batch: int,
         unit: str = "face",
         units: int = 1,
-        progress: bool = True,
+        shown: bool = True,
     ) -> dict[str, Tensor]:
         """Computes rows for all images, except those that an earlier run has left.
 
@@ -68,7 +68,7 @@ class Cache:
             batch: Images of a slice.
             unit: What the progress bar counts.
             units: How many of them each image takes.
-            progress: Whether to show a progress bar.
+            shown: Whether to show a progress bar.
 
         Returns:
             The tensors with N rows.
@@ -82,12 +82,12 @@ class Cache:
         parts = [{key: tensor[:done] for key, tensor in rows.items()}] if done else []
         saved, kept = time.monotonic(), done
         try:
-            with tqdm(
+            with progress(
                 total=len(checksums) * units,
                 initial=done * units,
                 desc=f"{name:>12}",
                 unit=unit,
-                disable=not progress,
+                disable=not shown,
             ) as bar:
                 while done < len(checksums):
                     last = min(done + batch, len(checksums))

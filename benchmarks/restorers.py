@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +24,14 @@ from facehall_env.agents import Agent, Rollout, rollout
 from facehall_env.agents.storage import archive_locations, grid_of, load_agent, shipped
 from facehall_env.benchmarks.fingerprint import fingerprint
 from facehall_env.core import HallucinationCore, prepare_network
-from facehall_env.data import Faces, Protocol
+from facehall_env.data import FaceDataset, Faces, Protocol
 from facehall_env.data.resize import resize
 from facehall_env.enhancers import Enhancer, OneShot, parameter_count
 from facehall_env.enhancers.base import restore_whole
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Border, Precision
 from facehall_env.registry import unknown_name
-from facehall_env.spec import BICUBIC, check_device
+from facehall_env.spec import BICUBIC, FacesSpec, check_device
 from facehall_env.state import CoreState
 
 LEARNED = {
@@ -54,12 +55,14 @@ class Restorer(ABC):
         steps: Number of patches of an episode, T; 0 for a network of whole faces.
         weights: Where its weights come from: "auto", names of files, or None if it is untrained.
         most_at_once: Largest number of faces it should be given at once; None without a limit.
+        description: What another process can build it from; None if `build` did not make it.
     """
 
     name: str
     steps: int = 0
     weights: str | None = None
     most_at_once: int | None = None
+    description: tuple[Spec, Conditions] | None = None
 
     @abstractmethod
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
@@ -292,6 +295,27 @@ class Conditions:
     trust_pickle: bool = False
 
 
+class _Settings(Interface):
+    """Settings of a benchmark, as far as they concern all restorers."""
+
+    faces: FacesSpec
+    device: str
+    precision: Precision
+    trust_pickle: bool
+
+
+def conditions(config: _Settings, dataset: FaceDataset) -> Conditions:
+    """What the settings of a benchmark say about all restorers of its faces."""
+    return Conditions(
+        dataset.image_size,
+        config.faces.scale,
+        dataset.name,
+        config.device,
+        config.precision,
+        config.trust_pickle,
+    )
+
+
 @dataclass(frozen=True)
 class NetworkSpec:
     """Which network, with which weights.
@@ -426,6 +450,7 @@ class PatchByPatchSpec:
         if path is not None and self.action_stride is None:
             stride, trained = _trained_grid(path, place.image_size)
             core = core_with(stride, self.action_offset if trained is None else trained)
+        begun = BICUBIC if self.initial is None else self.initial.name or str(self.initial.file)
         return PatchByPatch(
             self.name,
             core,
@@ -434,9 +459,7 @@ class PatchByPatchSpec:
             seed=self.seed if self.agent == "random" else 0,
             enhancer_weights="auto" if self.enhancer is None else self.enhancer.file,
             agent_weights=None if path is None else path.name,
-            initial=BICUBIC
-            if self.initial is None
-            else self.initial.name or str(self.initial.file),
+            initial=begun,
         )
 
     def _maker(
@@ -471,7 +494,12 @@ def build(specs: Iterable[Spec], place: Conditions) -> list[Restorer]:
             "NAME=PATH."
         )
     load = _loader(place)
-    return [spec.build(place, load) for spec in specs]
+    restorers: list[Restorer] = []
+    for spec in specs:
+        restorer = spec.build(place, load)
+        restorer.description = (spec, place)
+        restorers.append(restorer)
+    return restorers
 
 
 def parse_model(word: str) -> WholeFaceSpec:

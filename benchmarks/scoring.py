@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facehall_env import metrics
 from facehall_env.benchmarks.cache import Advance, Cache, image_checksums
 from facehall_env.benchmarks.restorers import PatchByPatch, Restorer
 from facehall_env.data import FaceDataset, Faces, Protocol
+from facehall_env.progress import progress
 from facehall_env.state import CoreState
 
 ORDER_SEED = 0
 """Seed of the order of the test images, which no option changes."""
 CHUNK = 32
 """Faces that are degraded at once."""
+ORACLE_LIMIT = 200
+"""Most faces that the oracle restores, unless a setting says otherwise: it is slow."""
 
 
 class TestFaces:
@@ -142,7 +144,7 @@ def score(
     cache: Cache | None = None,
     *,
     limit: int | None = None,
-    progress: bool = True,
+    shown: bool = True,
 ) -> Measurements:
     """Restores faces and scores them.
 
@@ -155,7 +157,7 @@ def score(
         scoring: What is measured.
         cache: Where finished batches are kept and found; nowhere by default.
         limit: Restore the first so many faces only.
-        progress: Whether to show a progress bar.
+        shown: Whether to show a progress bar.
 
     Returns:
         The measurements of the faces, in their order.
@@ -190,9 +192,15 @@ def score(
         batch=batch,
         unit="patch" if restorer.steps else "face",
         units=restorer.steps or 1,
-        progress=progress,
+        shown=shown,
     )
     return Measurements(**found)
+
+
+def limit_of(restorer: Restorer, limit: int, oracle_limit: int = ORACLE_LIMIT) -> int:
+    """On how many faces a restorer is scored: the oracle on fewer."""
+    oracle = isinstance(restorer, PatchByPatch) and restorer.agent == "oracle"
+    return min(limit, oracle_limit) if oracle else limit
 
 
 class _Recorder:
@@ -263,8 +271,13 @@ class _Recorder:
 
 def first_images(dataset: FaceDataset, limit: int) -> Tensor:
     """The first ``limit`` images of a dataset in the fixed order, (N, 3, H, W) uint8."""
-    progress = tqdm(fixed_order(len(dataset), limit), desc=f"{'images':>12}", unit="image")
-    return torch.cat([dataset.batch([index]) for index in progress])
+    return read_images(dataset, fixed_order(len(dataset), limit))
+
+
+def read_images(dataset: FaceDataset, numbers: Sequence[int]) -> Tensor:
+    """Some images of a dataset, (N, 3, H, W) uint8."""
+    bar = progress(numbers, desc=f"{dataset.split:>12}", unit="image")
+    return torch.cat([dataset.batch([number]) for number in bar])
 
 
 def fixed_order(number: int, limit: int) -> list[int]:

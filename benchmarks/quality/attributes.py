@@ -6,8 +6,7 @@ faces that every row restores, as IPFH (Table III) has a classifier do that it t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,35 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from facehall_env.benchmarks import embeddings, restoring, tables
-from facehall_env.benchmarks.embeddings import TRUTH, JudgingConfig, Views
-from facehall_env.benchmarks.provenance import header
-from facehall_env.benchmarks.quality import sr
-from facehall_env.benchmarks.quality.patch_selection import fixed_order
-from facehall_env.benchmarks.quality.patch_selection_table import NONE
-from facehall_env.benchmarks.restoring import write_results
-from facehall_env.benchmarks.statistics import Estimate, mean_ci, paired_difference_ci
-from facehall_env.benchmarks.tables import Table
-from facehall_env.data import Attributed, FaceDataset
+from facehall_env.benchmarks import tables
+from facehall_env.benchmarks.cache import Cache
+from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
+from facehall_env.benchmarks.provenance import (
+    NOT_IN_THE_NUMBERS,
+    Row,
+    file_stem,
+    header,
+    output_folder,
+    write_results,
+)
+from facehall_env.benchmarks.quality.identity import refuse_truth
+from facehall_env.benchmarks.quality.settings import AttributesBenchConfig
+from facehall_env.benchmarks.quality.sr import NAMED, specifications
+from facehall_env.benchmarks.restorers import Restorer, build, conditions
+from facehall_env.benchmarks.scoring import TestFaces, fixed_order, read_images
+from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
+from facehall_env.benchmarks.tables import Column, Table
+from facehall_env.data import Attributed, FaceDataset, Protocol
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics.attributes import AttributeHead
 from facehall_env.photos.landmarks import DlibLandmarks, Marker
 from facehall_env.recognition import embed
+from facehall_env.recognition.embed import FaceRecogniser
 from facehall_env.spec import BICUBIC
 
-BENCHMARK = "attributes"
-NOT_IN_THE_NUMBERS = restoring.NOT_IN_THE_NUMBERS | {"save_head"}
+LEFT_OUT = NOT_IN_THE_NUMBERS | {"save_head"}
+"""Settings that the numbers do not depend on."""
 
 NOTES = {
     "balanced_accuracy": "the mean of the shares of those with and of those without an attribute "
@@ -51,65 +59,58 @@ NOTES = {
 """What the columns of a results file mean."""
 
 
-@dataclass
-class AttributesBenchConfig(JudgingConfig):
-    """Settings of ``facehall bench attributes``."""
+@dataclass(frozen=True)
+class AttributeScore(Row):
+    """How rightly an attribute is told.
 
-    dataset: str = "celeba"
-    """Where the faces come from; it has to know their attributes: celeba, or synthetic to try."""
-    protocol: str = "bicubic"
-    """How the low resolution is made and what PSNR looks at."""
-    train_limit: int = 5000
-    """Number of true training faces that the head is fitted to."""
-    limit: int = 1000
-    """Number of test images that are restored, the first ones of a fixed random order."""
-    recogniser: str = embed.DLIB
-    """Whose embeddings the head looks at: dlib, or NAME=PATH such as mobilefacenet=PATH."""
-    head: Path | None = None
-    """A head that --save-head has written, instead of one that is fitted; give it the recogniser
-    and the alignment that it was fitted with."""
-    save_head: Path | None = None
-    """Write the head that was fitted to this file."""
+    Attributes:
+        balanced_accuracy: Mean of the shares of those with and without it that are told rightly.
+        balanced_accuracy_ci: Half width of its interval.
+    """
 
-    def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or a head is given and to be written, or
-                to be written where a folder is.
-        """
-        self.check_counts("train_limit", "limit", "steps", "batch")
-        if self.head and self.save_head:
-            raise ConfigurationError(
-                "--head takes a head that is there and --save-head writes one that was fitted: "
-                "give one of them."
-            )
-        if self.save_head is not None and self.save_head.is_dir():
-            raise ConfigurationError(
-                f"--save-head {self.save_head} is a folder: name the file to write, such as "
-                f"{self.save_head / 'head.safetensors'}."
-            )
-
-    @property
-    def stem(self) -> str:
-        """What the names of the results begin with."""
-        return self.stem_of(BENCHMARK, self.recogniser.partition("=")[0])
+    balanced_accuracy: float
+    balanced_accuracy_ci: float
 
 
 @dataclass(frozen=True)
-class Faces:
+class AttributesRow(Row):
+    """How rightly attributes are told from restored faces; `NOTES` says more about the numbers.
+
+    Attributes:
+        model: Name of the restorer, or "truth".
+        images: Number of images.
+        balanced_accuracy: Mean over the attributes.
+        balanced_accuracy_ci: Half width of its interval, as all that end in ``_ci``.
+        minus_bicubic: Difference to the row "bicubic".
+        psnr: Mean in dB; NaN for the truth.
+        attributes: The scores by attribute.
+    """
+
+    model: str
+    images: int
+    balanced_accuracy: float
+    balanced_accuracy_ci: float
+    minus_bicubic: float
+    minus_bicubic_ci: float
+    psnr: float
+    psnr_ci: float
+    attributes: Mapping[str, AttributeScore]
+
+
+@dataclass(frozen=True)
+class AttributedFaces:
     """Faces of a split, and what they look like.
 
     Attributes:
         split: ``"train"`` or ``"test"``.
-        images: (N, 3, H, W) uint8.
+        faces: N faces.
         keys: Their names in the dataset.
-        names: Of all A attributes.
+        names: Names of all A attributes.
         labels: (N, A) bool, which of these they have.
     """
 
     split: str
-    images: Tensor
+    faces: TestFaces
     keys: Sequence[str]
     names: Sequence[str]
     labels: Tensor
@@ -134,14 +135,14 @@ class Results:
         rows: The table: one row for each way of restoring.
         faces: What was restored.
         head: What told the attributes.
-        fitting: How it came to be: its file, or of how many training faces.
+        fitting: How it came to be: its file, or on how many training faces.
         not_found: Names of the test faces without landmarks in the truth.
-        weights: What is known of the networks, by the rows' names.
+        weights: What is known about the networks, by the rows' names.
     """
 
     config: AttributesBenchConfig
-    rows: Sequence[Mapping[str, Any]]
-    faces: Faces
+    rows: Sequence[AttributesRow]
+    faces: AttributedFaces
     head: AttributeHead
     fitting: Mapping[str, Any]
     not_found: Sequence[str]
@@ -159,28 +160,36 @@ class Results:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Of the test faces that have each attribute of the head."""
+        """Share of the test faces that have each attribute of the head."""
         shares = self.faces.labels_of(self.head.names).double().mean(dim=0)
         return dict(zip(self.head.names, shares.tolist(), strict=True))
 
     @property
     def table(self) -> Table:
-        """One column for each way of restoring, one line for each attribute, as text."""
-        config, rows = self.config, self.rows
+        """A column for each way of restoring, a line for each attribute."""
+        faces, rows, names = self.config.faces, self.rows, list(self.rows[0].attributes)
         title = (
-            f"Attributes: {config.dataset} {config.scale}x, protocol {config.protocol}, "
+            f"Attributes: {faces.dataset} {faces.scale}x, protocol {faces.protocol}, "
             f"{len(self.faces.keys):,} test images"
         )
-        lines = [
-            ("mean", "", *(_percent(row, "balanced_accuracy") for row in rows)),
-            (f"minus {BICUBIC}", "", *(_percent(row, "minus_bicubic", "+") for row in rows)),
-            ("PSNR, dB", "", *(tables.decibels(row["psnr"], row["psnr_ci"]) for row in rows)),
+        have = ["", "", "", *(tables.cell(self.shares[name], ".0%") for name in names)]
+        columns = [
+            Column("balanced accuracy", ["mean", f"minus {BICUBIC}", "PSNR, dB", *names]),
+            Column("have it", have),
         ]
-        for name in rows[0]["attributes"]:
-            told = (_percent(row["attributes"][name], "balanced_accuracy") for row in rows)
-            lines.append((name, tables.share(self.shares[name]), *told))
-        columns = ("balanced accuracy, %", "have it", *(row["model"] for row in rows))
-        return Table(title, columns, lines, [3], _caption(self))
+        for row in rows:
+            told = [row.attributes[name] for name in names]
+            cells = [
+                tables.cell(row.balanced_accuracy, ".2%", row.balanced_accuracy_ci),
+                tables.cell(row.minus_bicubic, "+.2%", row.minus_bicubic_ci),
+                tables.cell(row.psnr, ".2f", row.psnr_ci),
+                *(
+                    tables.cell(one.balanced_accuracy, ".2%", one.balanced_accuracy_ci)
+                    for one in told
+                ),
+            ]
+            columns.append(Column(row.model, cells))
+        return Table(title, columns, [3], _caption(self))
 
 
 def run(
@@ -201,35 +210,69 @@ def run(
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     config.check()
-    dataset = config.open_dataset("test")
+    folder, specs = output_folder(config.out, config.publish), specifications(config)
+    refuse_truth([spec.name for spec in specs])
+    dataset, protocol = config.faces.open("test"), config.faces.degradation
     attributed(dataset)
-    setup = sr.still_setup(config.restoring(), dataset)
     marker = (marker or DlibLandmarks()) if config.align == "landmarks" else None
     judge = embed.make(config.recogniser, config.align, config.device, marker)
-    entries = embeddings.gather(config, setup)
+    restorers = build(specs, conditions(config, dataset))
+    fitting: dict[str, Any]
+    if config.head is not None:
+        head, fitting = AttributeHead.load(config.head), {"file": str(config.head)}
+    else:
+        training = read(config.faces.open("train"), config.train_limit, protocol, config)
+        views = _views(training, judge, config, marker)
+        head = fitted(views.truth[judge.name], training)
+        fitting = {"faces": len(training.keys), "not_found": views.not_found(training.keys)}
+    if config.save_head is not None:
+        head.save(config.save_head)
+    faces = read(dataset, config.limit, protocol, config)
+    results = evaluate(restorers, judge, head, faces, config, marker=marker, fitting=fitting)
+    console = console or tables.terminal()
+    console.print(results.table)
+    words = config.words("attributes", config.recogniser.partition("=")[0])
+    stem = file_stem(words, config, NAMED, LEFT_OUT)
+    tables.say_written(console, *write(results, command, folder, stem))
+    return results
 
-    def see(faces: Faces) -> Views:
-        folder = f"{BENCHMARK}-{faces.split}"
-        return Views(config, setup, [judge], marker, faces.images, folder=folder)
 
-    head, fitting = _head(config, see, judge.name)
-    faces = read(dataset, config.limit)
-    views = see(faces)
+def evaluate(
+    restorers: Sequence[Restorer],
+    judge: FaceRecogniser,
+    head: AttributeHead,
+    faces: AttributedFaces,
+    config: AttributesBenchConfig,
+    *,
+    marker: Marker | None = None,
+    fitting: Mapping[str, Any],
+) -> Results:
+    """Tells the attributes of faces as each restorer restores them and as they are.
+
+    Args:
+        restorers: The rows, one of them "bicubic".
+        judge: Embeds the faces.
+        head: Tells attributes from the embeddings.
+        faces: The faces; see `read`.
+        config: Further settings, and where the cache is.
+        marker: Finds landmarks; None if they are not needed.
+        fitting: How the head came to be.
+
+    Raises:
+        ConfigurationError: If the head does not fit the faces or the recogniser.
+    """
+    views = _views(faces, judge, config, marker)
     names = _tested(head, views.truth[judge.name], faces)
-    shown = {entry.name: views.of(entry.contestant) for entry in entries} | {TRUTH: views.truth}
-    results = Results(
+    shown = {who.name: views.of(who) for who in restorers} | {TRUTH: views.truth}
+    return Results(
         config,
         table_rows(shown, judge.name, head, faces, names),
         faces,
         head,
         fitting,
         not_found=views.not_found(faces.keys),
-        weights={entry.name: entry.provenance for entry in entries},
+        weights={who.name: who.provenance for who in restorers},
     )
-    console = console or tables.terminal()
-    console.print(results.table.rich())
-    tables.say_written(console, *write(results, command))
-    return results
 
 
 def attributed(dataset: FaceDataset) -> Attributed:
@@ -246,27 +289,35 @@ def attributed(dataset: FaceDataset) -> Attributed:
     return dataset
 
 
-def read(dataset: FaceDataset, limit: int) -> Faces:
+def read(
+    dataset: FaceDataset, limit: int, protocol: Protocol, config: AttributesBenchConfig
+) -> AttributedFaces:
     """The first faces of a dataset in the fixed order, with their attributes.
 
+    Args:
+        dataset: A split of a dataset.
+        limit: Number of faces.
+        protocol: How they are degraded.
+        config: Scale and device.
+
     Raises:
-        ConfigurationError: If the dataset does not know them.
+        ConfigurationError: If the dataset does not know attributes.
         DatasetError: If it came without them, or an image cannot be read.
     """
     known, order = attributed(dataset), fixed_order(len(dataset), limit)
     names = known.attribute_names
-    faces = [known.attributes(number) for number in order]
-    progress = tqdm(order, desc=f"{dataset.split:>12}", unit="image")
-    return Faces(
+    found = [known.attributes(number) for number in order]
+    images = read_images(dataset, order)
+    return AttributedFaces(
         dataset.split,
-        images=torch.cat([dataset.batch([number]) for number in progress]),
+        TestFaces(images, protocol, config.faces.scale, config.device),
         keys=[dataset.key(number) for number in order],
         names=names,
-        labels=torch.tensor([[face[name] for name in names] for face in faces]),
+        labels=torch.tensor([[face[name] for name in names] for face in found]),
     )
 
 
-def fitted(embeddings: Tensor, faces: Faces) -> AttributeHead:
+def fitted(embeddings: Tensor, faces: AttributedFaces) -> AttributeHead:
     """A head for all attributes that differ among true faces.
 
     Args:
@@ -316,15 +367,15 @@ def table_rows(
     shown: Mapping[str, Mapping[str, Tensor]],
     judge: str,
     head: AttributeHead,
-    faces: Faces,
+    faces: AttributedFaces,
     names: list[str],
-) -> list[dict[str, Any]]:
+) -> list[AttributesRow]:
     """The table: one row for each way of restoring.
 
     Args:
         shown: What is seen of the faces as each way restores them, `BICUBIC` and `TRUTH` among
             them; see `Views.of`.
-        judge: Whose embeddings the head looks at.
+        judge: Name of the recogniser whose embeddings the head looks at.
         head: Tells the attributes.
         faces: The true faces.
         names: The attributes that are tested, all of which the head knows.
@@ -339,24 +390,22 @@ def table_rows(
     rows = []
     for name, own in shown.items():
         mean = scores[name].mean(dim=1)
-        row: dict[str, Any] = {"model": name, "images": len(labels)}
-        _put(row, "balanced_accuracy", mean_ci(mean))
-        _put(row, "minus_bicubic", NONE if name == BICUBIC else paired_difference_ci(mean, start))
+        accuracy = mean_ci(mean)
+        gain = NONE if name == BICUBIC else paired_difference_ci(mean, start)
         # The truth is infinitely good.
-        _put(row, "psnr", NONE if name == TRUTH else mean_ci(own["psnr"]))
-        row["attributes"] = {
-            attribute: _put({}, "balanced_accuracy", mean_ci(column))
+        psnr = NONE if name == TRUTH else mean_ci(own["psnr"])
+        told = {
+            attribute: AttributeScore(*mean_ci(column))
             for attribute, column in zip(names, scores[name].T, strict=True)
         }
-        rows.append(row)
+        rows.append(AttributesRow(name, len(labels), *accuracy, *gain, *psnr, told))
     return rows
 
 
-def write(results: Results, command: str) -> list[Path]:
+def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:
     """Writes JSON and Markdown; returns their paths."""
-    config = results.config
     content = {
-        **header(BENCHMARK, config, command, NOT_IN_THE_NUMBERS),
+        **header("attributes", results.config, command, LEFT_OUT),
         "notes": NOTES,
         "head": {**results.fitting, "attributes": results.head.names},
         "share": results.shares,
@@ -364,26 +413,23 @@ def write(results: Results, command: str) -> list[Path]:
         "untested": results.untested,
         "not_found": results.not_found,
         "weights": results.weights,
-        "rows": results.rows,
+        "rows": [row.to_json() for row in results.rows],
     }
-    return write_results(config.out, config.stem, content, results.table)
+    return write_results(folder, stem, content, results.table)
 
 
-def _head(
-    config: AttributesBenchConfig, see: Callable[[Faces], Views], judge: str
-) -> tuple[AttributeHead, dict[str, Any]]:
-    """The head out of its file, or fitted to true training faces; and how it came to be."""
-    if config.head is not None:
-        return AttributeHead.load(config.head), {"file": str(config.head)}
-    faces = read(config.open_dataset("train"), config.train_limit)
-    views = see(faces)
-    head = fitted(views.truth[judge], faces)
-    if config.save_head is not None:
-        head.save(config.save_head)
-    return head, {"faces": len(faces.keys), "not_found": views.not_found(faces.keys)}
+def _views(
+    faces: AttributedFaces,
+    judge: FaceRecogniser,
+    config: AttributesBenchConfig,
+    marker: Marker | None,
+) -> Views:
+    cache = Cache(config.out / ".cache", config.fresh)
+    split = f"attributes-{faces.split}"
+    return Views(faces.faces, [judge], marker, cache, batch=config.batch, split=split)
 
 
-def _tested(head: AttributeHead, embeddings: Tensor, faces: Faces) -> list[str]:
+def _tested(head: AttributeHead, embeddings: Tensor, faces: AttributedFaces) -> list[str]:
     """The attributes of the head that differ among the test faces, if the head fits these."""
     unknown = [name for name in head.names if name not in faces.names]
     if unknown:
@@ -406,17 +452,6 @@ def _tested(head: AttributeHead, embeddings: Tensor, faces: Faces) -> list[str]:
     return names
 
 
-def _put(row: dict[str, Any], name: str, estimate: Estimate) -> dict[str, Any]:
-    row[name], row[f"{name}_ci"] = estimate
-    return row
-
-
-def _percent(row: Mapping[str, Any], name: str, sign: str = "") -> str:
-    value, interval = 100 * row[name], 100 * row[f"{name}_ci"]
-    text = tables.number(value, f"{sign}.2f")
-    return text if math.isnan(interval) else f"{text} ± {interval:.2f}"
-
-
 def _caption(results: Results) -> str:
     config, fitting = results.config, results.fitting
     source = (
@@ -425,7 +460,7 @@ def _caption(results: Results) -> str:
         else f"read from {config.head.name}"
     )
     text = (
-        f"Mean over {len(results.rows[0]['attributes'])} attributes, half being chance, ± 95 % "
+        f"Mean over {len(results.rows[0].attributes)} attributes, half being chance, ± 95 % "
         f"interval over images; head on {config.recogniser.partition('=')[0]}'s embeddings, "
         f"{source}."
     )
@@ -435,4 +470,4 @@ def _caption(results: Results) -> str:
     ):
         if names:
             text += f" {why}: {', '.join(names)}."
-    return text + embeddings.told_not_found(results.not_found)
+    return text + missing_faces_note(results.not_found)

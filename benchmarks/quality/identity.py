@@ -10,35 +10,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from facehall_env.benchmarks import embeddings, restoring, tables
-from facehall_env.benchmarks.embeddings import TRUTH, JudgingConfig, Views
-from facehall_env.benchmarks.provenance import header
-from facehall_env.benchmarks.quality import sr
-from facehall_env.benchmarks.quality.patch_selection_table import NONE
-from facehall_env.benchmarks.restoring import write_results
-from facehall_env.benchmarks.statistics import Estimate, mean_ci
-from facehall_env.benchmarks.tables import Table
-from facehall_env.data import FaceDataset, pairs
+from facehall_env.benchmarks import tables
+from facehall_env.benchmarks.cache import Cache
+from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
+from facehall_env.benchmarks.provenance import (
+    Row,
+    file_stem,
+    header,
+    output_folder,
+    write_results,
+)
+from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
+from facehall_env.benchmarks.quality.sr import NAMED, specifications
+from facehall_env.benchmarks.restorers import Restorer, build, conditions
+from facehall_env.benchmarks.scoring import TestFaces, read_images
+from facehall_env.benchmarks.statistics import NONE, Estimate, mean_ci
+from facehall_env.benchmarks.tables import Column, Table, section_starts
+from facehall_env.data import FaceDataset, Protocol, pairs
 from facehall_env.data.pairs import Pairs
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics import verification
 from facehall_env.metrics.landmark_errors import summarise
 from facehall_env.photos.landmarks import DlibLandmarks, Marker
 from facehall_env.recognition import embed
-from facehall_env.spec import Setup
+from facehall_env.recognition.embed import FaceRecogniser
 
 FARS = (0.001, 0.01)
 """The false accept rates."""
-PairSource = Literal["auto", "official", "drawn"]
 
 BLOCK = 65_536
 """Pairs whose similarities are computed at once, which bounds the memory."""
@@ -51,8 +56,8 @@ NOTES = {
     "accuracy_se is its standard error over the folds",
     "accuracy_all": "balanced accuracy (the mean of that of matched and that of mismatched pairs) "
     f"on all pairs that the faces of each fold make with each other; none with over {MOST_PAIRS:,}",
-    "tar_at_far_*": "share of matched pairs that pass where so small a share of the mismatched "
-    "ones does; none where it would be less than one pair",
+    "tar": "by false accept rate, the share of matched pairs that pass where so small a share of "
+    "the mismatched ones does; none where it would be less than one pair",
     "rank1": "share of the probes that are nearest to their person's face in the gallery, which "
     "has the first image of everyone among the pairs; the others' further images are the probes",
     "cosine": "between the embeddings of the restored face and its truth",
@@ -67,71 +72,58 @@ NOTES = {
 """What the columns of a results file mean."""
 
 
-@dataclass
-class IdentityBenchConfig(JudgingConfig):
-    """Settings of ``facehall bench identity``."""
+@dataclass(frozen=True)
+class IdentityRow(Row):
+    """What a recogniser says about a way of restoring; `NOTES` says more about the numbers.
 
-    dataset: str = "lfw"
-    """Where the faces come from; it has to know who is on them."""
-    protocol: str = "bicubic"
-    """How the low resolution is made and what PSNR and SSIM look at."""
-    seed: int = 0
-    """Seed of the pairs that are drawn and of the random agent."""
-    pairs: PairSource = "auto"
-    """official: LFW's ten folds, of both halves of its split; drawn: of the test split, by the
-    seed; auto: official for lfw, else drawn."""
-    limit: int = 300
-    """Matched pairs of each fold, and as many mismatched ones."""
-    folds: int = 10
-    """Folds of drawn pairs; nobody is in two of them."""
-    recognisers: tuple[str, ...] = (embed.DLIB,)
-    """Who judges: dlib, or NAME=PATH such as mobilefacenet=PATH. Take others than those that the
-    networks were trained with."""
-    against: Literal["restored", "truth"] = "restored"
-    """What a restored face is compared with: another one that was restored likewise, or the truth
-    (a photograph in an archive)."""
-    landmarks: bool = False
-    """Also find the landmarks on the restored faces, and measure how far they are off."""
+    Attributes:
+        model: Name of the restorer, or "truth".
+        recogniser: Name of the recogniser.
+        images: Number of images.
+        accuracy: Share of the pairs that are told rightly.
+        accuracy_se: Its standard error over the folds.
+        accuracy_all: Balanced accuracy on all pairs of each fold's faces; NaN if not looked at.
+        accuracy_all_se: Its standard error over the folds.
+        tar: True accept rates, by the false accept rates as text; NaN for too few pairs.
+        rank1: Share of the probes that are nearest to their person's face.
+        rank1_ci: Half width of its interval, as all that end in ``_ci``.
+        cosine: Mean cosine between the embeddings of the restored face and the truth.
+        psnr: Mean in dB; NaN for the truth.
+        ssim: Mean; NaN for the truth.
+        nme: Mean error of the landmarks, if these are looked for, as the following.
+        auc: Area under the curve of these errors.
+        landmark_failures: Share of the faces whose error is too large.
+        landmarks_not_found: Number of faces without landmarks.
+    """
 
-    def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small or there is no recogniser.
-        """
-        self.check_counts("limit", "steps", "batch")
-        if self.folds < 2:
-            raise ConfigurationError(
-                f"--folds {self.folds}: give 2 or more, for the threshold of one comes from the "
-                "others."
-            )
-        if not self.recognisers:
-            raise ConfigurationError("--recognisers is empty: give at least one, such as dlib.")
-        names = [text.partition("=")[0] for text in self.recognisers]
-        if len(set(names)) < len(names):
-            raise ConfigurationError(f"--recognisers {' '.join(names)}: give each one once.")
-        if self.pairs not in get_args(PairSource):
-            raise ConfigurationError(f"--pairs {self.pairs!r}: give auto, official or drawn.")
-
-    @property
-    def source(self) -> str:
-        """``"official"`` or ``"drawn"``."""
-        if self.pairs != "auto":
-            return self.pairs
-        return "official" if self.dataset == "lfw" else "drawn"
-
-    @property
-    def stem(self) -> str:
-        """What the names of the results begin with."""
-        return self.stem_of("identity")
+    model: str
+    recogniser: str
+    images: int
+    accuracy: float
+    accuracy_se: float
+    accuracy_all: float
+    accuracy_all_se: float
+    tar: Mapping[str, float]
+    rank1: float
+    rank1_ci: float
+    cosine: float
+    cosine_ci: float
+    psnr: float
+    psnr_ci: float
+    ssim: float
+    ssim_ci: float
+    nme: float = math.nan
+    auc: float = math.nan
+    landmark_failures: float = math.nan
+    landmarks_not_found: int | None = None
 
 
 @dataclass(frozen=True)
-class Faces:
+class PairFaces:
     """The images of the pairs.
 
     Attributes:
-        images: (N, 3, H, W) uint8.
+        faces: N test faces.
         keys: Their names in the dataset.
         people: Who is on them.
         pairs: The pairs, as numbers of these images.
@@ -139,7 +131,7 @@ class Faces:
         probes: All other images.
     """
 
-    images: Tensor
+    faces: TestFaces
     keys: Sequence[str]
     people: Sequence[str]
     pairs: Pairs
@@ -155,39 +147,57 @@ class Faces:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What a recogniser says about a way of restoring.
+
+    Attributes:
+        row: Its row in the table.
+        right: (P,) whether each pair is told rightly.
+        cosine: (N,) the cosine between each image's embedding and the truth's.
+        by_fold: (F,) the balanced accuracy on all pairs of each fold's faces, NaN where these are
+            not looked at.
+    """
+
+    row: IdentityRow
+    right: NDArray[np.bool_]
+    cosine: NDArray[np.float64]
+    by_fold: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything that was measured.
 
     Attributes:
         config: The settings.
-        rows: The table: one row for each recogniser and way of restoring.
+        judged: One for each recogniser and way of restoring, the truth last of these.
         faces: What was restored.
-        right: For each row, (P,) whether each pair is told rightly.
-        alike: For each row, (N,) the cosine between each image's embedding and the truth's.
-        by_fold: For each row, (F,) the balanced accuracy on all pairs of each fold's faces, NaN
-            where these are not looked at.
         not_found: Names of the faces without landmarks in the truth.
-        weights: What is known of the networks, by the rows' names.
+        weights: What is known about the networks, by the rows' names.
     """
 
     config: IdentityBenchConfig
-    rows: Sequence[Mapping[str, Any]]
-    faces: Faces
-    right: Sequence[NDArray[np.bool_]]
-    alike: Sequence[NDArray[np.float64]]
-    by_fold: Sequence[NDArray[np.float64]]
+    judged: Sequence[Judged]
+    faces: PairFaces
     not_found: Sequence[str]
     weights: Mapping[str, Any]
 
     @property
+    def rows(self) -> list[IdentityRow]:
+        """The table."""
+        return [judged.row for judged in self.judged]
+
+    @property
     def table(self) -> Table:
-        """As text."""
-        config = self.config
+        """The rows as a table."""
+        config, rows = self.config, self.rows
         title = (
-            f"Identity: {config.dataset} {config.scale}x, protocol {config.protocol}, "
-            f"{len(self.faces.pairs):,} {config.source} pairs"
+            f"Identity: {config.faces.dataset} {config.faces.scale}x, protocol "
+            f"{config.faces.protocol}, {len(self.faces.pairs):,} {config.source} pairs"
         )
-        return _table(self, title)
+        starts = section_starts([row.recogniser for row in rows])
+        columns = _columns(rows, config.landmarks)
+        return Table(title, columns, starts, _caption(self), keys=2)
 
 
 def run(
@@ -208,33 +218,90 @@ def run(
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     config.check()
-    setup = _setup(config)
-    needed = config.align == "landmarks" or config.landmarks
-    marker = (marker or DlibLandmarks()) if needed else None
+    folder, specs = output_folder(config.out, config.publish), specifications(config)
+    refuse_truth([spec.name for spec in specs])
+    dataset = config.faces.open("all" if config.source == "official" else "test")
+    if config.align == "landmarks" or config.landmarks:
+        marker = marker or DlibLandmarks()
     judges = [embed.make(text, config.align, config.device, marker) for text in config.recognisers]
-    entries = embeddings.gather(config, setup)
-    faces = _faces(config, setup.dataset)
-    views = Views(config, setup, judges, marker, faces.images, landmark_errors=config.landmarks)
-    shown = {entry.name: views.of(entry.contestant) for entry in entries} | {TRUTH: views.truth}
-    judged = [
-        (name, judge.name, _judge(config, faces, shown, name, judge.name))
-        for judge in judges
-        for name in shown
-    ]
-    results = Results(
-        config,
-        [{"model": name, "recogniser": judge, **said.row} for name, judge, said in judged],
-        faces,
-        right=[said.right for *_, said in judged],
-        alike=[said.alike for *_, said in judged],
-        by_fold=[said.by_fold for *_, said in judged],
-        not_found=views.not_found(faces.keys),
-        weights={entry.name: entry.provenance for entry in entries},
-    )
+    restorers = build(specs, conditions(config, dataset))
+    faces = open_pairs(dataset, config.faces.degradation, config)
+    results = evaluate(restorers, judges, faces, config, marker)
     console = console or tables.terminal()
-    console.print(results.table.rich())
-    tables.say_written(console, *write(results, command))
+    console.print(results.table)
+    stem = file_stem(config.words("identity"), config, NAMED)
+    tables.say_written(console, *write(results, command, folder, stem))
     return results
+
+
+def evaluate(
+    restorers: Sequence[Restorer],
+    judges: Sequence[FaceRecogniser],
+    faces: PairFaces,
+    config: IdentityBenchConfig,
+    marker: Marker | None = None,
+) -> Results:
+    """Shows the faces of pairs to recognisers, as each restorer restores them and as they are.
+
+    Args:
+        restorers: The rows, in their order.
+        judges: The recognisers.
+        faces: The faces; see `open_pairs`.
+        config: Further settings: what faces are compared with, and where the cache is.
+        marker: Finds landmarks; None if they are not needed.
+    """
+    views = Views(
+        faces.faces,
+        judges,
+        marker,
+        Cache(config.out / ".cache", config.fresh),
+        batch=config.batch,
+        landmark_errors=config.landmarks,
+        split="pairs",
+    )
+    shown = {who.name: views.of(who) for who in restorers} | {TRUTH: views.truth}
+    return Results(
+        config,
+        [_judge(config, faces, shown, name, judge.name) for judge in judges for name in shown],
+        faces,
+        not_found=views.not_found(faces.keys),
+        weights={who.name: who.provenance for who in restorers},
+    )
+
+
+def open_pairs(dataset: FaceDataset, protocol: Protocol, config: IdentityBenchConfig) -> PairFaces:
+    """Reads the images of the pairs that the settings ask for.
+
+    Args:
+        dataset: All of it for the official pairs, else its test split.
+        protocol: How the faces are degraded.
+        config: Which pairs, and how many.
+
+    Raises:
+        ConfigurationError: If the dataset does not know who is on its images.
+        DatasetError: If there are not enough people or images.
+    """
+    if config.source == "official":
+        chosen = pairs.official(dataset).first_of_each(config.limit)
+    else:
+        chosen = pairs.drawn(dataset, config.limit, config.folds, config.seed)
+    numbers = chosen.faces
+    people = pairs.who(dataset, numbers)
+    gallery, probes = gallery_and_probes(people)
+    images = read_images(dataset, [int(number) for number in numbers])
+    return PairFaces(
+        faces=TestFaces(images, protocol, config.faces.scale, config.device),
+        keys=[dataset.key(number) for number in numbers],
+        people=people,
+        pairs=Pairs(
+            np.searchsorted(numbers, chosen.first),
+            np.searchsorted(numbers, chosen.second),
+            chosen.same,
+            chosen.fold,
+        ),
+        gallery=gallery,
+        probes=probes,
+    )
 
 
 def gallery_and_probes(people: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -250,11 +317,21 @@ def gallery_and_probes(people: Sequence[str]) -> tuple[list[int], list[int]]:
     return sorted(known), [place for place in range(len(people)) if place not in known]
 
 
-def write(results: Results, command: str) -> list[Path]:
+def refuse_truth(names: Sequence[str]) -> None:
+    """Refuses a row that is called as the true faces are.
+
+    Raises:
+        ConfigurationError: If there is one.
+    """
+    if TRUTH in names:
+        raise ConfigurationError(f"A row is called {TRUTH!r}, as the true faces are: rename it.")
+
+
+def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:
     """Writes JSON and Markdown; returns their paths."""
     config, own, every = results.config, results.faces.pairs, results.faces.all_pairs
     content = {
-        **header("identity", config, command, restoring.NOT_IN_THE_NUMBERS),
+        **header("identity", config, command),
         "notes": NOTES,
         "pairs": {
             "source": config.source,
@@ -262,107 +339,78 @@ def write(results: Results, command: str) -> list[Path]:
             "all": None if every is None else len(every),
             "all_matched": None if every is None else int(every.same.sum()),
             "folds": own.folds,
-            "images": len(results.faces.images),
+            "images": len(results.faces.keys),
             "people": len(set(results.faces.people)),
             "probes": len(results.faces.probes),
             "gallery": len(results.faces.gallery),
         },
         "not_found": results.not_found,
         "weights": results.weights,
-        "rows": results.rows,
+        "rows": [row.to_json() for row in results.rows],
     }
-    return write_results(config.out, config.stem, content, results.table)
-
-
-def _setup(config: IdentityBenchConfig) -> Setup:
-    """Dataset, protocol and a core that leaves faces as they start."""
-    split = "all" if config.source == "official" else "test"
-    return sr.still_setup(config.restoring(), config.open_dataset(split))
-
-
-def _faces(config: IdentityBenchConfig, dataset: FaceDataset) -> Faces:
-    """The images of the pairs, read."""
-    if config.source == "official":
-        chosen = pairs.official(dataset).first_of_each(config.limit)
-    else:
-        chosen = pairs.drawn(dataset, config.limit, config.folds, config.seed)
-    numbers = chosen.faces
-    progress = tqdm(numbers, desc=f"{'images':>12}", unit="image")
-    images = torch.cat([dataset.batch([number]) for number in progress])
-    people = pairs.who(dataset, numbers)
-    gallery, probes = gallery_and_probes(people)
-    return Faces(
-        images=images,
-        keys=[dataset.key(number) for number in numbers],
-        people=people,
-        pairs=Pairs(
-            np.searchsorted(numbers, chosen.first),
-            np.searchsorted(numbers, chosen.second),
-            chosen.same,
-            chosen.fold,
-        ),
-        gallery=gallery,
-        probes=probes,
-    )
-
-
-class _Judged(NamedTuple):
-    """What a recogniser says of a way of restoring; see `Results`."""
-
-    row: dict[str, Any]
-    right: NDArray[np.bool_]
-    alike: NDArray[np.float64]
-    by_fold: NDArray[np.float64]
+    return write_results(folder, stem, content, results.table)
 
 
 def _judge(
     config: IdentityBenchConfig,
-    faces: Faces,
+    faces: PairFaces,
     shown: Mapping[str, Mapping[str, Tensor]],
     name: str,
     judge: str,
-) -> _Judged:
+) -> Judged:
     own, truth = shown[name], shown[TRUTH]
     embedded = own[judge].numpy()
     other = (own if config.against == "restored" else truth)[judge].numpy()
     similarity = _similarity(embedded, other, faces.pairs)
     verified = verification.verification(similarity, faces.pairs.same, faces.pairs.fold)
     of_all = _on_all_pairs(faces, embedded, other)
-    row: dict[str, Any] = {
-        "images": len(faces.images),
-        "accuracy": verified.accuracy,
-        "accuracy_se": verified.standard_error,
-        "accuracy_all": of_all.accuracy if of_all else math.nan,
-        "accuracy_all_se": of_all.standard_error if of_all else math.nan,
-    }
-    mismatched = int((~faces.pairs.same).sum())
-    for far in FARS:
-        # Below one mismatched pair the rate cannot be told from zero.
-        row[f"tar_at_far_{far:g}"] = (
-            verification.tar_at_far(similarity, faces.pairs.same, far)
-            if far * mismatched >= 1
-            else math.nan
-        )
-    row["rank1"], row["rank1_ci"] = _rank_one(faces, embedded, other)
-    alike = verification.cosine_similarity(embedded, truth[judge].numpy())
-    row["cosine"], row["cosine_ci"] = mean_ci(alike)
-    for score in ("psnr", "ssim"):
+    cosine = verification.cosine_similarity(embedded, truth[judge].numpy())
+    estimates = {
+        "rank1": _rank_one(faces, embedded, other),
+        "cosine": mean_ci(cosine),
         # The truth is infinitely good.
-        row[score], row[f"{score}_ci"] = NONE if name == TRUTH else mean_ci(own[score].numpy())
+        "psnr": NONE if name == TRUTH else mean_ci(own["psnr"].numpy()),
+        "ssim": NONE if name == TRUTH else mean_ci(own["ssim"].numpy()),
+    }
+    marks: dict[str, Any] = {}
     if config.landmarks:
         landmarks = summarise(own["nme"].numpy())
-        row |= {
+        marks = {
             "nme": landmarks.nme,
             "auc": landmarks.auc,
             "landmark_failures": landmarks.failures,
             "landmarks_not_found": landmarks.not_found,
         }
+    row = IdentityRow(
+        model=name,
+        recogniser=judge,
+        images=len(faces.keys),
+        accuracy=verified.accuracy,
+        accuracy_se=verified.standard_error,
+        accuracy_all=of_all.accuracy if of_all else math.nan,
+        accuracy_all_se=of_all.standard_error if of_all else math.nan,
+        tar=_accept_rates(similarity, faces.pairs.same),
+        **{key: estimate.value for key, estimate in estimates.items()},
+        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
+        **marks,
+    )
     by_fold = of_all.accuracies if of_all else np.full(faces.pairs.folds, np.nan)
-    return _Judged(row, verified.right, alike, by_fold)
+    return Judged(row, verified.right, cosine, by_fold)
+
+
+def _accept_rates(similarity: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, float]:
+    """True accept rates by false ones; below one mismatched pair these cannot be told from 0."""
+    mismatched = int((~same).sum())
+    return {
+        f"{far:g}": verification.tar_at_far(similarity, same, far)
+        if far * mismatched >= 1
+        else math.nan
+        for far in FARS
+    }
 
 
 def _on_all_pairs(
-    faces: Faces, embedded: NDArray[np.float32], other: NDArray[np.float32]
+    faces: PairFaces, embedded: NDArray[np.float32], other: NDArray[np.float32]
 ) -> verification.Verification | None:
     every = faces.all_pairs
     if every is None:
@@ -382,7 +430,9 @@ def _similarity(
     return cosines
 
 
-def _rank_one(faces: Faces, embedded: NDArray[np.float32], other: NDArray[np.float32]) -> Estimate:
+def _rank_one(
+    faces: PairFaces, embedded: NDArray[np.float32], other: NDArray[np.float32]
+) -> Estimate:
     known, asked = list(faces.gallery), list(faces.probes)
     if not asked:
         return NONE
@@ -393,42 +443,33 @@ def _rank_one(faces: Faces, embedded: NDArray[np.float32], other: NDArray[np.flo
     return mean_ci(hits)
 
 
-def _table(results: Results, title: str) -> Table:
-    config = results.config
-    header = [
-        "model",
-        "recogniser",
-        "PSNR",
-        "SSIM",
-        "accuracy %",
-        "of all pairs %",
-        *(f"TAR@FAR={far:g}" for far in FARS),
-        "rank-1 %",
-        "cosine to truth",
-        *(("NME", "AUC", "failures") if config.landmarks else ()),
+def _columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
+    def column(title: str, name: str, width: str | None, form: str) -> Column:
+        widths = None if width is None else [getattr(row, width) for row in rows]
+        return Column(title, [getattr(row, name) for row in rows], widths, form, "higher")
+
+    columns = [
+        Column("model", [row.model for row in rows]),
+        Column("recogniser", [row.recogniser for row in rows]),
+        column("PSNR", "psnr", "psnr_ci", ".2f"),
+        column("SSIM", "ssim", None, ".4f"),
+        column("accuracy", "accuracy", "accuracy_se", ".2%"),
+        column("of all pairs", "accuracy_all", "accuracy_all_se", ".2%"),
+        *(
+            Column(f"TAR@FAR={far:g}", [row.tar[f"{far:g}"] for row in rows], None, ".2%", "higher")
+            for far in FARS
+        ),
+        column("rank-1", "rank1", "rank1_ci", ".2%"),
+        column("cosine to truth", "cosine", "cosine_ci", ".3f"),
     ]
-    lines = [
-        [
-            row["model"],
-            row["recogniser"],
-            tables.decibels(row["psnr"], row["psnr_ci"]),
-            tables.number(row["ssim"], ".4f"),
-            _percent(row["accuracy"], row["accuracy_se"]),
-            _percent(row["accuracy_all"], row["accuracy_all_se"]),
-            *(_percent(row[f"tar_at_far_{far:g}"]) for far in FARS),
-            _percent(row["rank1"], row["rank1_ci"]),
-            f"{row['cosine']:.3f} ± {row['cosine_ci']:.3f}",
-            *(
-                (f"{row['nme']:.4f}", f"{row['auc']:.3f}", _percent(row["landmark_failures"]))
-                if config.landmarks
-                else ()
-            ),
+    if landmarks:
+        failures = [row.landmark_failures for row in rows]
+        columns += [
+            Column("NME", [row.nme for row in rows], None, ".4f", "lower"),
+            Column("AUC", [row.auc for row in rows], None, ".3f", "higher"),
+            Column("failures", failures, None, ".2%", "lower"),
         ]
-        for row in results.rows
-    ]
-    names = [row["recogniser"] for row in results.rows]
-    sections = [place for place in range(1, len(names)) if names[place] != names[place - 1]]
-    return Table(title, header, lines, sections, _caption(results))
+    return columns
 
 
 def _caption(results: Results) -> str:
@@ -443,16 +484,7 @@ def _caption(results: Results) -> str:
         f"Accuracy: mean over {faces.pairs.folds} folds ± its standard error; of all pairs: "
         f"{of_all}; other ±: 95 % interval over images. "
         f"Rank-1: {len(faces.probes):,} probes among {len(faces.gallery):,} "
-        f"people. {len(faces.images):,} images; restored faces are compared with "
+        f"people. {len(faces.keys):,} images; restored faces are compared with "
         f"{'the truth' if config.against == 'truth' else 'others restored likewise'}."
-        f"{embeddings.told_not_found(results.not_found)}"
+        f"{missing_faces_note(results.not_found)}"
     )
-
-
-def _percent(value: float, interval: float | None = None) -> str:
-    text, width = (tables.number(_times_100(number), ".2f") for number in (value, interval))
-    return text if tables.NOTHING in (text, width) else f"{text} ± {width}"
-
-
-def _times_100(value: float | None) -> float | None:
-    return None if value is None else 100 * value

@@ -34,7 +34,6 @@ from facehall_env.benchmarks.quality.patch_selection_table import (
 )
 from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
 from facehall_env.benchmarks.restorers import (
-    Conditions,
     NetworkSpec,
     PatchByPatch,
     PatchByPatchSpec,
@@ -43,8 +42,16 @@ from facehall_env.benchmarks.restorers import (
     WholeFaceSpec,
     build,
     check_agent,
+    conditions,
 )
-from facehall_env.benchmarks.scoring import Measurements, Scoring, TestFaces, first_images, score
+from facehall_env.benchmarks.scoring import (
+    Measurements,
+    Scoring,
+    TestFaces,
+    first_images,
+    limit_of,
+    score,
+)
 from facehall_env.benchmarks.statistics import NONE
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
@@ -115,15 +122,7 @@ def measure_all(config: PatchSelectionConfig) -> Results:
     if config.readme is not None:
         tables.check_markers(config.readme)
     dataset, protocol = config.faces.open("test"), config.faces.degradation
-    place = Conditions(
-        dataset.image_size,
-        config.faces.scale,
-        config.faces.dataset,
-        config.device,
-        config.precision,
-        config.trust_pickle,
-    )
-    restorers = build(specifications(config), place)
+    restorers = build(specifications(config), conditions(config, dataset))
     images = first_images(dataset, config.limit)
     faces = TestFaces(images, protocol, config.faces.scale, config.device)
     return evaluate(restorers, faces, config)
@@ -142,8 +141,10 @@ def evaluate(
     cache = Cache(config.out / ".cache", config.fresh)
     scoring = Scoring(config.steps, config.fsim_limit, config.batch)
     measured = {
-        restorer.name: score(restorer, faces, scoring, cache, limit=_limit(restorer, config))
-        for restorer in restorers
+        who.name: score(
+            who, faces, scoring, cache, limit=limit_of(who, config.limit, config.oracle_limit)
+        )
+        for who in restorers
     }
     by_name = {restorer.name: restorer for restorer in restorers}
     about = {name: _description(config, restorer) for name, restorer in by_name.items()}
@@ -240,11 +241,6 @@ def replay(results: Results, name: str, faces: int) -> tuple[HallucinationCore, 
     actions = results.measured[name].actions[:faces]
     given = results.faces.rows(slice(len(actions)))
     return restorer.core, plots.replay(restorer.core, given, actions)
-
-
-def _limit(restorer: Restorer, config: PatchSelectionConfig) -> int:
-    oracle = isinstance(restorer, PatchByPatch) and restorer.agent == "oracle"
-    return min(config.limit, config.oracle_limit) if oracle else config.limit
 
 
 def _description(config: PatchSelectionConfig, restorer: Restorer) -> dict[str, Any]:

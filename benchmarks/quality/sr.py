@@ -7,42 +7,57 @@ batch; sizes and times are measured anew, the latter in turns.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from facehall_env import enhancers
-from facehall_env.agents import AGENTS, rollout
-from facehall_env.benchmarks import plots, restoring, tables
-from facehall_env.benchmarks.players import LEARNED, gather_players
-from facehall_env.benchmarks.provenance import header
-from facehall_env.benchmarks.quality.patch_selection import PatchSelectionConfig, first_images
-from facehall_env.benchmarks.quality.patch_selection_table import NONE
-from facehall_env.benchmarks.restoring import RestoringConfig, write_results
-from facehall_env.benchmarks.scoring import Cache, Contestant, Measurements, Scoring, measure
-from facehall_env.benchmarks.speed.complexity import milliseconds, multiply_accumulates
-from facehall_env.benchmarks.speed.peak_memory import peak_memory
-from facehall_env.benchmarks.speed.throughput import START_METHOD
-from facehall_env.benchmarks.statistics import mean_ci, paired_difference_ci
-from facehall_env.benchmarks.tables import Table
-from facehall_env.data import FaceDataset, Faces, Protocol
-from facehall_env.data.resize import resize
-from facehall_env.enhancers import Enhancer, OneShot, parameter_count
-from facehall_env.enhancers.base import restore_whole
+from facehall_env.benchmarks import plots, tables
+from facehall_env.benchmarks.cache import Cache
+from facehall_env.benchmarks.provenance import (
+    Row,
+    file_stem,
+    header,
+    output_folder,
+    write_results,
+)
+from facehall_env.benchmarks.quality.settings import RestoringConfig, SRBenchConfig
+from facehall_env.benchmarks.restorers import (
+    Conditions,
+    Restorer,
+    Spec,
+    WholeFace,
+    build,
+    conditions,
+    parse_agent,
+    parse_model,
+)
+from facehall_env.benchmarks.scoring import (
+    Measurements,
+    Scoring,
+    TestFaces,
+    first_images,
+    limit_of,
+    score,
+)
+from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
+from facehall_env.benchmarks.speed.timing import milliseconds
+from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
+from facehall_env.benchmarks.tables import Column, Table
+from facehall_env.data import FaceDataset, Protocol
+from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError
-from facehall_env.spec import BICUBIC, Setup, build_core
+from facehall_env.progress import progress
 
-UNTRAINED = "None"
-NOT_IN_THE_NUMBERS = restoring.NOT_IN_THE_NUMBERS | {"faces", "attention_figure"}
+NAMED = ("dataset", "scale", "protocol", "precision")
+"""Settings that the names of the results say."""
 
 NOTES = {
     "psnr_ci": "half width of the 95 % interval over images; so are the other *_ci",
@@ -61,91 +76,59 @@ NOTES = {
 """What the columns of a results file mean."""
 
 
-@dataclass
-class SRBenchConfig(RestoringConfig):
-    """Settings of ``facehall bench sr``."""
+@dataclass(frozen=True)
+class SRRow(Row):
+    """What a restorer reached and costs; `NOTES` says more about the numbers.
 
-    relative_to: str | None = None
-    """The row that differences and time ratios are to; the first one by default."""
-    limit: int = 1000
-    """Number of test images, the first ones of a fixed random order."""
-    fsim_limit: int = 200
-    """Number of images on which FSIM, which is slow, is taken."""
-    time_batch: int = 1
-    """Faces that are restored at once when time and memory are measured."""
-    seconds: float = 0.5
-    """Least length of one measurement of time; 0 restores one batch."""
-    repetitions: int = 5
-    """Measurements of each time, in turns; medians are reported."""
-    memory: bool = True
-    """Measure the peak memory, of each row in a process of its own."""
-    attention_figure: bool = False
-    """Draw the attention maps of the networks that have them."""
-    faces: int = 3
-    """Number of faces in the figure of attention maps."""
+    Attributes:
+        model: Name of the row.
+        parameters: Number of parameters.
+        images: Number of images.
+        fsim_images: Number of images on which FSIM was taken.
+        macs_per_face: Multiply-accumulates.
+        ms_per_face: Time.
+        time_ratio: The time in multiples of the reference's.
+        psnr: Mean in dB.
+        psnr_ci: Half width of its interval, as all that end in ``_ci``.
+        ssim: Mean.
+        fsim: Mean.
+        psnr_minus: Difference to the reference in dB.
+        peak_memory_mib: Most memory in MiB; NaN if it was not measured.
+        weights: Where the weights come from; None if there are none.
+    """
 
-    def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small or there are no rows.
-        """
-        self.check_counts("steps", "limit", "batch", "time_batch", "repetitions", "faces")
-        if not self.models and not self.agents:
-            raise ConfigurationError("--models and --agents are empty: give at least one row.")
-
-    @property
-    def stem(self) -> str:
-        """What the names of the results begin with."""
-        return self.stem_of("sr")
+    model: str
+    parameters: int
+    images: int
+    fsim_images: int
+    macs_per_face: int
+    ms_per_face: float
+    time_ratio: float
+    psnr: float
+    psnr_ci: float
+    ssim: float
+    ssim_ci: float
+    fsim: float
+    fsim_ci: float
+    psnr_minus: float
+    psnr_minus_ci: float
+    peak_memory_mib: float = math.nan
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row of the table.
+class Cost:
+    """What restoring a face costs.
 
     Attributes:
-        contestant: What is scored.
-        weights: Where the weights come from: "auto", the names of files, or None if untrained.
-        restore: From faces to whatever it makes of them; what is counted and timed.
-        upsampled: Whether it needs the up-sampled face, whose making is then part of its time.
-        limit: On how many images it is scored.
-        batch: On how many of them at once.
+        macs: Multiply-accumulates.
+        milliseconds: Time.
+        peak_memory: Most memory in MiB; NaN if it was not measured.
     """
 
-    contestant: Contestant
-    weights: str | None
-    restore: Callable[[Faces], object]
-    upsampled: bool
-    limit: int
-    batch: int
-
-    @property
-    def name(self) -> str:
-        """Of the row."""
-        return self.contestant.name
-
-    @property
-    def parameters(self) -> int:
-        """Of all networks that take part."""
-        core, make_agent = self.contestant.core, self.contestant.make_agent
-        agent = [] if make_agent is None else list(vars(make_agent(0)).values())
-        parts = [core.enhancer, core.initial, *agent]
-        return sum(parameter_count(part) for part in parts if isinstance(part, nn.Module))
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What is known of the weights that restore, of an agent those that it starts from."""
-        core = self.contestant.core
-        return (core.initial or core.enhancer).provenance
-
-    def from_lr(self, faces: Faces, protocol: Protocol) -> object:
-        """Restores faces, of which ``initial`` is made anew if it is needed."""
-        if self.upsampled:
-            size = (faces.hr.shape[2], faces.hr.shape[3])
-            initial = resize(faces.lr, size, protocol.up).clamp(0, 1)
-            faces = faces._replace(initial=initial)
-        return self.restore(faces)
+    macs: int
+    milliseconds: float
+    peak_memory: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -154,29 +137,36 @@ class Results:
 
     Attributes:
         config: The settings.
-        entries: The rows' networks and agents, by name.
-        measured: Their scores, by name.
         rows: The table.
+        measured: The scores, by name.
+        weights: What is known about the networks, by the rows' names.
         relative_to: Name of the row that others are compared with.
+        threads: Threads that computed.
     """
 
     config: SRBenchConfig
-    entries: Mapping[str, Entry]
+    rows: Sequence[SRRow]
     measured: Mapping[str, Measurements]
-    rows: Sequence[Mapping[str, Any]]
+    weights: Mapping[str, Any]
     relative_to: str
+    threads: int = field(default_factory=torch.get_num_threads)
 
     @property
     def table(self) -> Table:
-        """As text."""
-        config, images = self.config, max(row["images"] for row in self.rows)
-        return _table(
-            self.rows,
-            f"Whole faces: {config.dataset} {config.scale}x, protocol {config.protocol}, "
-            f"{images} test images",
-            self.relative_to,
-            config.time_batch,
+        """The rows as a table."""
+        faces, images = self.config.faces, max(row.images for row in self.rows)
+        title = (
+            f"Whole faces: {faces.dataset} {faces.scale}x, protocol {faces.protocol}, "
+            f"{images} test images"
         )
+        caption = (
+            "± is the half width of the 95 % interval over images; differences are paired. Time: "
+            f"batches of {self.config.time_batch}, {self.threads} threads, measured in turns."
+        )
+        scored = max(row.fsim_images for row in self.rows)
+        if 0 < scored < images:
+            caption += f" FSIM on the first {scored} images."
+        return Table(title, _columns(self.rows, self.relative_to, images), caption=caption)
 
 
 def run(config: SRBenchConfig, command: str = "", console: Console | None = None) -> Results:
@@ -191,261 +181,86 @@ def run(config: SRBenchConfig, command: str = "", console: Console | None = None
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     config.check()
-    setup = still_setup(config)
-    entries = {entry.name: entry for entry in gather(config, setup)}
-    relative_to = _reference(config, list(entries))
-    figured = _with_attention(entries) if config.attention_figure else {}
-    images = first_images(setup, config.limit)
-    cache = Cache(config.out / ".cache", config.fresh)
-    measured = {
-        name: measure(
-            entry.contestant, images[: entry.limit], _scoring(config, setup, entry), cache
-        )
-        for name, entry in entries.items()
-    }
-    place = setup.core.device
-    faces = setup.protocol.degrade(images[: config.time_batch].to(place), config.scale)
-    costs = measure_costs(config, setup.protocol, entries, faces)
-    rows = [_row(entry, measured, costs, relative_to) for entry in entries.values()]
-    results = Results(config, entries, measured, rows, relative_to)
+    folder, specs = output_folder(config.out, config.publish), specifications(config)
+    reference(config, [spec.name for spec in specs])
+    dataset = config.faces.open("test")
+    restorers = build(specs, conditions(config, dataset))
+    figured = _with_attention(restorers) if config.attention_figure else []
+    faces = open_faces(config, dataset, config.limit)
+    results = evaluate(restorers, faces, config)
     console = console or tables.terminal()
-    console.print(results.table.rich())
-    written = write(results, command)
-    shown = setup.protocol.degrade(images[: config.faces].to(place), config.scale)
-    for name, network in figured.items():
-        word = re.sub(r"[^\w.-]+", "_", name)
-        path = config.out / f"{config.stem}-attention-{word}.png"
-        plots.save_attention(network, shown, path)
+    console.print(results.table)
+    stem = file_stem(config.words("sr"), config, NAMED)
+    written = write(results, command, folder, stem)
+    for restorer, network in figured:
+        word = re.sub(r"[^\w.-]+", "_", restorer.name)
+        path = folder / f"{stem}-attention-{word}.png"
+        plots.save_attention(network, faces.rows(slice(config.figure_faces)), path)
         written.append(path)
     tables.say_written(console, *written)
     return results
 
 
-def gather(config: SRBenchConfig, setup: Setup) -> list[Entry]:
-    """The rows, in their order; weights are read, so that what is wrong comes out.
+def evaluate(restorers: Sequence[Restorer], faces: TestFaces, config: SRBenchConfig) -> Results:
+    """Scores restorers on the same faces and measures what they cost.
+
+    Args:
+        restorers: The rows, in their order.
+        faces: The faces.
+        config: Further settings: what is measured, limits, and where the cache is.
 
     Raises:
-        FacehallError: If a row cannot be understood, is there twice, or its weights cannot be used.
+        ConfigurationError: If the row that others are compared with is not there.
     """
-    entries = [_whole_face(config, setup, text) for text in config.models]
-    entries += [_patch_by_patch(config, setup, text) for text in config.agents]
-    names = [entry.name for entry in entries]
-    if len(set(names)) < len(names):
-        raise ConfigurationError(
-            f"The rows would be called {', '.join(names)}: give each one a name of its own, as in "
-            "NAME=PATH."
+    relative_to = reference(config, [restorer.name for restorer in restorers])
+    cache = Cache(config.out / ".cache", config.fresh)
+    measured = {
+        who.name: score(
+            who,
+            faces,
+            Scoring((who.steps,), config.fsim_limit, config.batch),
+            cache,
+            limit=limit_of(who, config.limit),
         )
-    return entries
+        for who in restorers
+    }
+    costs = measure_costs(restorers, faces, config)
+    rows = [_row(who, measured, costs, relative_to) for who in restorers]
+    weights = {who.name: who.provenance for who in restorers}
+    return Results(config, rows, measured, weights, relative_to)
 
 
-def measure_costs(
-    config: SRBenchConfig, protocol: Protocol, entries: Mapping[str, Entry], faces: Faces
-) -> dict[str, dict[str, Any]]:
-    """Multiplications, time and memory of each row, by its name.
+def specifications(config: RestoringConfig) -> list[Spec]:
+    """The rows that the settings ask for, in their order.
 
-    Args:
-        config: The settings.
-        protocol: Makes the up-sampled faces.
-        entries: The rows, in the order of the settings.
-        faces: What they restore.
+    Raises:
+        FacehallError: If a row cannot be understood.
     """
-    number = len(faces.hr)
-    runs = {name: partial(entry.from_lr, faces, protocol) for name, entry in entries.items()}
-    one = faces.rows(slice(1))
-    macs = {n: multiply_accumulates(partial(e.restore, one)) for n, e in entries.items()}
-    steps = len(entries) * (config.repetitions + config.memory)
-    with tqdm(total=steps, desc="time and memory") as bar:
-        times = milliseconds(
-            runs,
-            number,
-            seconds=config.seconds,
-            repetitions=config.repetitions,
-            device=faces.hr.device,
-            advance=bar.update,
+    specs: list[Spec] = [parse_model(word) for word in config.models]
+    return specs + [
+        parse_agent(
+            word,
+            steps=config.steps,
+            seed=config.seed,
+            action_stride=config.action_stride,
+            action_offset=config.action_offset,
         )
-        memory: dict[str, float | None] = dict.fromkeys(entries)
-        for place, name in enumerate(entries if config.memory else ()):
-            memory[name] = peak_memory(START_METHOD, config.device, restored_once, config, place)
-            bar.update()
-    return {
-        name: {
-            "macs_per_face": macs[name],
-            "ms_per_face": times[name],
-            "peak_memory_mib": memory[name],
-        }
-        for name in entries
-    }
+        for word in config.agents
+    ]
 
 
-@contextmanager
-def restored_once(config: SRBenchConfig, place: int) -> Iterator[list[int]]:
-    """Has a row restore some noise, for `peak_memory`.
+def open_faces(config: RestoringConfig, dataset: FaceDataset, limit: int) -> TestFaces:
+    """The first faces of a dataset, degraded as the settings say."""
+    faces = config.faces
+    return TestFaces(first_images(dataset, limit), faces.degradation, faces.scale, config.device)
 
-    Args:
-        config: The settings.
-        place: Number of the row.
+
+def reference(config: SRBenchConfig, names: Sequence[str]) -> str:
+    """Name of the row that others are compared with.
+
+    Raises:
+        ConfigurationError: If there is no such row.
     """
-    setup = still_setup(config)
-    text = (*config.models, *config.agents)[place]
-    make = _whole_face if place < len(config.models) else _patch_by_patch
-    entry = make(config, setup, text)
-    height, width = setup.dataset.image_size
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(config.time_batch, 3, height, width, generator=generator)
-    faces = setup.protocol.degrade(noise.to(setup.core.device), config.scale)
-    with torch.no_grad():
-        entry.from_lr(faces, setup.protocol)
-    yield []
-
-
-def write(results: Results, command: str) -> list[Path]:
-    """Writes JSON and Markdown; returns their paths."""
-    config = results.config
-    content = {
-        **header("sr", config, command, NOT_IN_THE_NUMBERS),
-        "relative_to": results.relative_to,
-        "notes": NOTES,
-        "weights": {name: entry.provenance for name, entry in results.entries.items()},
-        "rows": results.rows,
-    }
-    return write_results(config.out, config.stem, content, results.table)
-
-
-def still_setup(config: SRBenchConfig, dataset: FaceDataset | None = None, **changes: Any) -> Setup:
-    """Dataset, protocol and a core; unless changed, one that leaves faces as they start.
-
-    Args:
-        config: The settings.
-        dataset: Instead of the test split of theirs.
-        **changes: Other arguments for `build_core`.
-    """
-    still: dict[str, Any] = {
-        "enhancer": BICUBIC,
-        "weights": None,
-        "num_steps": 1,
-        "patch_size": (1, 1),
-    }
-    return build_core(
-        dataset=dataset or config.dataset,
-        split="test",
-        scale=config.scale,
-        protocol=config.protocol,
-        device=config.device,
-        precision=config.precision,
-        **{**still, **changes},
-    )
-
-
-def _whole_face(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
-    name, separator, weights = text.partition("=")
-    network = _network(config, name, weights) if separator else _named(config, text)
-    if not separator and Path(text).is_file():
-        name, weights = Path(text).stem, text
-    core = still_setup(config, dataset=setup.dataset, initial=network).core
-    # The core's own: it may have been rounded to bf16 and laid out anew.
-    initial = core.initial
-    return Entry(
-        Contestant(name, core, None),
-        weights=None if weights == UNTRAINED else Path(weights).name or "auto",
-        restore=_untouched if initial is None else partial(_by, initial),
-        upsampled=not (isinstance(initial, OneShot) and initial.takes == "lr"),
-        limit=config.limit,
-        batch=config.batch,
-    )
-
-
-def _by(network: Enhancer, faces: Faces) -> Tensor:
-    return restore_whole(network, faces.initial, faces.lr)
-
-
-def _untouched(faces: Faces) -> Tensor:
-    return faces.initial
-
-
-def _network(config: SRBenchConfig, name: str, weights: str) -> Enhancer:
-    """The network in a file; if ``name`` is that of one, it has to be this one."""
-    if weights == UNTRAINED:
-        return enhancers.make(name, scale=config.scale, weights=None)
-    if name in enhancers.available():
-        return enhancers.make(name, scale=config.scale, weights=weights)
-    return enhancers.load(weights)
-
-
-def _named(config: SRBenchConfig, text: str) -> Enhancer | str:
-    """A network by its name, or in a file; "bicubic" stands for itself."""
-    if text == BICUBIC:
-        return text
-    if Path(text).is_file():
-        return enhancers.load(text)
-    return enhancers.make(text, scale=config.scale, weights="auto", dataset=config.dataset)
-
-
-def _patch_by_patch(config: SRBenchConfig, setup: Setup, text: str) -> Entry:
-    name, separator, rest = text.partition("=")
-    words = rest.split(",")
-    if not (name and separator and len(words) in (2, 3) and all(words)):
-        raise ConfigurationError(
-            f"--agents {text!r} is not ROW=ENHANCER,AGENT or ROW=ENHANCER,AGENT,INITIAL: give the "
-            "row's name, the enhancer's name or file, and the name or file of an agent."
-        )
-    given, agent, initial = (*words, BICUBIC)[:3]
-    enhancer = _named(config, given)
-    by_name = agent in AGENTS.available() or not Path(agent).is_file()
-    has_a_grid = agent in LEARNED or not by_name
-    played = PatchSelectionConfig(
-        dataset=config.dataset,
-        scale=config.scale,
-        protocol=config.protocol,
-        enhancer=getattr(enhancer, "name", BICUBIC),
-        weights=given,
-        initial=initial,
-        agents=(agent,) if by_name else (),
-        policy=() if by_name else (f"{name}={agent}",),
-        trust_pickle=config.trust_pickle,
-        steps=(config.steps,),
-        action_stride=None if has_a_grid else config.action_stride,
-        action_offset=config.action_offset,
-        limit=config.limit,
-        batch=config.batch,
-        seed=config.seed,
-        device=config.device,
-        precision=config.precision,
-    )
-    own = still_setup(
-        config,
-        dataset=setup.dataset,
-        enhancer=enhancer,
-        initial=initial,
-        num_steps=config.steps,
-        patch_size=None,
-    )
-    (player,) = gather_players(played, own)
-    contestant = replace(player.contestant, name=name)
-    files = (Path(given).name, player.weights or agent, Path(initial).name)
-    return Entry(
-        contestant,
-        weights=", ".join(files[: len(words)]),
-        restore=partial(restored, contestant),
-        upsampled=True,
-        limit=player.limit,
-        batch=player.batch,
-    )
-
-
-def restored(contestant: Contestant, faces: Faces, first: int = 0) -> Tensor:
-    """What a contestant makes of faces: (N, 3, H, W) in [0, 1], on its device.
-
-    Args:
-        contestant: Who restores them.
-        faces: N faces.
-        first: Number of the first of them, for agents that draw at random.
-    """
-    if contestant.make_agent is None:
-        return contestant.core.reset(faces).image
-    return rollout(contestant.core, contestant.make_agent(first), faces).state.image
-
-
-def _reference(config: SRBenchConfig, names: Sequence[str]) -> str:
     name = config.relative_to or names[0]
     if name not in names:
         raise ConfigurationError(
@@ -454,18 +269,90 @@ def _reference(config: SRBenchConfig, names: Sequence[str]) -> str:
     return name
 
 
-def _with_attention(entries: Mapping[str, Entry]) -> dict[str, OneShot]:
-    """The networks that can say where they look."""
-    initials = {
-        name: entry.contestant.core.initial
-        for name, entry in entries.items()
-        if entry.contestant.make_agent is None
+def measure_costs(
+    restorers: Sequence[Restorer], faces: TestFaces, config: SRBenchConfig
+) -> dict[str, Cost]:
+    """Multiplications, time and memory of each restorer, by its name.
+
+    Args:
+        restorers: The rows; memory is measured of those that `build` made.
+        faces: The first ones are restored.
+        config: How often and how long is measured.
+    """
+    given = faces.rows(slice(config.time_batch))
+    runs = {who.name: partial(who.from_lr, given, faces.protocol) for who in restorers}
+    with progress(
+        total=len(runs) * (config.repetitions + config.memory), desc="time and memory"
+    ) as bar:
+        times = milliseconds(
+            runs,
+            len(given.hr),
+            seconds=config.seconds,
+            repetitions=config.repetitions,
+            device=given.hr.device,
+            advance=bar.update,
+        )
+        memory: dict[str, float | None] = {}
+        for who in restorers:
+            if config.memory and who.description is not None:
+                memory[who.name] = peak_memory(
+                    START_METHOD,
+                    config.device,
+                    restored_once,
+                    *who.description,
+                    faces.protocol,
+                    config.time_batch,
+                )
+                bar.update()
+    peaks = {name: math.nan if peak is None else peak for name, peak in memory.items()}
+    return {
+        who.name: Cost(who.macs(given), times[who.name], peaks.get(who.name, math.nan))
+        for who in restorers
     }
-    found = {
-        name: initial
-        for name, initial in initials.items()
-        if isinstance(initial, OneShot) and hasattr(initial.network, "attention_maps")
+
+
+@contextmanager
+def restored_once(
+    spec: Spec, place: Conditions, protocol: Protocol, number: int
+) -> Iterator[list[int]]:
+    """Builds a restorer and has it restore some noise, for `peak_memory`.
+
+    Args:
+        spec: Describes the restorer.
+        place: What it is built for.
+        protocol: Degrades the noise.
+        number: Faces that are restored at once.
+    """
+    (restorer,) = build([spec], place)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(number, 3, *place.image_size, generator=generator)
+    faces = protocol.degrade(noise.to(place.device), place.scale)
+    with torch.no_grad():
+        restorer.from_lr(faces, protocol)
+    yield []
+
+
+def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:
+    """Writes JSON and Markdown; returns their paths."""
+    content = {
+        **header("sr", results.config, command),
+        "relative_to": results.relative_to,
+        "notes": NOTES,
+        "weights": results.weights,
+        "rows": [row.to_json() for row in results.rows],
     }
+    return write_results(folder, stem, content, results.table)
+
+
+def _with_attention(restorers: Sequence[Restorer]) -> list[tuple[Restorer, OneShot]]:
+    """The restorers whose network can say where it looks."""
+    found: list[tuple[Restorer, OneShot]] = [
+        (who, who.network)
+        for who in restorers
+        if isinstance(who, WholeFace)
+        and isinstance(who.network, OneShot)
+        and hasattr(who.network.network, "attention_maps")
+    ]
     if not found:
         raise ConfigurationError(
             "--attention-figure, but none of the rows is a network with attention maps: give one "
@@ -474,78 +361,61 @@ def _with_attention(entries: Mapping[str, Entry]) -> dict[str, OneShot]:
     return found
 
 
-def _scoring(config: SRBenchConfig, setup: Setup, entry: Entry) -> Scoring:
-    steps = (entry.contestant.core.num_steps,)
-    return Scoring(setup.protocol, config.scale, steps, config.fsim_limit, entry.batch)
-
-
 def _row(
-    entry: Entry,
+    restorer: Restorer,
     measured: Mapping[str, Measurements],
-    costs: Mapping[str, Mapping[str, Any]],
+    costs: Mapping[str, Cost],
     relative_to: str,
-) -> dict[str, Any]:
-    own, other = measured[entry.name], measured[relative_to]
+) -> SRRow:
+    name = restorer.name
+    own, other, cost = measured[name], measured[relative_to], costs[name]
     number = min(len(own), len(other))
-    scores = {"psnr": own.psnr[:, -1], "ssim": own.ssim[:, -1], "fsim": own.fsim[:, -1]}
-    scores["fsim"] = scores["fsim"][~scores["fsim"].isnan()]
-    row: dict[str, Any] = {
-        "model": entry.name,
-        "weights": entry.weights,
-        "parameters": entry.parameters,
-        "images": len(own),
-        "fsim_images": len(scores["fsim"]),
-        **costs[entry.name],
-        "time_ratio": costs[entry.name]["ms_per_face"] / costs[relative_to]["ms_per_face"],
+    fsim = own.fsim[:, -1]
+    fsim = fsim[~fsim.isnan()]
+    estimates = {
+        "psnr": mean_ci(own.psnr[:, -1]),
+        "ssim": mean_ci(own.ssim[:, -1]),
+        "fsim": mean_ci(fsim) if len(fsim) else NONE,
+        "psnr_minus": NONE
+        if name == relative_to
+        else paired_difference_ci(own.psnr[:number, -1], other.psnr[:number, -1]),
     }
-    for name, values in scores.items():
-        row[name], row[f"{name}_ci"] = mean_ci(values) if len(values) else NONE
-    gain = paired_difference_ci(own.psnr[:number, -1], other.psnr[:number, -1])
-    row["psnr_minus"], row["psnr_minus_ci"] = NONE if entry.name == relative_to else gain
-    return row
-
-
-def _table(rows: Sequence[Mapping[str, Any]], title: str, other: str, batch: int) -> Table:
-    images = max(row["images"] for row in rows)
-    header = (
-        "model",
-        "parameters",
-        "GMACs",
-        "PSNR",
-        f"minus {other}",
-        "SSIM",
-        "FSIM",
-        "ms/face",
-        f"time / {other}",
-        "peak MiB",
+    return SRRow(
+        model=name,
+        weights=restorer.weights,
+        parameters=restorer.parameters,
+        images=len(own),
+        fsim_images=len(fsim),
+        macs_per_face=cost.macs,
+        ms_per_face=cost.milliseconds,
+        peak_memory_mib=cost.peak_memory,
+        time_ratio=cost.milliseconds / costs[relative_to].milliseconds,
+        **{key: estimate.value for key, estimate in estimates.items()},
+        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
     )
-    lines = [
-        (
-            row["model"]
-            + (f" (first {row['images']})" if row["images"] < images else "")
-            + ("" if row["weights"] else " (untrained)"),
-            f"{row['parameters']:,}",
-            f"{row['macs_per_face'] / 1e9:.3f}",
-            tables.decibels(row["psnr"], row["psnr_ci"]),
-            tables.decibels(row["psnr_minus"], row["psnr_minus_ci"], signed=True),
-            _similarity(row["ssim"], row["ssim_ci"]),
-            _similarity(row["fsim"], row["fsim_ci"]),
-            f"{row['ms_per_face']:.1f}",
-            f"{row['time_ratio']:.2f}",
-            tables.number(row["peak_memory_mib"], ".0f"),
-        )
+
+
+def _columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
+    names = [
+        row.model
+        + (f" (first {row.images})" if row.images < images else "")
+        + ("" if row.weights else " (untrained)")
         for row in rows
     ]
-    caption = (
-        "± is the half width of the 95 % interval over images; differences are paired. Time: "
-        f"batches of {batch}, {torch.get_num_threads()} threads, measured in turns."
-    )
-    scored = max(row["fsim_images"] for row in rows)
-    if 0 < scored < images:
-        caption += f" FSIM on the first {scored} images."
-    return Table(title, header, lines, caption=caption)
 
+    def estimate(title: str, name: str, form: str) -> Column:
+        values = [getattr(row, name) for row in rows]
+        return Column(title, values, [getattr(row, f"{name}_ci") for row in rows], form, "higher")
 
-def _similarity(value: float | None, half_width: float | None) -> str:
-    text, interval = tables.number(value, ".4f"), tables.number(half_width, ".4f")
-    return text if tables.NOTHING in (text, interval) else f"{text} ± {interval}"
+    return [
+        Column("model", names),
+        Column("parameters", [row.parameters for row in rows], None, ",", "lower"),
+        Column("GMACs", [row.macs_per_face / 1e9 for row in rows], None, ".3f", "lower"),
+        estimate("PSNR", "psnr", ".2f"),
+        estimate(f"minus {other}", "psnr_minus", "+.3f"),
+        estimate("SSIM", "ssim", ".4f"),
+        estimate("FSIM", "fsim", ".4f"),
+        Column("ms/face", [row.ms_per_face for row in rows], None, ".1f", "lower"),
+        Column(f"time / {other}", [row.time_ratio for row in rows], None, ".2f", "lower"),
+        Column("peak MiB", [row.peak_memory_mib for row in rows], None, ".0f", "lower"),
+    ]
