@@ -13,11 +13,9 @@ from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Augmentation, Loss, Schedule
 
 Takes = Literal["initial", "lr", "start"]
-Loss = Literal["l1", "mse", "charbonnier"]
-Schedule = Literal["cosine", "step", "constant"]
-Augmentation = Literal["flip", "scale", "rotate"]
 PATCH_SIZE = (60, 45)
 """Height and width of the attended patch in the Attention-FH paper, section 3."""
 
@@ -134,7 +132,7 @@ class OneShot(Enhancer):
     """
 
     name = "one_shot"
-    trained_by: ClassVar[str] = "sr --model {name}"
+    trained_by: ClassVar[str] = "sr --enhancer {name}"
     recipe: ClassVar[Recipe] = Recipe()
 
     def __init__(

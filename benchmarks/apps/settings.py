@@ -91,9 +91,12 @@ class EnhanceConfig:
         """Checks the settings.
 
         Raises:
-            ConfigurationError: If a number is out of its range.
+            ConfigurationError: If there are no photographs, a number is out of its range, or the
+                agent is an archive.
         """
         limits.check(self)
+        if not self.photos:
+            raise ConfigurationError("Name photographs, folders of them, or patterns.")
         if Path(self.agent).suffix == ".zip":
             raise ConfigurationError(
                 f"--agent {self.agent} is an archive of Stable-Baselines3, which could run any "

@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 
 from facehall_env.benchmarks.provenance import header, output_folder, write_json
-from facehall_env.benchmarks.speed.settings import ProfileConfig
+from facehall_env.benchmarks.speed.settings import ProfileConfig, UpdateConfig
 from facehall_env.benchmarks.tables import Table, say_written, terminal
 
 
 def publish(
     benchmark: str,
-    config: ProfileConfig,
+    config: ProfileConfig | UpdateConfig,
     command: str,
     content: Mapping[str, Any],
     report: Callable[[Mapping[str, Any]], Sequence[Table]],

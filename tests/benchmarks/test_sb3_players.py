@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from stable_baselines3 import PPO
 
-from facehall_env.agents.integrations.sb3_agents import OBSERVATION, SPATIAL, SB3Agent
+from facehall_env.agents.integrations.sb3_agents import SB3Agent
+from facehall_env.agents.integrations.sb3_policies import OBSERVATION, SPATIAL
 from facehall_env.benchmarks.quality.patch_selection import measure_all
 from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
 from facehall_env.errors import ConfigurationError, WeightsError
