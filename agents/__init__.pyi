@@ -16,5 +16,5 @@ from .oracle import GreedyOracle as GreedyOracle
 from .play import Rollout as Rollout
 from .play import rollout as rollout
 from .qmap.agent import QMapAgent as QMapAgent
+from .reinforce.agent import ReinforceAgent as ReinforceAgent
 from .reinforce.fc_first import FirstLookPolicy as FirstLookPolicy
-from .reinforce.learner import ReinforceAgent as ReinforceAgent

@@ -23,7 +23,7 @@ AGENTS: Registry[Agent] = Registry(
         "oracle": "facehall_env.agents.oracle:GreedyOracle",
         "qmap": "facehall_env.agents.qmap.agent:QMapAgent",
         "random": "facehall_env.agents.fixed.random:RandomAgent",
-        "rl": "facehall_env.agents.reinforce.learner:ReinforceAgent",
+        "rl": "facehall_env.agents.reinforce.agent:ReinforceAgent",
         "saliency": "facehall_env.agents.fixed.saliency:SaliencyAgent",
         "static": "facehall_env.agents.fixed.static:StaticAgent",
     },

@@ -21,10 +21,10 @@ from .whole_face.ensemble import Ensemble as Ensemble
 from .whole_face.gln import GLN as GLN
 from .whole_face.light import Light as Light
 from .whole_face.recurrent_whole import RecurrentWhole as RecurrentWhole
-from .whole_face.recurrent_whole import SpatialTransform as SpatialTransform
 from .whole_face.sisn import SISN as SISN
 from .whole_face.sparnet import SPARNet as SPARNet
 from .whole_face.sparnet_hd import SPARNetHD as SPARNetHD
+from .whole_face.spatial_transform import SpatialTransform as SpatialTransform
 from .whole_face.srcnn import SRCNN as SRCNN
 from .whole_face.vdsr import CNN16 as CNN16
 from .whole_face.vdsr import VDSR as VDSR

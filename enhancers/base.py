@@ -13,11 +13,9 @@ from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Augmentation, Loss, Schedule
 
 Takes = Literal["initial", "lr", "start"]
-Loss = Literal["l1", "mse", "charbonnier"]
-Schedule = Literal["cosine", "step", "constant"]
-Augmentation = Literal["flip", "scale", "rotate"]
 PATCH_SIZE = (60, 45)
 """Height and width of the attended patch in the Attention-FH paper, section 3."""
 
@@ -134,7 +132,7 @@ class OneShot(Enhancer):
     """
 
     name = "one_shot"
-    trained_by: ClassVar[str] = "sr --model {name}"
+    trained_by: ClassVar[str] = "sr --enhancer {name}"
     recipe: ClassVar[Recipe] = Recipe()
 
     def __init__(
@@ -238,6 +236,27 @@ def shrink(image: Tensor, scale: int) -> Tensor:
 def parameter_count(module: nn.Module) -> int:
     """Number of values in a module's parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+@torch.no_grad()
+def multiply_accumulates(run: Callable[[], object]) -> int:
+    """Multiply-accumulate operations of the convolutions and matrix products in a computation.
+
+    Element-wise operations, normalisation, Fourier transforms and interpolation are left out, as
+    is usual.
+
+    Args:
+        run: What to count; called once.
+
+    >>> layer = torch.nn.Conv2d(3, 8, 5, padding=2)
+    >>> multiply_accumulates(lambda: layer(torch.zeros(1, 3, 10, 10))) == 10 * 10 * 8 * 3 * 25
+    True
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops()) // 2
 
 
 def compute_dtype(module: nn.Module) -> torch.dtype:

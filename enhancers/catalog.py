@@ -26,7 +26,7 @@ ENHANCERS: Registry[Enhancer] = Registry(
         "sisn": "facehall_env.enhancers.whole_face.sisn:SISN",
         "sparnet": "facehall_env.enhancers.whole_face.sparnet:SPARNet",
         "sparnet_hd": "facehall_env.enhancers.whole_face.sparnet_hd:SPARNetHD",
-        "spatial_transform": "facehall_env.enhancers.whole_face.recurrent_whole:SpatialTransform",
+        "spatial_transform": "facehall_env.enhancers.whole_face.spatial_transform:SpatialTransform",
         "srcnn": "facehall_env.enhancers.whole_face.srcnn:SRCNN",
         "vdsr": "facehall_env.enhancers.whole_face.vdsr:VDSR",
     },

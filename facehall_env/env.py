@@ -32,7 +32,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
 
     ## Description
 
-    An episode starts from a face that was made small and up-sampled again. At each step the agent
+    An episode starts from a face that was downsampled and upsampled again. At each step the agent
     names a location; a network, the *enhancer*, sharpens the patch around it, and the patch is
     pasted into the face. After ``num_steps`` patches the episode is over, and what counts is how
     close the face has come to the truth (Cao et al., "Attention-Aware Face Hallucination via Deep
@@ -110,7 +110,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         dataset: A name out of `data.available()`, or a `FaceDataset`.
         split: ``"train"``, ``"test"`` or ``"all"``; of a dataset given by name.
         scale: Factor between the low and the high resolution.
-        protocol: How faces are made small: a name out of `data.protocols.PROTOCOLS`, or a
+        protocol: How faces are degraded: a name out of `data.protocols.PROTOCOLS`, or a
             `Protocol`.
         enhancer: A name out of `enhancers.available()`, or an `Enhancer` object.
         weights: ``"auto"`` for those that come with the project, a file, or None for an untrained
@@ -128,7 +128,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         device: Where everything is computed: ``"cpu"``, ``"cuda"``, ...
         precision: ``"fp32"``, or ``"bf16"`` for an enhancer with weights in bfloat16.
         validate: Whether to check actions and the enhancer's output at every step.
-        initial: What episodes start from: ``"bicubic"``, the face as the protocol enlarges it, or
+        initial: What episodes start from: ``"bicubic"``, the face as the protocol upsamples it, or
             what a network makes of it that restores whole faces: a name, for the weights that come
             with the project, a file, or an `Enhancer`.
         render_mode: ``"rgb_array"``: `render` returns the low-resolution face, the current one

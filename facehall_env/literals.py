@@ -16,3 +16,15 @@ Precision = Literal["fp32", "bf16"]
 """Numbers that a network computes with."""
 Split = Literal["train", "test", "all"]
 """Part of a dataset."""
+Loss = Literal["l1", "mse", "charbonnier"]
+"""How the error of pixels is counted; see `facehall_env.training.losses`."""
+Schedule = Literal["cosine", "step", "constant"]
+"""How a learning rate falls; see `facehall_env.training.schedules`."""
+Augmentation = Literal["flip", "scale", "rotate"]
+"""How training faces are varied; see `facehall_env.training.augment`."""
+Down = Literal["average", "convolution"]
+"""How images are downsampled for a loss; see `facehall_env.training.dual_consistency`."""
+Pooling = Literal["fc", "gap"]
+"""How a recogniser's features become an embedding: a dense layer, or their means."""
+ChannelOrder = Literal["rgb", "bgr"]
+"""Order in which a recogniser takes the channels."""

@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from facehall_env import data
-from facehall_env.agents.reinforce.learner import ReinforceAgent, untrained_policy
+from facehall_env import limits
+from facehall_env.agents.reinforce.agent import ReinforceAgent, untrained_policy
 from facehall_env.agents.reinforce.policies import Policy
-from facehall_env.agents.training import AgentTaskConfig, held_out_scores, make_core
+from facehall_env.agents.settings import TrainRLlibConfig
+from facehall_env.agents.training import build, environment_keywords, held_out_scores
 from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, MissingExtraError, WeightsError
-from facehall_env.registry import parse_settings
 from facehall_env.training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -40,67 +39,6 @@ ENVIRONMENT = "facehall_env:FaceHallucination-v0"
 """With the package's name, so that environment runners import it."""
 MODULE = "default_policy"
 """RLlib's name for the only policy there is."""
-
-
-@dataclass
-class TrainRLlibConfig(AgentTaskConfig):
-    """Settings of ``facehall train agent --algo rllib-ppo``."""
-
-    out: Path = Path("runs/rllib-ppo")
-    """Folder for the log, RLlib's checkpoint and the weights: best.safetensors and
-    last.safetensors."""
-    policy: str = "conv"
-    """Network: conv, or the paper's fc."""
-    reward: str = "delta_psnr"
-    """What is maximised: a reward by name, or a weighted sum of several."""
-    action_stride: int = 8
-    """Spacing of the locations in pixels; the paper has 1."""
-    action_offset: int | None = None
-    """On which row and column of its cell a patch is centred; the middle by default. Patches of
-    32x32 can tile the image at a spacing of 8 if it is 7."""
-    address: str | None = None
-    """Of the Ray cluster, such as auto; by default Ray is started on this machine."""
-    num_env_runners: int = 2
-    """Processes that play episodes, anywhere in the cluster; 0 plays in the learner's."""
-    envs_per_runner: int = 8
-    """Episodes that each of them plays at once, in one batch."""
-    gpus_per_runner: float = 0.0
-    """GPUs for each of them; give device as well."""
-    gpus_per_learner: float = 0.0
-    """GPUs for the learner."""
-    updates: int = 200
-    """PPO updates in all."""
-    batch: int = 64
-    """Episodes in an update, at least."""
-    minibatch: int = 16
-    """Episodes in each of its gradient steps; all of them where the batch has no more."""
-    epochs: int = 4
-    """How often an update goes over its episodes."""
-    learning_rate: float | None = None
-    """Of Adam; by default what suits the policy."""
-    gamma: float = 0.9
-    """Discount of later rewards."""
-    gae_lambda: float = 0.95
-    """Generalised advantage estimation: 0 trusts the value head, 1 the sampled returns."""
-    clip: float = 0.2
-    """By how much a gradient step may change the probability of an action."""
-    entropy: float = 0.01
-    """Weight of the policy's entropy."""
-    grad_clip: float = 5.0
-    """Largest norm of the gradient."""
-    validation_faces: int = 64
-    """Faces of the training split that are held out to watch the progress."""
-    validate_every: int = 10
-    """Updates between measurements of the held-out PSNR."""
-    checkpoint_every: int = 10
-    """Updates between checkpoints."""
-    seed: int = 0
-    """Seed of the policy, the environments and the actions; RLlib's minibatches are not seeded."""
-    resume: bool = False
-    """Continue the run in the folder from its checkpoint."""
-    trust_pickle: bool = False
-    """RLlib's checkpoints hold pickles, which can run any code as soon as they are read: says
-    that the folder to resume is your own."""
 
 
 class FirstFaces(FaceDataset):
@@ -139,13 +77,11 @@ class RLlibTrainer:
     """
 
     def __init__(self, config: TrainRLlibConfig) -> None:
+        limits.check(config)
         self.config = config
-        self.core = make_core(config, config.reward, config.action_stride, config.action_offset)
-        self.agent = ReinforceAgent(
-            self.core, untrained_policy(config.policy, self.core, config.seed)
-        )
-        options = parse_settings(config.dataset_settings)
-        dataset = data.make(config.dataset, split="train", **options)
+        dataset, protocol, self.core = build(config)
+        policy = untrained_policy(config.policy, self.core, config.seed)
+        self.agent = ReinforceAgent(self.core, policy)
         number = min(len(dataset), config.limit or len(dataset))
         training = number - config.validation_faces
         if not 0 < config.validation_faces <= training:
@@ -153,9 +89,7 @@ class RLlibTrainer:
                 f"{number} faces cannot give {config.validation_faces} held-out ones and as many "
                 "to train on: lower validation_faces or use a larger dataset."
             )
-        self.held_out = data.protocols.get(config.protocol).degrade(
-            dataset.batch(range(training, number)), config.scale
-        )
+        self.held_out = protocol.degrade(dataset.batch(range(training, number)), self.core.scale)
         self.algorithm: PPO = algorithm_config(
             config, self.core, FirstFaces(dataset, training)
         ).build_algo()
@@ -264,7 +198,7 @@ def algorithm_config(
     except ImportError as error:
         raise MissingExtraError("RLlib", "rllib") from error
 
-    steps = config.num_steps
+    steps = config.episode.steps
     policy = untrained_policy(config.policy, core, config.seed)
     # RLlib counts the step that it appends to each episode, and takes None for the whole batch.
     minibatch = config.minibatch * (steps + 1)
@@ -315,17 +249,11 @@ def environment_settings(
 ) -> dict[str, Any]:
     """Keywords of `gymnasium.make_vec` for the environment runners."""
     return {
+        **environment_keywords(config.episode),
         "dataset": dataset,
-        "scale": config.scale,
-        "protocol": config.protocol,
         "enhancer": copy.deepcopy(core.enhancer).cpu(),
-        "reward": config.reward,
-        "num_steps": config.num_steps,
-        "border": config.border,
-        "action_stride": config.action_stride,
-        "action_offset": config.action_offset,
+        "weights": None,
         "observation": policy.observation_keys,
-        "device": config.device,
     }
 
 

@@ -7,26 +7,27 @@ Its checkpoint holds tensors and JSON, no pickle: network, optimiser, and how ma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from facehall_env import data
+from facehall_env import limits
 from facehall_env.agents.fixed.even import EvenAgent
-from facehall_env.agents.integrations.sb3_agents import (
-    OBSERVATION,
-    SB3Agent,
-    hyperparameters,
-    make_model,
+from facehall_env.agents.integrations.sb3_agents import SB3Agent
+from facehall_env.agents.integrations.sb3_policies import OBSERVATION, hyperparameters, make_model
+from facehall_env.agents.settings import TrainSB3Config
+from facehall_env.agents.training import (
+    above,
+    build,
+    environment_keywords,
+    held_out_scores,
+    postfix,
 )
-from facehall_env.agents.training import AgentTaskConfig, held_out_scores, make_core
 from facehall_env.checkpoints import (
     fill,
     pack_optimizer,
@@ -34,6 +35,7 @@ from facehall_env.checkpoints import (
     unpack_optimizer,
     with_prefix,
 )
+from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import parse_settings
@@ -45,42 +47,7 @@ LOG_EVERY = 20
 """Episodes between entries of an off-policy algorithm; the others make one for each rollout."""
 
 
-@dataclass
-class TrainSB3Config(AgentTaskConfig):
-    """Settings of ``facehall train agent --algo ALGO`` for an algorithm of Stable-Baselines3."""
-
-    algo: tyro.conf.Suppress[str] = "ppo"
-    """Name of the algorithm."""
-    out: Path = Path("runs/agent")
-    """Folder for the log, the checkpoint and the weights: best.safetensors, last.safetensors."""
-    reward: str = "delta_psnr"
-    """What is maximised: a reward by name, or a weighted sum of several."""
-    action_stride: int = 8
-    """Spacing of the locations in pixels; the paper has 1."""
-    action_offset: int | None = None
-    """On which row and column of its cell a patch is centred; the middle by default. Patches of
-    32x32 can tile the image at a spacing of 8 if it is 7."""
-    steps: int | None = None
-    """Patches in all, over all environments; by default the n_timesteps of the algorithm."""
-    hyperparameter: tuple[str, ...] = ()
-    """Hyperparameters of the algorithm, NAME=VALUE with the value as in JSON or a word; all others
-    are those of its file in agents/hyperparameters."""
-    flip: bool = True
-    """Show the faces mirrored, too."""
-    validation_faces: int = 64
-    """Faces of the training split that are held out to watch the progress."""
-    validate_every: int = 2500
-    """Patches between measurements of the held-out PSNR."""
-    checkpoint_every: int = 2500
-    """Patches between checkpoints."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
-    resume: bool = False
-    """Continue the run in the folder from its checkpoint: network, optimiser and number of steps;
-    episodes, and the memory of dqn, begin anew."""
-
-
-class PoolFaces(data.FaceDataset):
+class PoolFaces(FaceDataset):
     """The training faces of a pool, then, if asked for, the same mirrored.
 
     Args:
@@ -124,33 +91,16 @@ class SB3Trainer:
     def __init__(self, config: TrainSB3Config, done: int = 0) -> None:
         self.config = config
         settings = {**hyperparameters(config.algo), **parse_settings(config.hyperparameter)}
-        self.total = int(_taken(settings, "n_timesteps", config.steps))
+        self.total = int(_taken(settings, "n_timesteps", config.timesteps))
         number = int(_taken(settings, "n_envs", None))
-        core = make_core(config, config.reward, config.action_stride, config.action_offset)
-        options = parse_settings(config.dataset_settings)
-        dataset = data.make(config.dataset, split="train", **options)
-        self.pool = FacePool(
-            dataset,
-            data.protocols.get(config.protocol),
-            config.scale,
-            held_out=config.validation_faces,
-            limit=config.limit,
-        )
-        self.envs = FaceHallucinationVecEnv(
-            number,
-            dataset=PoolFaces(self.pool, dataset.name, dataset.image_size, config.flip),
-            scale=config.scale,
-            protocol=config.protocol,
-            enhancer=core.enhancer,
-            weights=None,
-            reward=config.reward,
-            num_steps=config.num_steps,
-            border=config.border,
-            action_stride=config.action_stride,
-            action_offset=config.action_offset,
-            observation=OBSERVATION,
-            device=config.device,
-        )
+        limits.check(config)
+        episode = config.episode
+        dataset, _, core = build(config)
+        self.pool = FacePool.open(episode.faces, config, dataset=dataset)
+        faces = PoolFaces(self.pool, dataset.name, dataset.image_size, config.flip)
+        objects = {"dataset": faces, "enhancer": core.enhancer, "weights": None}
+        keywords = {**environment_keywords(episode), **objects, "observation": OBSERVATION}
+        self.envs = FaceHallucinationVecEnv(number, **keywords)
         self.model = make_model(config.algo, self.envs, seed=config.seed + done, **settings)
         self.agent = SB3Agent(self.envs.core, config.algo, policy=self.model.policy)
         self.best = float("-inf")
@@ -177,8 +127,7 @@ class SB3Trainer:
         core, faces = self.envs.core, self.pool.held_out()
         scores = held_out_scores(core, self.agent, faces)
         self._even = self._even or held_out_scores(core, EvenAgent(core), faces)
-        above = {f"{name}_above_even": scores[name] - self._even[name] for name in scores}
-        return {**scores, **above}
+        return above(scores, self._even)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Network and optimiser."""
@@ -255,11 +204,7 @@ class Watch(BaseCallback):
         trainer, run = self._trainer, self._run
         scores = trainer.validate()
         run.log(trainer.steps, scores)
-        self._bar.set_postfix(
-            psnr=f"{scores['held_out/psnr']:.2f} dB",
-            area=f"{scores['held_out/psnr_auc']:.2f} dB",
-            above_even=f"{scores['held_out/psnr_auc_above_even']:+.3f}",
-        )
+        self._bar.set_postfix_str(postfix(scores))
         if scores["held_out/psnr_auc"] > trainer.best:
             trainer.best = scores["held_out/psnr_auc"]
             provenance = {**run.provenance(), "held_out": scores, "steps": trainer.steps}

@@ -13,18 +13,16 @@ while one step's activations are all that memory has to hold, not those of T.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from facehall_env import patches, rewards
-from facehall_env.agents.reinforce.learner import Episode, Reinforce, ReinforceConfig, adam
+from facehall_env.agents.reinforce.learner import Episode, Reinforce
 from facehall_env.agents.reinforce.policies import Policy
-from facehall_env.checkpoints import under_prefix, with_prefix
+from facehall_env.agents.settings import PARTS, ReinforceConfig, TermWeights
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
 from facehall_env.recognition import Cognition
@@ -33,62 +31,8 @@ from facehall_env.training.distributed import Team
 from facehall_env.training.dual_consistency import DualConsistency
 from facehall_env.training.trace import span
 
-Part = Literal["dual", "hr", "lr", "mse", "texture", "perceptual", "identity"]
-PARTS: dict[Part, tuple[str, ...]] = {
-    "dual": ("mse_hr", "texture_hr", "mse_lr", "texture_lr"),
-    "hr": ("mse_hr", "texture_hr"),
-    "lr": ("mse_lr", "texture_lr"),
-    "mse": ("mse_hr", "mse_lr"),
-    "texture": ("texture_hr", "texture_lr"),
-    "perceptual": ("feature",),
-    "identity": ("identity",),
-}
-"""Terms that go with what the rows of Table IX leave out."""
-
-
 DOWN_LEARNING_RATE = 1e-3
-"""Of the convolutions that make images small, where these are learned."""
-
-
-@dataclass(frozen=True)
-class TermWeights:
-    """How much each term of IPFH's losses and rewards counts; the paper does not say.
-
-    Attributes:
-        mse_hr: Mean squared error at full resolution.
-        texture_hr: Texture (Gram matrices) at full resolution.
-        mse_lr: Mean squared error of what is made small again.
-        texture_lr: Its texture.
-        feature: Distance of the final face's features, L_f.
-        identity: Loss of the final face's identity, L_id.
-    """
-
-    mse_hr: float = 1.0
-    texture_hr: float = 1.0
-    mse_lr: float = 1.0
-    texture_lr: float = 1.0
-    feature: float = 1.0
-    identity: float = 1.0
-
-    def without(self, parts: Sequence[Part]) -> TermWeights:
-        """The same with the terms of these parts at zero.
-
-        Raises:
-            ConfigurationError: If there is no such part.
-
-        >>> TermWeights().without(["hr", "identity"]).nonzero()
-        ('mse_lr', 'texture_lr', 'feature')
-        """
-        for part in parts:
-            if part not in PARTS:
-                raise ConfigurationError(
-                    f"without={part!r} is unknown: use some of {', '.join(get_args(Part))}."
-                )
-        return dataclasses.replace(self, **{t: 0.0 for part in parts for t in PARTS[part]})
-
-    def nonzero(self) -> tuple[str, ...]:
-        """Names of the terms that count."""
-        return tuple(name for name, weight in dataclasses.asdict(self).items() if weight)
+"""Learning rate of the convolutions that downsample, where these are learned."""
 
 
 class RestorerLosses:
@@ -196,9 +140,10 @@ class IPFHLearner(Reinforce):
         super().__init__(core, policy, config, team)
         self.restorer_losses = losses
         learned = list(losses.consistency.parameters())
+        self.modules["consistency"] = losses.consistency
         if config.joint and learned:
-            groups = [{"params": learned, "lr": DOWN_LEARNING_RATE}]
-            self.optimizers["down"] = adam(groups, config.beta1)
+            adam = torch.optim.Adam(learned, DOWN_LEARNING_RATE, betas=(config.beta1, 0.999))
+            self.add_optimizer("down", adam)
         self._played: list[tuple[CoreState, Tensor]] = []
         self._logged: dict[str, Tensor] = {}
 
@@ -228,18 +173,6 @@ class IPFHLearner(Reinforce):
             covered = patches.cover(covered, corner, size)
             with span("enhancer/backward"):
                 (loss + (restored.clamp(0, 1) * upstream).sum()).backward()
-
-    def state_tensors(self) -> dict[str, Tensor]:
-        """See :meth:`Reinforce.state_tensors`; with what makes images small, where that learns."""
-        down = self.restorer_losses.consistency.state_dict()
-        return {**super().state_tensors(), **with_prefix("consistency", down)}
-
-    def restore(
-        self, updates: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
-        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
-        super().restore(updates, tensors, metadata)
-        self.restorer_losses.consistency.load_state_dict(under_prefix("consistency", tensors))
 
     def _enhance_and_learn(
         self, state: CoreState, action: Tensor
@@ -276,12 +209,6 @@ class IPFHLearner(Reinforce):
 
     def _log(self, name: str, value: Tensor) -> None:
         self._logged[name] = self._logged.get(name, 0) + value
-
-    def _finish_gradients(self) -> Tensor:
-        """See :meth:`Reinforce._finish_gradients`."""
-        if "down" in self.optimizers:
-            self.team.average_gradients(self.restorer_losses.consistency.parameters())
-        return super()._finish_gradients()
 
     def _scores(self, episode: Episode, value_loss: Tensor, norm: Tensor) -> dict[str, float]:
         """See :meth:`Reinforce._scores`; with each term of losses and rewards by its name."""

@@ -32,8 +32,9 @@ from torch import Tensor
 
 from facehall_env.agents.base import Agent, AgentState, Observation
 from facehall_env.agents.lookahead import check_sees_enough
-from facehall_env.agents.qmap.learner import QMapConfig, untrained_network
+from facehall_env.agents.qmap.learner import untrained_network
 from facehall_env.agents.qmap.network import KEYS, GainNetwork, look_closer, remember_guess
+from facehall_env.agents.settings import QMapConfig
 from facehall_env.agents.storage import check_geometry, load_agent, save_agent, shipped
 from facehall_env.checkpoints import fill, under_prefix, with_prefix
 from facehall_env.core import HallucinationCore

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from facehall_env import limits
 from facehall_env.agents.base import AgentState
 from facehall_env.agents.lookahead import (
     check_lookahead,
@@ -27,7 +27,8 @@ from facehall_env.agents.qmap.network import (
     look_closer,
     remember_guess,
 )
-from facehall_env.checkpoints import pack_optimizer, under_prefix, unpack_optimizer, with_prefix
+from facehall_env.agents.settings import QMapConfig
+from facehall_env.checkpoints import under_prefix, with_prefix
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.enhancers import Enhancer
@@ -35,54 +36,12 @@ from facehall_env.enhancers.weights import load as load_enhancer
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import observe
 from facehall_env.state import CoreState, mean_squared_error
-from facehall_env.training.limits import check_numbers
+from facehall_env.training.trainer import Learner
 
 GOOD_TEMPERATURE = 0.3
-"""Of the tried locations that seem good, in units of the typical gain."""
+"""Temperature at which good locations to try are drawn, in units of the typical gain."""
 SMALLEST_SCALE = 1e-4
-"""Of the gains of a step, as a share of the first error: less than that nobody can see."""
-
-
-@dataclass
-class QMapConfig:
-    """Settings of the algorithm."""
-
-    updates: int = 300
-    """Updates in all; each takes one step in every environment and learns from the memory."""
-    envs: int = 32
-    """Faces that are being restored at a time, at different steps of their episodes."""
-    tries: int = 8
-    """Locations of each face whose gain is measured in a step."""
-    gradient_steps: int = 4
-    """Batches learned from in an update."""
-    learn_batch: int = 32
-    """States in such a batch."""
-    memory: int = 128
-    """Steps of all environments that the replay memory holds."""
-    learning_rate: float = 1e-3
-    """Highest learning rate; it rises at first and falls to zero along a cosine."""
-    gamma: float = 0.0
-    """Discount of later rewards; 0 is a regression of the gains."""
-    exploration: float = 0.3
-    """Share of the steps that go to one of the tried locations at random; falls to a fifth."""
-    density_weight: float = 0.5
-    """Weight of the error of the uncorrected gains of all locations, which enhancers that restore
-    whole faces give away at once."""
-    width: int = 32
-    """Channels of the network."""
-    lookahead: bool = False
-    """Show the network what the enhancer would make of the whole face, which costs a restoration of
-    it in each step; of enhancers that restore whole faces."""
-    guess: str = ""
-    """File of an enhancer that restores whole faces with the least squared error: start from the
-    gains by its guess of the truth. It is stored with the agent; needs --lookahead."""
-    averaging: float = 0.01
-    """Share of the network that goes into the averaged one with each batch (Polyak averaging). The
-    averaged one is the agent that is kept, and values the next state."""
-    grad_clip: float = 1.0
-    """Largest norm of the gradient; 0 switches clipping off."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
+"""Gains below this share of the first error are treated as noise."""
 
 
 def untrained_network(core: HallucinationCore, config: QMapConfig) -> GainNetwork:
@@ -165,8 +124,8 @@ class ReplayMemory:
         return {key: rows[slot, env] for key, rows in self.rows.items()}
 
 
-class QMapLearner:
-    """Plays, measures and learns; its whole state can be saved and restored between updates.
+class QMapLearner(Learner):
+    """Plays, measures and learns.
 
     Args:
         core: The process. Its reward does not matter: the gain is that of the squared error.
@@ -187,7 +146,8 @@ class QMapLearner:
         draw: Callable[[int], Faces],
         guess: Enhancer | None = None,
     ) -> None:
-        _check(config)
+        super().__init__()
+        limits.check(config)
         self.core = core
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
@@ -195,9 +155,12 @@ class QMapLearner:
         self.draw = draw
         self.guess = guess
         self.generator = torch.Generator(core.device).manual_seed(config.seed)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        self.generators["learner"] = self.generator
+        self.modules |= {"network": network, "averaged": self.averaged}
+        adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        self.add_optimizer("network", adam)
         self.memory = ReplayMemory(config.memory)
-        self.updates = 0
+        self.total = config.updates
         self.has_density = restores_whole_faces(core)
         if network.lookahead:
             check_lookahead(core)
@@ -211,24 +174,16 @@ class QMapLearner:
             What is worth logging: losses, and the PSNR of the faces whose episodes ended.
         """
         scores = self._play()
-        rate = self.config.learning_rate * self._warm_up() * self._cosine()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.scale_learning_rates(self._warm_up() * self._cosine())
         if len(self.memory) > 1:
             losses = [self._learn() for _ in range(self.config.gradient_steps)]
             scores["train/loss"] = sum(losses) / len(losses)
-        self.updates += 1
+        self.step += 1
         return scores
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Everything that the next update depends on, but the faces."""
-        tensors = {
-            **with_prefix("network", self.network.state_dict()),
-            **with_prefix("averaged", self.averaged.state_dict()),
-            **with_prefix("optimizer", pack_optimizer(self.optimizer)[0]),
-            **with_prefix("memory", self.memory.rows),
-            "generator": self.generator.get_state(),
-        }
+        """See :meth:`Learner.state_tensors`."""
+        tensors = {**super().state_tensors(), **with_prefix("memory", self.memory.rows)}
         if self._state is not None:
             state = vars(self._state)
             present = {name: value for name, value in state.items() if value is not None}
@@ -238,19 +193,15 @@ class QMapLearner:
         return tensors
 
     def state_metadata(self) -> dict[str, Any]:
-        """What belongs to :meth:`state_tensors` and is no tensor; JSON-serialisable."""
-        return {"optimizer": pack_optimizer(self.optimizer)[1], "written": self.memory.written}
+        """See :meth:`Learner.state_metadata`."""
+        return {**super().state_metadata(), "written": self.memory.written}
 
     def restore(
-        self, updates: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     ) -> None:
-        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
+        """See :meth:`Learner.restore`."""
+        super().restore(step, tensors, metadata)
         device = self.core.device
-        self.updates = updates
-        self.network.load_state_dict(under_prefix("network", tensors))
-        self.averaged.load_state_dict(under_prefix("averaged", tensors))
-        unpack_optimizer(self.optimizer, under_prefix("optimizer", tensors), metadata["optimizer"])
-        self.generator.set_state(tensors["generator"])
         memory = under_prefix("memory", tensors)
         self.memory.rows = {key: value.to(device) for key, value in memory.items()}
         self.memory.written = metadata["written"]
@@ -313,18 +264,14 @@ class QMapLearner:
             taken = tried.gather(1, batch["choice"][:, None])
             wanted = self._rest(batch, successors)[:, None] / unit
             loss = loss + _error(rest.gather(1, taken), wanted)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.config.grad_clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
-        self.optimizer.step()
+        value, _ = self.descend("network", loss, self.config.grad_clip)
         self._average()
-        return loss.item()
+        return value
 
     @torch.no_grad()
     def _average(self) -> None:
         """Follows the network; at first quickly, so that where it began is soon forgotten."""
-        batches = self.updates * self.config.gradient_steps + 1
+        batches = self.step * self.config.gradient_steps + 1
         share = max(self.config.averaging, 1 / batches)
         for mean, value in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, share)
@@ -395,25 +342,15 @@ class QMapLearner:
         return torch.rand(number, generator=self.generator, device=self.core.device)
 
     def _exploration(self) -> float:
-        return self.config.exploration * (1 - 0.8 * self.updates / self.config.updates)
+        return self.config.exploration * (1 - 0.8 * self.step / self.total)
 
     def _warm_up(self) -> float:
-        return min(1.0, (self.updates + 1) / min(20, self.config.updates))
+        return min(1.0, (self.step + 1) / min(20, self.total))
 
     def _cosine(self) -> float:
-        return 0.5 * (1 + math.cos(math.pi * self.updates / self.config.updates))
+        return 0.5 * (1 + math.cos(math.pi * self.step / self.total))
 
 
 def _error(predicted: Tensor, measured: Tensor) -> Tensor:
     """Squared up to a few typical gains, linear beyond: late gains have heavy tails."""
     return functional.huber_loss(predicted, measured, delta=3.0)
-
-
-def _check(config: QMapConfig) -> None:
-    check_numbers(vars(config))
-    # Tries are compared with one another, and a step in memory with its successor.
-    for name in ("tries", "memory"):
-        if getattr(config, name) < 2:
-            raise ConfigurationError(
-                f"{name}={getattr(config, name)} is too small: give at least 2."
-            )

@@ -40,7 +40,7 @@ def load(place: str) -> Any:
 
 def hyperparameters(algorithm: str) -> str:
     """A sentence with the hyperparameters of an algorithm of Stable-Baselines3."""
-    folder = resources.files("facehall_env.agents.integrations").joinpath("hyperparameters")
+    folder = resources.files("facehall_env.agents").joinpath("hyperparameters")
     tuned = json.loads(folder.joinpath(f"{algorithm}.json").read_text(encoding="utf-8"))
     listed = ", ".join(f"{name}={value}" for name, value in tuned.items())
     return f"Hyperparameters of {algorithm}: {listed}."
@@ -49,7 +49,7 @@ def hyperparameters(algorithm: str) -> str:
 def _sb3(algorithm: str, title: str) -> Command:
     return Command(
         f"Train with {title}.",
-        "agents.integrations.sb3_training:TrainSB3Config",
+        "agents.settings:TrainSB3Config",
         "agents.integrations.sb3_training:train_sb3",
         preset={"algo": algorithm},
         more=lambda: hyperparameters(algorithm),
@@ -86,55 +86,55 @@ COMMANDS = {
     ),
     "train sr": Command(
         "Train a network that restores whole faces, by default as its paper trains it.",
-        "training.sr:TrainSRConfig",
+        "training.settings:TrainSRConfig",
         "training.sr:train_sr",
     ),
     "train enhancer": Command(
         "Train a network that sharpens patches: fresh faces first, then staggered rollouts.",
-        "training.enhancer:TrainEnhancerConfig",
+        "training.settings:TrainEnhancerConfig",
         "training.enhancer:train_enhancer",
     ),
     "train ensemble": Command(
         "Put trained networks together into one that averages their results.",
-        "training.ensemble:EnsembleConfig",
+        "training.settings:EnsembleConfig",
         "training.ensemble:make_ensemble",
     ),
     "train cognition": Command(
         "Train IPFH's recogniser, SphereFace-20 with A-softmax, on faces with names.",
-        "training.cognition:TrainCognitionConfig",
+        "training.settings:TrainCognitionConfig",
         "training.cognition:train_cognition",
     ),
     "train sparnet-hd": Command(
         "Train SPARNetHD on faces of 512 pixels: a generator against discriminators.",
-        "training.sparnet_hd:TrainSPARNetHDConfig",
+        "training.settings:TrainSPARNetHDConfig",
         "training.sparnet_hd:train_sparnet_hd",
     ),
     "train ipfh": Command(
         "Train all of IPFH in order: coarse hallucinator, cognition, restorer, controller.\n\n"
         "--initial, --cognition and --weights give what is trained already; --resume goes on in "
         "whatever stage was interrupted; --without leaves parts out, as Table IX does.",
-        "agents.ipfh.stages:TrainIPFHConfig",
+        "agents.settings:TrainIPFHConfig",
         "agents.ipfh.stages:train_ipfh",
     ),
     "train agent reinforce": Command(
         "Train with REINFORCE; with --joint the enhancer, too.",
-        "agents.training:TrainAgentConfig",
-        "agents.training:train_agent",
+        "agents.settings:TrainAgentConfig",
+        "agents.reinforce.training:train_agent",
     ),
     "train agent qmap": Command(
         "Train a network that predicts the gain of every location.",
-        "agents.training:TrainQMapConfig",
-        "agents.training:train_qmap",
+        "agents.settings:TrainQMapConfig",
+        "agents.qmap.training:train_qmap",
     ),
     "train agent dagger": Command(
         "Imitate the oracle (DAgger): a warm start, given to the --init of reinforce.",
-        "agents.training:TrainDaggerConfig",
-        "agents.training:train_dagger",
+        "agents.settings:TrainDaggerConfig",
+        "agents.dagger:train_dagger",
     ),
     "train agent static": Command(
         "Fit one sequence of patches for all faces, greedily on training images.",
-        "agents.training:TrainStaticConfig",
-        "agents.training:train_static",
+        "agents.settings:TrainStaticConfig",
+        "agents.fixed.static_training:train_static",
     ),
     "train agent ppo": _sb3("ppo", "PPO of Stable-Baselines3"),
     "train agent recurrent_ppo": _sb3("recurrent_ppo", "RecurrentPPO of sb3-contrib"),
@@ -143,37 +143,37 @@ COMMANDS = {
     "train agent dqn": _sb3("dqn", "DQN of Stable-Baselines3"),
     "train agent rllib-ppo": Command(
         "Train with PPO of Ray's RLlib, on one machine or a cluster.",
-        "agents.integrations.rllib_training:TrainRLlibConfig",
+        "agents.settings:TrainRLlibConfig",
         "agents.integrations.rllib_training:train_rllib",
     ),
     "bench patch-selection": Command(
         "Compare the agents on the same test images and enhancer: how much is looking well worth?",
-        "benchmarks.quality.patch_selection:PatchSelectionConfig",
+        "benchmarks.quality.settings:PatchSelectionConfig",
         "benchmarks.quality.patch_selection:run",
     ),
     "bench sr": Command(
         "Compare networks that restore whole faces: quality, parameters, GMACs, time and memory.",
-        "benchmarks.quality.sr:SRBenchConfig",
+        "benchmarks.quality.settings:SRBenchConfig",
         "benchmarks.quality.sr:run",
     ),
     "bench identity": Command(
         "Ask recognisers whether restored faces are still the same people: LFW's pairs, rank-1.",
-        "benchmarks.quality.identity:IdentityBenchConfig",
+        "benchmarks.quality.settings:IdentityBenchConfig",
         "benchmarks.quality.identity:run",
     ),
     "bench attributes": Command(
         "Ask whether one still sees who smiles: attributes told from restored faces' embeddings.",
-        "benchmarks.quality.attributes:AttributesBenchConfig",
+        "benchmarks.quality.settings:AttributesBenchConfig",
         "benchmarks.quality.attributes:run",
     ),
     "bench paper": Command(
         "Make a table or figure of a paper anew: ours beside the paper's numbers.",
-        "benchmarks.papers.engine:PaperConfig",
+        "benchmarks.papers.settings:PaperConfig",
         "benchmarks.papers.engine:run",
     ),
     "bench results": Command(
         "Collect the papers' tables on disk in one page, with the orders that hold and do not.",
-        "benchmarks.papers.results_page:ResultsPageConfig",
+        "benchmarks.papers.settings:ResultsPageConfig",
         "benchmarks.papers.results_page:run",
     ),
     "profile envs": Command(
@@ -211,7 +211,7 @@ COMMANDS = {
         "List the datasets and where they are, or read every image of one.",
         "benchmarks.apps.settings:DataCheckConfig",
         "benchmarks.apps.datasets:check",
-        positional=("name",),
+        positional=("dataset",),
     ),
     "data prepare": Command(
         "Detect the faces on a folder of photographs, cut them out and resize them.",

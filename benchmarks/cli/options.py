@@ -7,8 +7,12 @@ word means one thing in all commands, the groups are the same for all and stand 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_type_hints
@@ -27,6 +31,7 @@ from facehall_env.agents import catalog as agents
 from facehall_env.benchmarks.cli.commands import Command, load
 from facehall_env.data import catalog as datasets
 from facehall_env.enhancers import catalog as enhancers
+from facehall_env.errors import ConfigurationError
 from facehall_env.registry import unknown_name
 from facehall_env.rewards import catalog as rewards
 
@@ -35,29 +40,29 @@ FEW = 12
 FIRST = 10
 """Options before the groups."""
 ESSENTIAL = (
-    *("out", "model", "recogniser", "dataset", "scale", "enhancer", "weights", "agent", "agents"),
-    *("models", "initial", "policy", "reward", "steps", "updates", "minutes", "limit", "batch"),
-    *("resume", "device"),
+    "out model recogniser members dataset scale enhancer models agents agent policy steps updates "
+    "timesteps minutes limit weights init resume reward initial device batch seed"
 )
 """What most people want to set, the most important first."""
 GROUPS = {
     "faces": "dataset_settings protocol split flip augment limit people min_images margin "
     "degradation train_limit pairs against root",
-    "episode": "steps border patch_size action_stride action_offset one_shot initial precision "
-    "weights enhancer_settings reward",
+    "episode": "steps border patch_size action_stride action_offset one_shot initial weights "
+    "enhancer_settings reward",
     "learning": "learning_rate final_learning_rate value_learning_rate enhancer_learning_rate "
     "discriminator_learning_rate betas beta1 momentum weight_decay milestones schedule warm_up "
     "step_updates ema loss grad_clip batch gamma entropy final_entropy baseline normalise "
-    "pixel_weight adversarial_weight matching_weight perceptual_weight enhancer_loss "
-    "samples_per_face epochs minibatch clip gae_lambda gradient_steps learn_batch",
+    "enhancer_loss samples_per_face epochs minibatch clip gae_lambda gradient_steps learn_batch",
     "progress": "validation_faces validation_people validate_every log_every checkpoint_every "
     "resume fresh overwrite keep",
-    "hardware": "device devices num_nodes precision address num_env_runners envs_per_runner "
-    "gpus_per_runner gpus_per_learner recompute processes",
+    "computing": "device devices num_nodes precision seed address num_env_runners "
+    "envs_per_runner gpus_per_runner gpus_per_learner recompute processes",
     "measuring": "seconds repetitions memory time_batch fsim_limit oracle_limit oracle_stride "
     "oracle_refine lpips landmarks folds relative_to",
 }
 """What the other options are about, each group with the names of its settings."""
+FURTHER = "further"
+"""The group of all others, which stands first: they are the command's own."""
 
 
 @dataclass(frozen=True)
@@ -113,27 +118,38 @@ def parse(command: Command, prog: str, arguments: list[str]) -> Any:
 
     Raises:
         SystemExit: With status 2 after naming what is wrong, with 0 after printing the help.
-        ConfigurationError: If a value is outside the limits of its field.
+        ConfigurationError: If there is no such option, a value is outside the limits of its
+            field, or settings contradict each other.
         UnknownNameError: If a dataset, enhancer, protocol or reward does not exist.
     """
     config = load(command.settings)
     options = [o for o in _options(config, command) if o.name not in command.preset]
+    _check_options(options, prog, arguments)
+    if {"-h", "--help"} & {*arguments}:
+        # tyro would neither wrap it nor leave its lines as they are.
+        sys.stdout.write(_wrapped(f"{command.help}\n\n{command.more()}") + "\n\n")
     registry = ConstructorRegistry()
     registry.struct_rule(_panel_spec)
     typed = tyro.cli(
         _arranged(options),
         prog=prog,
-        description="\n\n".join(filter(None, (command.help, command.more()))),
+        description="",
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
         registry=registry,
     )
     values = {option.path: typed[option.name] for option in options}
     settings = _build(config, values | {(name,): value for name, value in command.preset.items()})
-    limits.check(settings)
     for option in options:
         _check_names(option.name, values[option.path])
+    getattr(settings, "check", lambda: limits.check(settings))()
     return settings
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs in lines as wide as the terminal."""
+    width = shutil.get_terminal_size().columns
+    return "\n\n".join(textwrap.fill(part, width) for part in text.strip().split("\n\n"))
 
 
 def _options(
@@ -157,10 +173,10 @@ def _options(
 def _help(field: StructFieldSpec) -> str:
     """The sentences under a field, and the names that it chooses among."""
     text = field.helptext() if callable(field.helptext) else field.helptext
-    names = CHOICES.get(field.name)
-    return " ".join(
-        filter(None, (text, names and f"Names: {', '.join(sorted(names.available()))}."))
-    )
+    words = (text or "").split()
+    if field.name in CHOICES:
+        words += f"Names: {', '.join(sorted(CHOICES[field.name].available()))}.".split()
+    return " ".join(words)
 
 
 def _arranged(options: list[_Option]) -> type[_Panel]:
@@ -169,12 +185,15 @@ def _arranged(options: list[_Option]) -> type[_Panel]:
         return _panel("Options", [option.spec for option in options])
     needed = [o for o in options if o.spec.default is MISSING_NONPROP]
     known = {option.name: option for option in options if option not in needed}
-    essential = [known[name] for name in ESSENTIAL if name in known]
+    essential = [known[name] for name in ESSENTIAL.split() if name in known]
     first = (needed + essential)[: max(FIRST, len(needed))]
-    panels: dict[str, list[StructFieldSpec]] = {name: [] for name in (*GROUPS, "further")}
+    panels: dict[str, list[StructFieldSpec]] = {name: [] for name in (FURTHER, *GROUPS)}
     for option in options:
         if option not in first:
-            panels[_group(option.name)].append(option.spec)
+            panels.setdefault(_group(option), []).append(option.spec)
+    for name, fields in list(panels.items()):
+        if name != FURTHER and len(fields) < 2:
+            panels[FURTHER] += panels.pop(name)
     groups = [
         StructFieldSpec(name, _panel(name, fields), MISSING_NONPROP)
         for name, fields in panels.items()
@@ -183,8 +202,10 @@ def _arranged(options: list[_Option]) -> type[_Panel]:
     return _panel("Options", [*(option.spec for option in first), *groups])
 
 
-def _group(name: str) -> str:
-    return next((group for group, names in GROUPS.items() if name in names.split()), "further")
+def _group(option: _Option) -> str:
+    """What an option is about: that of its name, or the nested settings that it belongs to."""
+    named = (group for group, names in GROUPS.items() if option.name in names.split())
+    return next(named, option.path[-2] if len(option.path) > 1 else FURTHER)
 
 
 def _panel(title: str, fields: list[StructFieldSpec]) -> type[_Panel]:
@@ -217,6 +238,24 @@ def _build(config: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
             inner = {path[1:]: value for path, value in values.items() if path[0] == name}
             given[name] = _build(hints[name], inner)
     return config(**given)
+
+
+def _check_options(options: list[_Option], prog: str, arguments: list[str]) -> None:
+    """Refuses an option that the command does not have.
+
+    Raises:
+        ConfigurationError: With the nearest ones.
+    """
+    names = {option.name.strip("_").replace("_", "-") for option in options}
+    known = [f"--{name}" for name in sorted(names)]
+    for word in arguments:
+        given = word.partition("=")[0].replace("_", "-")
+        plain = given.replace("--no-", "--", 1)
+        if not given.startswith("--") or {given, plain} & {*known, "--help", "--"}:
+            continue
+        nearest = difflib.get_close_matches(given, known, n=2, cutoff=0.6)
+        hint = f" did you mean {' or '.join(nearest)}?" if nearest else ""
+        raise ConfigurationError(f"{prog} has no option {given}:{hint} {prog} --help has them all.")
 
 
 def _check_names(name: str, value: Any) -> None:

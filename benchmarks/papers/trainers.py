@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-from facehall_env.benchmarks.papers.layout import Faces
-from facehall_env.errors import ConfigurationError
+from facehall_env import limits, nested
+from facehall_env.benchmarks.papers.typed import Place, value_of
+from facehall_env.errors import ConfigurationError, UnknownNameError
 from facehall_env.files import sha256, write_text_atomic
 from facehall_env.registry import unknown_name
 from facehall_env.training.run import CHECKPOINT, versions
 
 FINISHED = "finished.json"
 """Written when a training has ended: its files with their checksums."""
+GIVEN = frozenset(
+    {"dataset", "dataset_settings", "device", "limit", "minutes", "out", "protocol", "resume"}
+    | {"scale", "seed"}
+)
+"""Settings of trainings that the experiment decides for all of them."""
 
 
 @dataclass(frozen=True)
@@ -29,85 +34,88 @@ class Trainer:
     """A training command as a function.
 
     Attributes:
-        module: Where it is.
-        config: Name of its settings there.
-        function: Its name there.
+        config: Its settings, ``"module:class"``.
+        function: The function, ``"module:name"``.
         file: What it leaves in its folder.
         network: The settings for a network's name and for its keywords, if it takes any.
     """
 
-    module: str
     config: str
     function: str
     file: str
     network: tuple[str, str] | None = None
 
-    def fields(self) -> dict[str, dataclasses.Field[Any]]:
-        """The settings that it has."""
-        config = getattr(import_module(self.module), self.config)
-        return {field.name: field for field in dataclasses.fields(config)}
+    @cached_property
+    def settings(self) -> set[str]:
+        """Names of the settings that an experiment may give."""
+        return nested.leaf_types(_named(self.config)).keys() - GIVEN - {*(self.network or ())}
 
-    def choices(self, name: str) -> tuple[Any, ...]:
-        """What a setting, or each of a list of them, may be; nothing unless these are a few."""
-        hint = get_type_hints(getattr(import_module(self.module), self.config))[name]
-        if hint is bool:
-            return (True, False)
-        kinds = list(_kinds(hint))
-        values = [
-            value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)
-        ]
-        return (*values, *([None] if NoneType in kinds else [])) if values else ()
+    def typed(self, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
+        """Settings of an experiment as the trainer wants them.
+
+        Raises:
+            ConfigurationError: If it has no such setting, or the value is of a wrong type or
+                outside of its limits; names the file, the key and the nearest names.
+        """
+        place.check_keys(settings, self.settings)
+        types = nested.leaf_types(_named(self.config))
+        values = {}
+        for name, value in settings.items():
+            if isinstance(value, str) and value.startswith("@"):
+                values[name] = value
+                continue
+            values[name] = value_of(types[name], value, place / name)
+            try:
+                limits.check(self.configure(**{name: values[name]}))
+            except (ConfigurationError, UnknownNameError) as error:
+                raise (place / name).error(str(error)) from error
+        return values
+
+    def configure(self, **values: Any) -> Any:
+        """The trainer's own settings, typed."""
+        return nested.build(_named(self.config), **values)
 
     def __call__(self, settings: Mapping[str, Any]) -> None:
         """Trains."""
-        module = import_module(self.module)
-        getattr(module, self.function)(getattr(module, self.config)(**settings))
+        _named(self.function)(self.configure(**settings))
 
 
-def _kinds(hint: Any) -> Iterator[Any]:
-    """The alternatives of a type, and for lists what they hold."""
-    if get_origin(hint) in (Union, UnionType):
-        for alternative in get_args(hint):
-            yield from _kinds(alternative)
-    elif get_origin(hint) is tuple:
-        yield from _kinds(get_args(hint)[0])
-    else:
-        yield hint
+def _named(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 TRAINERS: dict[str, Trainer] = {
     "sr": Trainer(
-        "facehall_env.training.sr",
-        "TrainSRConfig",
-        "train_sr",
+        "facehall_env.training.sr:TrainSRConfig",
+        "facehall_env.training.sr:train_sr",
         "enhancer.safetensors",
         ("model", "model_settings"),
     ),
     "enhancer": Trainer(
-        "facehall_env.training.enhancer",
-        "TrainEnhancerConfig",
-        "train_enhancer",
+        "facehall_env.training.enhancer:TrainEnhancerConfig",
+        "facehall_env.training.enhancer:train_enhancer",
         "enhancer.safetensors",
         ("enhancer", "enhancer_settings"),
     ),
     "agent": Trainer(
-        "facehall_env.agents.training", "TrainAgentConfig", "train_agent", "best.safetensors"
+        "facehall_env.agents.training:TrainAgentConfig",
+        "facehall_env.agents.training:train_agent",
+        "best.safetensors",
     ),
     "cognition": Trainer(
-        "facehall_env.training.cognition",
-        "TrainCognitionConfig",
-        "train_cognition",
+        "facehall_env.training.cognition:TrainCognitionConfig",
+        "facehall_env.training.cognition:train_cognition",
         "cognition.safetensors",
     ),
     "ipfh": Trainer(
-        "facehall_env.agents.ipfh.stages",
-        "TrainIPFHConfig",
-        "train_ipfh",
+        "facehall_env.agents.ipfh.stages:TrainIPFHConfig",
+        "facehall_env.agents.ipfh.stages:train_ipfh",
         "best.safetensors",
         ("enhancer", "enhancer_settings"),
     ),
 }
-"""The trainers that tables may name."""
+"""The trainers that experiments may name."""
 
 
 @dataclass(frozen=True)
@@ -143,49 +151,46 @@ class Task:
         return cache / "training" / f"{name}-{self.digest[:16]}"
 
 
+def trainer_called(name: str) -> Trainer:
+    """The trainer of that name.
+
+    Raises:
+        UnknownNameError: If there is none; names the nearest ones.
+    """
+    if name not in TRAINERS:
+        raise unknown_name("trainer", name, TRAINERS)
+    return TRAINERS[name]
+
+
 def task(
     name: str,
     trainer: str,
     network: str | None,
     network_settings: Mapping[str, Any],
     settings: Mapping[str, Any],
-    faces: Faces,
+    dataset: tuple[str, Mapping[str, Any]],
     common: Mapping[str, Any],
 ) -> Task:
-    """A training from what a table says of it.
+    """A training from what an experiment says of it.
 
     Args:
         name: What is trained.
         trainer: Name of what trains it.
         network: Name of the network, of a trainer that takes one.
         network_settings: Its keywords.
-        settings: The trainer's own settings; a number of ``updates`` takes the place of the time.
-        faces: To train on.
+        settings: The trainer's own settings, typed; a number of ``updates`` takes the place of the
+            time.
+        dataset: Name and options of the faces to train on.
         common: Settings that every trainer gets that has them: scale, protocol, device, seed,
             limit, minutes.
-
-    Raises:
-        UnknownNameError: If there is no such trainer.
-        ConfigurationError: If it does not have one of the settings, or no limit of time.
     """
-    if trainer not in TRAINERS:
-        raise unknown_name("trainer", trainer, TRAINERS)
-    known = TRAINERS[trainer].fields()
-    if "minutes" not in known:
-        raise ConfigurationError(
-            f"The trainer {trainer!r} cannot be given a time: train {name!r} yourself and give its "
-            "file by --weights."
-        )
-    given = {**common, "dataset": faces.name, "dataset_settings": as_words(faces.options)}
+    own = trainer_called(trainer)
+    known = nested.leaf_types(_named(own.config))
+    given = {**common, "dataset": dataset[0], "dataset_settings": tuple(dataset[1].items())}
     chosen = {key: value for key, value in given.items() if key in known}
-    if network is not None and (fields := TRAINERS[trainer].network):
-        chosen |= {fields[0]: network, fields[1]: as_words(network_settings)}
-    if unknown := settings.keys() - known.keys():
-        raise ConfigurationError(
-            f"The trainer {trainer!r} has no setting {', '.join(sorted(unknown))}: see "
-            "networks.toml."
-        )
-    chosen |= {key: _typed(value, known[key]) for key, value in settings.items()}
+    if network is not None and own.network is not None:
+        chosen |= {own.network[0]: network, own.network[1]: tuple(network_settings.items())}
+    chosen |= settings
     if "updates" in settings:
         chosen["minutes"] = None
     return Task(name, trainer, chosen)
@@ -240,22 +245,6 @@ def duration(minutes: float) -> str:
     ('3 s', '12.5 minutes')
     """
     return f"{60 * minutes:.3g} s" if minutes < 1 else f"{minutes:.3g} minutes"
-
-
-def as_words(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Settings as they are typed, NAME=VALUE.
-
-    >>> as_words({"size": [216, 176], "crop": "stretch"})
-    ('size=[216, 176]', 'crop="stretch"')
-    """
-    return tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
-
-
-def _typed(value: Any, field: dataclasses.Field[Any]) -> Any:
-    """A value out of a table, as its field wants it."""
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if isinstance(value, str) and "Path" in str(field.type) else value
 
 
 def _described(value: Any) -> Any:

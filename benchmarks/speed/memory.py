@@ -22,7 +22,8 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.progress import progress
 from facehall_env.registry import parse_settings
 from facehall_env.spec import check_device
-from facehall_env.training.sparnet_hd import SPARNetHDTrainer, TrainSPARNetHDConfig
+from facehall_env.training.settings import LossWeights, TrainSPARNetHDConfig
+from facehall_env.training.sparnet_hd import SPARNetHDTrainer
 
 FORMS: Mapping[str, bool] = {"kept": False, "recomputed": True}
 """What becomes of the features between forward and backward pass: `recompute`."""
@@ -33,10 +34,10 @@ def training(config: MemoryConfig, folder: Path) -> TrainSPARNetHDConfig:
     return TrainSPARNetHDConfig(
         dataset="folder",
         dataset_settings=(f"root={folder}", f"size={config.size}"),
-        model_settings=config.enhancer_settings,
+        enhancer_settings=config.enhancer_settings,
         updates=1,
         batch=config.batch,
-        perceptual_weight=0,
+        loss=LossWeights(perceptual_weight=0.0),
         validation_faces=1,
         limit=1 + config.batch,
         device=config.device,
@@ -80,7 +81,7 @@ def _check(training: TrainSPARNetHDConfig) -> None:
     training.check()
     check_device(training.device)
     with torch.device("meta"):
-        enhancers.make("sparnet_hd", **parse_settings(training.model_settings))
+        enhancers.make("sparnet_hd", **parse_settings(training.enhancer_settings))
 
 
 def _draw_faces(folder: Path, number: int) -> None:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from facehall_env.benchmarks.provenance import header, output_folder, write_json
 from facehall_env.benchmarks.speed.contents import Speed
-from facehall_env.benchmarks.speed.settings import ProfileConfig
+from facehall_env.benchmarks.speed.settings import ProfileConfig, UpdateConfig
 from facehall_env.benchmarks.tables import say_written, terminal
 
 
 def publish(
-    config: ProfileConfig,
+    config: ProfileConfig | UpdateConfig,
     command: str,
     content: Mapping[str, Any],
     kind: type[Speed],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from facehall_env import limits
+from facehall_env.agents.settings import TrainAgentConfig
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import results_dir
 from facehall_env.limits import Ge, Gt, Seed
@@ -123,3 +124,19 @@ class MemoryConfig(ProfileConfig):
     """Height and width of the faces."""
     enhancer_settings: tuple[str, ...] = ()
     """Settings of the generator as NAME=VALUE, such as width=32."""
+
+
+@dataclass
+class UpdateConfig(TrainAgentConfig):
+    """Settings of ``facehall profile update``: those of the training that is looked at."""
+
+    out: Path = field(default_factory=results_dir)
+    """Folder for the results file."""
+    publish: bool = False
+    """Write into benchmarks/results of this checkout instead."""
+    updates: Count = 3
+    """Updates that are measured, after one that warms up."""
+    limit: Count | None = 128
+    """Use only this many faces of the training split."""
+    validation_faces: Count = 1
+    """Faces that are held out; none is looked at."""

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from facehall_env.agents.training import AgentTrainer
+from facehall_env.agents.reinforce.training import ReinforceTrainer
 from facehall_env.benchmarks.speed.contents import UpdateProfile
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.settings import UpdateConfig
@@ -94,14 +94,16 @@ def run(config: UpdateConfig, command: str = "", console: Console | None = None)
             f"devices={config.devices} and num_nodes={config.num_nodes}: one process is looked "
             "at, leave both at 1."
         )
-    trainer = AgentTrainer(config)
+    trainer = ReinforceTrainer(config)
     with progress(total=config.updates + 1, desc="updates") as bar:
         seconds = profile(trainer, config.updates, bar.update)
     content = summarise(seconds, config.updates)
     return publish(config, command, content, UpdateProfile, console)
 
 
-def profile(trainer: AgentTrainer, updates: int, advance: Callable[[], Any]) -> dict[str, float]:
+def profile(
+    trainer: ReinforceTrainer, updates: int, advance: Callable[[], Any]
+) -> dict[str, float]:
     """Seconds that some updates spent in each span, after one that does not count.
 
     Args:

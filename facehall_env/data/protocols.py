@@ -1,4 +1,4 @@
-"""Protocol presets: how papers make a face small, and how they then measure the result.
+"""Protocol presets: how papers degrade a face, and how they then measure the result.
 
 "Bicubic" differs by over 2 dB and "PSNR" by 1 to 2 dB between papers, so no number is worth
 anything without its convention. A `Protocol` is that convention, as data.
@@ -24,9 +24,9 @@ class Protocol:
 
     Attributes:
         name: The name under which `get` finds it.
-        down: Kernel that makes the truth small.
-        up: Kernel that makes it large again (the starting image).
-        round_lr: Whether the small image is stored in 8 bits, as in a file.
+        down: Kernel that downsamples the truth.
+        up: Kernel that upsamples the result to the starting image.
+        round_lr: Whether the low resolution is rounded to 8 bits, as in a file.
         colour: Metrics on ``"rgb"``, or on ``"y"``: ITU-R BT.601 luma in the limited range 16-235.
         shave_scales: Border left out by the metrics, in units of the scale...
         shave_pixels: ...plus this many pixels; see `shave`.
@@ -57,7 +57,7 @@ class Protocol:
 
     @torch.no_grad()
     def degrade(self, hr: Tensor, scale: int) -> Faces:
-        """Make faces small and large again.
+        """Downsamples faces and upsamples them again.
 
         Args:
             hr: The truth, (N, 3, H, W): uint8 in 0-255 or floating point in [0, 1].

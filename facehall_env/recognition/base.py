@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import ChannelOrder as ChannelOrder
 from facehall_env.registry import Registry
-
-ChannelOrder = Literal["rgb", "bgr"]
 
 
 class Recogniser(nn.Module, ABC):

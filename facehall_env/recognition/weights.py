@@ -23,7 +23,7 @@ from facehall_env.recognition.base import RECOGNISERS, Recogniser
 KIND, COGNITION_KIND = "recogniser", "cognition"
 """What our files hold: a recogniser alone, or with the angular head it was trained with."""
 PREFIX = "recogniser"
-"""Of its tensors in a file that holds a head, too."""
+"""Prefix of the network's tensors in a file that also holds a head."""
 
 
 def available() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,8 +13,9 @@ from torch.nn.utils import parametrizations
 
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics.perceptual import Features
+from facehall_env.training.settings import LossWeights, TrainSPARNetHDConfig
 
-CHANNELS = (64, 128, 256, 512, 512)
+CHANNELS = TrainSPARNetHDConfig.discriminator_channels
 SLOPE = 0.2
 """Of LeakyReLU below zero."""
 
@@ -183,23 +183,6 @@ def _feature_distance(restored: Sequence[Tensor], real: Sequence[Tensor]) -> Ten
     return torch.stack(losses).sum()
 
 
-@dataclass(frozen=True)
-class LossWeights:
-    """Factors of the parts of the generator's loss (eq. 12).
-
-    Attributes:
-        pixel: Of the mean absolute difference of the pixels (eq. 6), of values in [0, 1].
-        adversarial: Of eq. 8.
-        matching: Of eq. 10.
-        perceptual: Of eq. 11; 0 does without VGG19.
-    """
-
-    pixel: float = 100.0
-    adversarial: float = 1.0
-    matching: float = 10.0
-    perceptual: float = 1.0
-
-
 def generator_loss(
     restored: Tensor,
     truth: Tensor,
@@ -222,9 +205,9 @@ def generator_loss(
     Raises:
         ConfigurationError: If the backbone is needed and not there.
     """
-    if backbone is None and weights.perceptual != 0:
+    if backbone is None and weights.perceptual_weight != 0:
         raise ConfigurationError(
-            f"The perceptual loss has the weight {weights.perceptual:g} but no VGG19: give its "
+            f"perceptual_weight={weights.perceptual_weight:g} but there is no VGG19: give its "
             "weights with --vgg19 (docs/perceptual.md), or --perceptual-weight 0."
         )
     judged = discriminators(restored)
@@ -235,9 +218,10 @@ def generator_loss(
         "adversarial": generator_hinge(judged),
         "matching": feature_matching(judged, real),
     }
-    if backbone is not None and weights.perceptual != 0:
+    if backbone is not None and weights.perceptual_weight != 0:
         parts["perceptual"] = perceptual_distance(backbone, restored, truth)
-    loss = torch.stack([getattr(weights, name) * part for name, part in parts.items()]).sum()
+    weighted = [getattr(weights, f"{name}_weight") * part for name, part in parts.items()]
+    loss = torch.stack(weighted).sum()
     return loss, {name: part.detach() for name, part in parts.items()}
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from facehall_env.data.resize import resize
-from facehall_env.enhancers.base import Augmentation
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Augmentation
 
 LARGEST_ZOOM = 1.3
 """SPARNet's faces are enlarged by up to so much before they are cropped (section IV-A)."""

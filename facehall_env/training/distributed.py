@@ -15,7 +15,6 @@ is exact, and less to know.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -27,7 +26,9 @@ from torch import Tensor, nn
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from facehall_env import limits
 from facehall_env.errors import ConfigurationError, FacehallError, MissingExtraError
+from facehall_env.nested import changed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
 class DeviceSettings(Protocol):
     """What a training says about where it runs."""
 
-    device: str
     devices: int
     num_nodes: int
+
+    @property
+    def device(self) -> str:
+        """Device of the training, such as ``"cuda"``."""
 
 
 Config = TypeVar("Config", bound=DeviceSettings)
@@ -69,7 +73,7 @@ class Team:
         return tensor
 
     def check_shares(self, **numbers: int) -> None:
-        """Refuses batches that do not give each process the same number of rows.
+        """Checks that every batch gives each process the same number of rows.
 
         Args:
             **numbers: Rows of each batch, under the name of its setting.
@@ -115,13 +119,19 @@ class Team:
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replaces the gradients by their mean over the processes, all in one exchange."""
-        if self.size == 1:
+        self._average([p.grad for p in parameters if p.grad is not None])
+
+    def average_buffers(self, network: nn.Module) -> None:
+        """Replaces what batch normalisation has seen by its mean over the processes."""
+        self._average([b for b in network.buffers() if b.is_floating_point()])
+
+    def _average(self, tensors: list[Tensor]) -> None:
+        if self.size == 1 or not tensors:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        together = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
-        sizes = [gradient.numel() for gradient in gradients]
-        for gradient, averaged in zip(gradients, together.split(sizes), strict=True):
-            gradient.copy_(averaged.view_as(gradient))
+        together = self.mean(torch.cat([tensor.flatten() for tensor in tensors]))
+        sizes = [tensor.numel() for tensor in tensors]
+        for tensor, averaged in zip(tensors, together.split(sizes), strict=True):
+            tensor.copy_(averaged.view_as(tensor))
 
 
 class FabricTeam(Team):
@@ -159,10 +169,7 @@ def launch(train: Callable[[Config, Team], Path], config: Config) -> Path:
         ConfigurationError: If there are no such devices, or more processes than processor cores.
         FacehallError: What a process raised.
     """
-    if config.devices < 1 or config.num_nodes < 1:
-        raise ConfigurationError(
-            f"devices={config.devices} and num_nodes={config.num_nodes}: give at least one each."
-        )
+    limits.check(config)
     if config.devices * config.num_nodes == 1:
         return train(config, Team())
     complaints = get_context("spawn").SimpleQueue()
@@ -213,10 +220,8 @@ def _work(
     fabric: Fabric, train: Callable[[Config, Team], Path], config: Config, complaints: Any
 ) -> Path:
     """What each process does; errors that a user can put right are handed to who waits for it."""
-    config = copy.copy(config)
-    config.device = str(fabric.device)
     try:
-        return train(config, FabricTeam(fabric))
+        return train(changed(config, device=str(fabric.device)), FabricTeam(fabric))
     except FacehallError as error:
         complaints.put(error)
         raise

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from itertools import islice, pairwise
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Down
 from facehall_env.recognition.base import Recogniser
 from facehall_env.registry import unknown_name
 
-Down = Literal["average", "convolution"]
 LOSSES = ("mse_hr", "texture_hr", "mse_lr", "texture_lr")
 """What `DualConsistency.terms` can compute."""
 TEXTURE_STAGES = (1, 3)

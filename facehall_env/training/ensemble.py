@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from facehall_env import enhancers
+from facehall_env import enhancers, limits
 from facehall_env.enhancers import Enhancer, Ensemble
 from facehall_env.errors import ConfigurationError
 from facehall_env.spec import BICUBIC, load_initial
 from facehall_env.training.run import versions
-
-
-@dataclass
-class EnsembleConfig:
-    """Settings of ``facehall train ensemble``."""
-
-    members: tuple[str, ...] = ("light",)
-    """Networks that restore whole faces: names, with the weights that come with the project, or
-    files of weights."""
-    mirror: bool = True
-    """Let each restore the mirrored face, too."""
-    dataset: str = "lfw"
-    """What weights that come with the project should be trained on."""
-    scale: int = 4
-    """Factor between low and high resolution."""
-    out: Path = Path("runs/ensemble.safetensors")
-    """File for the weights of all of them."""
+from facehall_env.training.settings import EnsembleConfig
 
 
 def make_ensemble(config: EnsembleConfig) -> Path:
-    """Writes an `Ensemble` of trained networks.
+    """Writes an `Ensemble` of trained networks to one file.
 
     Returns:
         Path of the weights.
@@ -41,8 +24,9 @@ def make_ensemble(config: EnsembleConfig) -> Path:
         UnknownNameError: If a member is neither a file nor the name of an enhancer.
         WeightsError: If the weights of one are missing or damaged.
     """
-    ensemble = Ensemble.of([_load(config, name) for name in config.members], mirror=config.mirror)
-    provenance = {**ensemble.provenance, "names": list(config.members), "versions": versions()}
+    limits.check(config)
+    ensemble = Ensemble.of([_load(config, name) for name in config.enhancers], mirror=config.mirror)
+    provenance = {**ensemble.provenance, "names": list(config.enhancers), "versions": versions()}
     enhancers.save(ensemble, config.out, provenance)
     return config.out
 

@@ -12,6 +12,8 @@ from facehall_env.data import Faces, Protocol
 from facehall_env.data.base import FaceDataset
 from facehall_env.data.faces import identity_numbers
 from facehall_env.errors import ConfigurationError
+from facehall_env.spec import FacesSpec
+from facehall_env.training.settings import HeldOutConfig
 
 CHUNK = 64
 
@@ -24,8 +26,8 @@ class FacePool:
 
     Args:
         dataset: Where the faces come from.
-        protocol: Makes them small and large again.
-        scale: By which factor.
+        protocol: Degrades them.
+        scale: Factor between the low and the high resolution.
         held_out: Number of faces to hold out; spread over the last tenth of the pool.
         limit: Use only this many faces; all by default.
         progress: Whether to show a progress bar while they are read.
@@ -51,6 +53,31 @@ class FacePool:
         self.images = decode(dataset, range(number), progress)
         self.identity = identity_numbers(dataset, range(number))
         self.num_training = number - held_out
+
+    @classmethod
+    def open(
+        cls,
+        faces: FacesSpec,
+        config: HeldOutConfig,
+        progress: bool = True,
+        dataset: FaceDataset | None = None,
+    ) -> FacePool:
+        """The training split of the faces that settings name.
+
+        Args:
+            faces: Dataset, degradation and scale.
+            config: How many faces are used and held out.
+            progress: Whether to show a progress bar while they are read.
+            dataset: The dataset, if it is open already.
+        """
+        return cls(
+            dataset or faces.open("train"),
+            faces.degradation,
+            faces.scale,
+            config.validation_faces,
+            config.limit,
+            progress,
+        )
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
         """(number,) int64, training faces drawn with replacement."""

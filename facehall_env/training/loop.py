@@ -1,68 +1,57 @@
-"""The loop around the updates of a network: progress, log, validation, checkpoints, the end."""
+"""The loop around the updates of a trainer: progress, log, validation, checkpoints, the end."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 
 from facehall_env.training.budget import Budget
-from facehall_env.training.distributed import Team
+from facehall_env.training.distributed import Team, launch
 from facehall_env.training.run import TrainingRun
-
-Outcome = TypeVar("Outcome")
-"""What an update returns, such as its loss."""
-
-
-class Trainer(Protocol[Outcome]):
-    """One update at a time; its whole state can be saved and restored."""
-
-    @property
-    def config(self) -> Any:
-        """Settings, among them ``log_every``, ``validate_every`` and ``checkpoint_every``."""
-
-    @property
-    def team(self) -> Team:
-        """The processes that share the batches; the one that leads writes."""
-
-    @property
-    def step(self) -> int:
-        """Updates so far."""
-
-    @property
-    def title(self) -> str:
-        """What the progress bar says."""
-
-    def plan(self, budget: Budget) -> int:
-        """Updates of the whole training, as it looks by now; schedules then follow it."""
-
-    def update(self) -> Outcome:
-        """One update."""
-
-    def entries(self, outcome: Outcome) -> dict[str, float]:
-        """What the log says of an update."""
-
-    def evaluate(self, run: TrainingRun) -> dict[str, float]:
-        """Scores of the held-out faces; keeps and draws in the run's folder what is worth it."""
-
-    def postfix(self, scores: Mapping[str, float]) -> str:
-        """The scores as the progress bar shows them."""
-
-    def state_tensors(self) -> dict[str, Tensor]:
-        """Everything that the next update depends on; all processes have to ask for it."""
-
-    def state_metadata(self) -> dict[str, Any]:
-        """What belongs to the tensors and is none; JSON-serialisable."""
-
-    def restore(self, step: int, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
+from facehall_env.training.settings import LoopConfig, SharedConfig
+from facehall_env.training.trainer import Trainer
 
 
-def fit(
-    run: TrainingRun, trainer: Trainer[Outcome], minutes: float | None = None
-) -> dict[str, float]:
+def train(trainer: type[Trainer], config: LoopConfig, directory: Path | None = None) -> Path:
+    """Trains in the folder of a run, on one device or on several.
+
+    Args:
+        trainer: What makes the updates.
+        config: Its settings.
+        directory: Folder of the run; that of the settings by default.
+
+    Returns:
+        Path of what the training is for.
+
+    Raises:
+        ConfigurationError: If the settings contradict each other or the folder's run.
+        EnhancerError: If a loss, a gradient or a result is not finite.
+        MissingExtraError: If several devices are asked for without Lightning Fabric.
+        WeightsError: If the weights to start from cannot be used.
+    """
+    work = partial(_train, trainer=trainer, directory=directory or config.out)
+    shared: Any = config if isinstance(config, SharedConfig) else None
+    return work(config, Team()) if shared is None else launch(work, shared)
+
+
+def _train(config: LoopConfig, team: Team, *, trainer: type[Trainer], directory: Path) -> Path:
+    """What each of the processes does; the one that leads writes."""
+    with TrainingRun(directory, config, config.resume, writes=team.leads) as run:
+        training = trainer(config, team)
+        try:
+            scores = fit(run, training, config.minutes)
+            if team.leads:
+                training.finish(run, scores)
+        finally:
+            training.close()
+    return run.directory / training.result_file
+
+
+def fit(run: TrainingRun, trainer: Trainer, minutes: float | None = None) -> dict[str, float]:
     """Trains from where the run stands to the end.
 
     Args:
@@ -87,7 +76,7 @@ def fit(
     total = trainer.plan(budget)
     with tqdm(total=total, initial=trainer.step, desc=trainer.title, disable=not leads) as bar:
         while trainer.step < total:
-            outcome = trainer.update()
+            values = trainer.update()
             bar.total = total = trainer.plan(budget)
             bar.update()
             last = trainer.step == total
@@ -96,10 +85,9 @@ def fit(
                 run.log(trainer.step, scores)
                 bar.set_postfix_str(trainer.postfix(scores))
             if trainer.step % config.log_every == 0:
-                run.log(trainer.step, trainer.entries(outcome))
+                run.log(trainer.step, values)
             # After the validation of the same step, which a resumed run does not repeat.
             if last or trainer.step % config.checkpoint_every == 0:
                 state = {**trainer.state_metadata(), "spent": budget.spent, "scores": scores}
                 run.save(trainer.step, trainer.state_tensors(), state)
-    # Only an older version's checkpoint of a run that is over knows no scores.
-    return scores if scores or not leads else trainer.evaluate(run)
+    return scores

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 import facehall_env
+from facehall_env import limits
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import remove_unfinished, write_text_atomic
 from facehall_env.spec import check_device
-from facehall_env.training.limits import check_numbers
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -67,7 +67,7 @@ class TrainingRun:
     def __init__(
         self, directory: str | os.PathLike[str], config: Any, resume: bool, writes: bool = True
     ) -> None:
-        check_numbers(vars(config))
+        limits.check(config)
         if hasattr(config, "device"):
             check_device(config.device)
         self.directory = Path(directory)
@@ -89,7 +89,7 @@ class TrainingRun:
                 "--resume."
             )
         if resume:
-            self._check_settings(_defaults(config))
+            self._check_settings(_flat(_as_json(dataclasses.asdict(type(config)()))))
         if writes:
             self.directory.mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.directory / CHECKPOINT)
@@ -163,22 +163,15 @@ class TrainingRun:
         }
 
     def _check_settings(self, defaults: dict[str, Any]) -> None:
-        path = self.directory / CONFIG
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = (self.directory / CONFIG).read_text(encoding="utf-8")
         # A setting that did not exist when the run began did what its default does.
-        before = {**defaults, **before}
-        changed = sorted(
-            name
-            for name in before.keys() | self.settings.keys()
-            if name not in MAY_CHANGE and before.get(name) != self.settings.get(name)
-        )
-        if changed:
-            name = changed[0]
-            raise ConfigurationError(
-                f"{self.directory} was run with {name}={before.get(name)!r}, this command says "
-                f"{self.settings.get(name)!r}: resume with the same settings, or give another "
-                "--out."
-            )
+        before, now = {**defaults, **_flat(json.loads(content))}, _flat(self.settings)
+        for name in sorted(before.keys() | now.keys()):
+            if name not in MAY_CHANGE and before.get(name) != now.get(name):
+                raise ConfigurationError(
+                    f"{self.directory} was run with {name}={before.get(name)!r}, this command says "
+                    f"{now.get(name)!r}: resume with the same settings, or give another --out."
+                )
 
     def _tensorboard(self) -> SummaryWriter:
         if self._writer is None:
@@ -204,11 +197,12 @@ def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _defaults(config: Any) -> dict[str, Any]:
-    """The defaults of a dataclass's fields that have a plain one."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    plain = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
-    return _as_json(plain)
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by the names of the innermost ones."""
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        values |= _flat(value) if isinstance(value, dict) else {name: value}
+    return values
 
 
 def _step_of(line: str) -> int:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from facehall_env.enhancers.base import Schedule
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Schedule
 
 LOWEST = 0.01
 """Where the cosine ends, as a part of where it began."""
@@ -25,17 +25,19 @@ def learning_rate(
     *,
     step_updates: int = 50_000,
     warm_up: int = 0,
+    lowest: float = LOWEST,
 ) -> float:
     """The learning rate of an update.
 
     Args:
-        kind: ``"cosine"`` falls along half a cosine to a hundredth, ``"step"`` is halved every
+        kind: ``"cosine"`` falls along half a cosine to ``lowest``, ``"step"`` is halved every
             ``step_updates`` updates, ``"constant"`` stays.
         highest: Where it begins.
         update: Number of the update, from 0.
         total: Updates of the whole training.
         step_updates: Between two steps of ``"step"``.
-        warm_up: Over the first so many updates it rises in equal parts to what it would be.
+        warm_up: Number of updates over which it first rises in equal parts to what it would be.
+        lowest: Where ``"cosine"`` ends, as a share of ``highest``.
 
     Raises:
         ConfigurationError: If there is no such schedule.
@@ -46,7 +48,7 @@ def learning_rate(
     [0.25, 0.5, 0.75, 1.0, 1.0]
     """
     if kind == "cosine":
-        share = LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * update / total)) / 2
+        share = lowest + (1 - lowest) * (1 + math.cos(math.pi * update / total)) / 2
     elif kind == "step":
         share = 0.5 ** (update // step_updates)
     elif kind == "constant":

@@ -21,12 +21,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from facehall_env import agents
-from facehall_env.agents.integrations.sb3_agents import (
+from facehall_env.agents.integrations.sb3_agents import SB3Agent, channels_first
+from facehall_env.agents.integrations.sb3_policies import (
     OBSERVATION,
     SPATIAL,
-    SB3Agent,
     build_policy,
-    channels_first,
     hyperparameters,
     make_model,
 )

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from facehall_env.agents.training import AgentTrainer
+from facehall_env.agents.reinforce.training import ReinforceTrainer
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.speed import update
 from facehall_env.benchmarks.speed.settings import UpdateConfig
 from facehall_env.benchmarks.speed.update import SpanTimer
 from facehall_env.enhancers import ENHANCERS, Enhancer
+from facehall_env.spec import EpisodeSpec
 
 
 class Clock:
@@ -68,13 +69,17 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
             return patch * self.amount
 
     monkeypatch.setitem(ENHANCERS._factories, "slow", Slow)
-    trainer = AgentTrainer(
+    trainer = ReinforceTrainer(
         UpdateConfig(
-            enhancer="slow",
-            enhancer_weights=None,
+            episode=EpisodeSpec(
+                enhancer="slow",
+                weights=None,
+                steps=4,
+                reward="delta_psnr",
+                action_stride=8,
+            ),
             joint=True,
             batch=2,
-            num_steps=4,
             updates=2,
             limit=4,
         )
@@ -115,7 +120,7 @@ def profiling_target(name: str) -> Any:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
-        "profile update --enhancer-weights None --one-shot --batch 2 --num-steps 2 --limit 4 "
+        "profile update --weights None --one-shot --batch 2 --steps 2 --limit 4 "
         f"--updates 1 --out {tmp_path}"
     )
     assert main(arguments.split()) == 0

@@ -16,7 +16,7 @@ from facehall_env.data import Faces, protocols
 from facehall_env.enhancers import OneShot, parameter_count
 from facehall_env.enhancers.layers.luma import OnLuma
 from facehall_env.enhancers.patch.attention_fh import CHANNELS, KERNELS
-from facehall_env.enhancers.whole_face.recurrent_whole import (
+from facehall_env.enhancers.whole_face.spatial_transform import (
     LocatingNetwork,
     SpatialTransformNetwork,
     cut,

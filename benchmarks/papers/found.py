@@ -1,0 +1,136 @@
+"""What an experiment has found so far: scores of each image, means, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facehall_env.benchmarks.papers.experiment import Experiment
+from facehall_env.benchmarks.papers.metrics import METRICS
+from facehall_env.benchmarks.papers.settings import PaperConfig
+from facehall_env.benchmarks.papers.tables import PaperTable, Row, Source
+from facehall_env.benchmarks.statistics import Estimate, mean_ci
+
+Values = NDArray[np.float64]
+"""(N,), one number for each image, or each pair of images in verification; NaN where there is
+none."""
+Place = tuple[str, str, str]
+"""Row, condition and metric."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was found for a row and a column.
+
+    Attributes:
+        value: Mean over the images, or the cost.
+        half_width: Half width of its 95 % interval; NaN where there is none.
+        images: Number of images.
+        reason: Why there is no value.
+    """
+
+    value: float = float("nan")
+    half_width: float = float("nan")
+    images: int = 0
+    reason: str = ""
+
+
+@dataclass
+class Found:
+    """Everything that was found.
+
+    Attributes:
+        experiment: What was asked for.
+        table: The columns that were asked for.
+        config: The command's settings.
+        values: For each image, by row, condition and metric.
+        cells: By row, condition and metric.
+        sources: Where the faces of each condition came from; absent ones are missing.
+        missing: Why, by condition.
+        sizes: Height and width of the faces, by condition.
+        origins: Where the parts of each row came from, by row and condition.
+        maps: Mean squared error at each pixel (H, W), by row and condition, if asked for.
+        shares: Trainings of all rows together, in multiples of a row's time; those that rows share
+            count once.
+        notes: What the user should know.
+    """
+
+    experiment: Experiment
+    table: PaperTable
+    config: PaperConfig
+    values: dict[Place, Values] = field(default_factory=dict)
+    cells: dict[Place, Cell] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    origins: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    maps: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    shares: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def minutes(self) -> float | None:
+        """Minutes of all trainings together; None without any."""
+        each = self.table.measuring.minutes
+        return None if each is None or not self.shares else each * self.shares
+
+    def blame(self, row: Row, condition: str, reason: str, metrics: Sequence[str]) -> None:
+        """Notes why a row has no values."""
+        for name in metrics:
+            self.cells[row.key, condition, name] = Cell(reason=reason.rstrip("."))
+
+    def take(self, place: Place, values: Values) -> None:
+        """Notes the scores of images, and their mean."""
+        if np.isfinite(values).any():
+            mean = estimate(values)
+            self.values[place] = values
+            self.cells[place] = Cell(mean.value, mean.half_width, int(np.isfinite(values).sum()))
+
+    def difference(self, place: Place, other: Place) -> Estimate | None:
+        """Paired difference of a cell to another over the images of both; None without any."""
+        if place not in self.values or other not in self.values:
+            return None
+        own, theirs = self.values[place], self.values[other]
+        number = min(len(own), len(theirs))
+        gap = own[:number] - theirs[:number]
+        return estimate(gap) if np.isfinite(gap).any() else None
+
+    def reasons(self) -> list[str]:
+        """Why cells are empty, each reason once."""
+        table, by_reason = self.table, dict[str, list[str]]()
+        rows = {row.key: row for row in table.rows}
+        for name in {column.metric for column in table.columns}:
+            if METRICS[name].source == "none":
+                by_reason[METRICS[name].why] = [METRICS[name].title]
+        for (row, key, name), cell in self.cells.items():
+            absent = rows[row].kind == "paper-only" or METRICS[name].source == "none"
+            if not cell.reason or absent:
+                continue
+            # A metric that cannot be had is the same for all rows.
+            everywhere = all(
+                self.cells[other.key, key, name].reason == cell.reason
+                for other in table.rows
+                if other.kind != "paper-only"
+            )
+            of_metric = METRICS[name].make is not None or METRICS[name].source == "pairs"
+            blamed = METRICS[name].title if everywhere and of_metric else rows[row].name
+            names = by_reason.setdefault(cell.reason, [])
+            if blamed not in names:
+                names.append(blamed)
+        only: dict[str, list[str]] = {}
+        for absent_row in table.rows:
+            if absent_row.kind == "paper-only":
+                only.setdefault(absent_row.why, []).append(absent_row.name)
+        lines = [f"{', '.join(names)}: {reason}." for reason, names in by_reason.items()]
+        return lines + [
+            f"{', '.join(names)}: the paper's numbers alone, {why}." for why, names in only.items()
+        ]
+
+
+def estimate(values: Values) -> Estimate:
+    """Mean and half width of the 95 % interval of what is finite."""
+    return mean_ci(values[np.isfinite(values)])
