@@ -1,9 +1,9 @@
 """The results on disk: which files hold some, and what is wrong with the others.
 
 A results file names its benchmark in the field ``benchmark``, and its format in ``version``; the
-first format of each benchmark has no such field. `CONTENTS` has what the report reads. A file that
-holds something else, has another version, was cut off, or was changed by hand so that its numbers
-contradict one another is left out, with a sentence that says why.
+first format of each benchmark has no such field. A file that holds something else, has another
+version, was cut off, or was changed by hand so that its numbers contradict one another is left
+out, with a sentence that says why.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
 from facehall_env.benchmarks.provenance import Content, read_json
 from facehall_env.benchmarks.report.contents import CONTENTS
 from facehall_env.errors import ConfigurationError
 
-C = TypeVar("C", bound=Content)
+C = TypeVar("C", bound="Content | PaperResult")
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,19 @@ def read_results(folder: Path) -> Found:
 def read_result(path: Path) -> Result[Any] | LeftOut:
     """Reads one file, whatever it may hold."""
     try:
-        return Result(path.name, _content(read_json(path)))
+        raw = read_json(path)
+        if raw["benchmark"] == BENCHMARK:
+            return Result(path.name, PaperResult.from_json(raw, path.name))
+        return Result(path.name, _content(raw))
     except ConfigurationError as error:
-        return LeftOut(path.name, str(error))
+        return LeftOut(path.name, str(error).removeprefix(path.name).strip(" ,."))
 
 
 def _content(raw: Mapping[str, Any]) -> Content:
     name = raw["benchmark"]
     kind = CONTENTS.get(name)
     if kind is None:
-        known = ", ".join(CONTENTS)
+        known = ", ".join((*CONTENTS, BENCHMARK))
         raise ConfigurationError(f"is of a benchmark that is not known here ({name}, not {known})")
     again = f"run `{kind.again}` again"
     version = raw.get("version", 1)
