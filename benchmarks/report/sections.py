@@ -97,7 +97,8 @@ def _paper(content: PaperResult) -> Block:
             *([detail] if detail.rows else []),
             *([replace(orders, title=f"{name}: the paper’s orders")] if orders.rows else []),
         ],
-        notes=[*content.notes, *content.differences_in_words],
+        notes=content.notes,
+        settings=content.differences_in_words,
     )
 
 

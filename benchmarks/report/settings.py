@@ -15,8 +15,9 @@ from facehall_env.limits import Ge, Seed
 class ReportConfig:
     """Options of ``facehall report``."""
 
-    results: Path = Path("benchmarks/results")
-    """Folder with results files."""
+    results: tuple[Path, ...] = ()
+    """Folders with results files; of two files of one name the first is shown. By default your own
+    folder of results and, in a checkout, the published ones."""
     out: Path = Path("facehall-report.html")
     """The page to write; an existing one is replaced when the new one is complete."""
     dataset: str = "synthetic"
