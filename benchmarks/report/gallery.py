@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facehall_env.agents import rollout
 from facehall_env.benchmarks.players import Player, gather_players
@@ -20,6 +19,7 @@ from facehall_env.data import Protocol
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import to_uint8
 from facehall_env.patches import PatchGeometry
+from facehall_env.progress import progress
 from facehall_env.rendering import Picture, cut_patch, draw_attention
 from facehall_env.spec import EpisodeSpec, FacesSpec
 from facehall_env.state import CoreState
@@ -88,9 +88,7 @@ class Play:
     def attention(self, step: int, face: int) -> Picture:
         """A face after some patches, with their outlines drawn in, (2H, 2W, 3) uint8."""
         corners = self._corners(face)[:step]
-        return draw_attention(
-            self.frames[step][face], corners, self.geometry.patch_size, upscale=2
-        )
+        return draw_attention(self.frames[step][face], corners, self.geometry.patch_size, upscale=2)
 
     def film(self, face: int) -> list[Frame]:
         """The pictures of a face's film strip: the start, `FILM_STEPS`, and the end."""
@@ -209,15 +207,15 @@ def make_gallery(config: ReportConfig) -> Gallery:
         device=config.device,
     )
     plays_of.check()
-    setup = EpisodeSpec(
-        FacesSpec(config.dataset), steps=config.steps, device=config.device
-    ).build("test")
+    setup = EpisodeSpec(FacesSpec(config.dataset), steps=config.steps, device=config.device).build(
+        "test"
+    )
     players = gather_players(plays_of, setup)
     scale = plays_of.scale
     number = min(plays_of.limit, len(setup.dataset))
     chosen = np.random.default_rng(config.seed).choice(len(setup.dataset), number, replace=False)
     truth = setup.dataset.batch(chosen.tolist())
-    with tqdm(total=len(players) * number * config.steps, desc="pictures", unit="patch") as bar:
+    with progress(total=len(players) * number * config.steps, desc="pictures", unit="patch") as bar:
         plays = [
             _play(player, setup.protocol, truth, scale, config.faces, bar) for player in players
         ]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from facehall_env.data import Faces, Protocol
 from facehall_env.data.base import FaceDataset
@@ -111,7 +110,7 @@ def decode(dataset: FaceDataset, indices: Sequence[int], progress: bool = True) 
     Returns:
         uint8 (N, 3, H, W) on the CPU.
     """
-    bar = tqdm(
+    bar = progress_bar(
         range(0, len(indices), CHUNK),
         desc=f"reading {dataset.name}",
         unit_scale=CHUNK,

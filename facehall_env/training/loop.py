@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from facehall_env.progress import progress
 from facehall_env.training.budget import Budget
 from facehall_env.training.distributed import Team, launch
 from facehall_env.training.run import TrainingRun
@@ -74,7 +73,7 @@ def fit(run: TrainingRun, trainer: Trainer, minutes: float | None = None) -> dic
     budget = Budget(minutes, before.get("spent", 0.0), trainer.team.size)
     scores: dict[str, float] = before.get("scores", {})
     total = trainer.plan(budget)
-    with tqdm(total=total, initial=trainer.step, desc=trainer.title, disable=not leads) as bar:
+    with progress(total=total, initial=trainer.step, desc=trainer.title, disable=not leads) as bar:
         while trainer.step < total:
             values = trainer.update()
             bar.total = total = trainer.plan(budget)
