@@ -11,6 +11,7 @@ from facehall_env.data import Faces, Protocol
 from facehall_env.data.base import FaceDataset
 from facehall_env.data.faces import identity_numbers
 from facehall_env.errors import ConfigurationError
+from facehall_env.progress import progress as progress_bar
 from facehall_env.spec import FacesSpec
 from facehall_env.training.settings import HeldOutConfig
 
