@@ -12,6 +12,8 @@ Align = Literal["landmarks", "none"]
 the largest window of its proportions in the middle of the image."""
 Border = Literal["centre", "inside"]
 """Whether a patch may reach over the edge of the image; see `facehall_env.patches`."""
+Kernel = Literal["bicubic", "matlab-bicubic", "area", "catmull-rom-corners", "torch7-bicubic"]
+"""How an image is resized; see `facehall_env.data.resize`."""
 Precision = Literal["fp32", "bf16"]
 """Numbers that a network computes with."""
 Split = Literal["train", "test", "all"]

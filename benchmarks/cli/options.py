@@ -30,8 +30,10 @@ from facehall_env import limits
 from facehall_env.agents import catalog as agents
 from facehall_env.benchmarks.cli.commands import Command, load
 from facehall_env.data import catalog as datasets
+from facehall_env.data.protocols import PROTOCOLS
 from facehall_env.enhancers import catalog as enhancers
 from facehall_env.errors import ConfigurationError
+from facehall_env.recognition import catalog as recognisers
 from facehall_env.registry import unknown_name
 from facehall_env.rewards import catalog as rewards
 
@@ -80,12 +82,14 @@ class Names:
 
 CHOICES = {
     "dataset": Names("dataset", datasets.available),
-    "protocol": Names("protocol", lambda: list(datasets.PROTOCOLS)),
+    "protocol": Names("protocol", lambda: list(PROTOCOLS)),
     "enhancer": Names("enhancer", enhancers.available),
     "model": Names("enhancer", enhancers.available),
     "reward": Names("reward", rewards.available),
     "agent": Names("agent", agents.available),
     "agents": Names("agent", agents.available),
+    "recogniser": Names("recogniser", recognisers.available),
+    "recognisers": Names("recogniser", recognisers.available),
 }
 """Settings whose names are listed in the help."""
 CHECKED = ("dataset", "protocol", "enhancer", "model", "reward")

@@ -5,9 +5,9 @@ restored version of it, so that a blurred face is judged by its content and not 
 detector finds it.
 
 ```python
-from facehall_env import recognisers
+from facehall_env.recognition import embed
 
-recogniser = recognisers.make("mobilefacenet=mobilefacenet.safetensors")
+recogniser = embed.make("mobilefacenet=mobilefacenet.safetensors")
 landmarks = recogniser.align(truth)  # once for all versions of these faces
 embeddings = recogniser.embed(restored, landmarks)  # (N, D)
 landmarks.found  # faces that were not found are cut out as a whole, see `align_to`
