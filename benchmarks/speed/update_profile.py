@@ -192,14 +192,15 @@ def report(results: Mapping[str, Any]) -> Table:
             if _part(span["span"]) == part
         ]
     settings, largest = results["settings"], results["largest_other"]
+    episode = settings["episode"]
     return Table(
         "One REINFORCE update",
         ("part", "ms", "share"),
         rows,
         sections[1:],
         caption=(
-            f"{settings['batch']} episodes of {settings['num_steps']} patches, "
-            f"{settings['enhancer']}, {settings['policy']} policy. Largest of the others: "
+            f"{settings['batch']} episodes of {episode['steps']} patches, "
+            f"{episode['enhancer']}, {settings['policy']} policy. Largest of the others: "
             f"{largest['span']}, {largest['share']:.1%}."
         ),
     )

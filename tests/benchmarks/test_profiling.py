@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from facehall_env.agents.training import AgentTrainer
+from facehall_env.agents.reinforce.training import ReinforceTrainer
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.speed import update_profile
 from facehall_env.benchmarks.speed.update_profile import ProfileConfig, SpanTimer
 from facehall_env.enhancers import ENHANCERS, Enhancer
+from facehall_env.nested import build
 
 
 class Clock:
@@ -67,13 +68,14 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
             return patch * self.amount
 
     monkeypatch.setitem(ENHANCERS._factories, "slow", Slow)
-    trainer = AgentTrainer(
-        ProfileConfig(
+    trainer = ReinforceTrainer(
+        build(
+            ProfileConfig,
             enhancer="slow",
-            enhancer_weights=None,
+            weights=None,
             joint=True,
             batch=2,
-            num_steps=4,
+            steps=4,
             updates=2,
             limit=4,
         )
@@ -114,7 +116,7 @@ def profiling_target(name: str) -> Any:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
-        "bench profile --enhancer-weights None --one-shot --batch 2 --num-steps 2 --limit 4 "
+        "bench profile --weights None --one-shot --batch 2 --steps 2 --limit 4 "
         f"--updates 1 --out {tmp_path}"
     )
     assert main(arguments.split()) == 0
