@@ -15,7 +15,7 @@ from facehall_env.enhancers.base import Enhancer, OneShot, restore_whole
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
 from facehall_env.literals import Border
 from facehall_env.literals import Precision as Precision
-from facehall_env.patches import PatchGeometry
+from facehall_env.patches import PatchGeometry, Placement
 from facehall_env.rewards import Reward
 from facehall_env.state import CoreState, mean_squared_error
 
@@ -162,11 +162,14 @@ class HallucinationCore:
     def advance(self, state: CoreState, action: Tensor) -> tuple[CoreState, Tensor]:
         """:meth:`step` without its reward: the next state, and whether the episode is over."""
         self._check(state, action)
-        after = self.write(state, action, self.enhance(state, action))
+        place = self.geometry.place(action)
+        current = place.crop(state.image)
+        restored = self._checked(state, self._proposal(state, place, current))
+        after = self._written(state, action, place, current, restored)
         return after, after.step >= self.num_steps
 
     def check_range(self, action: Tensor) -> None:
-        """Refuses locations that there are not; with ``validate=False`` it lets all pass.
+        """Raises if an action lies outside the grid; with ``validate=False`` it checks nothing.
 
         Raises:
             ActionError: If a location lies outside the grid.
@@ -183,8 +186,42 @@ class HallucinationCore:
 
     @torch.no_grad()
     def enhance(self, state: CoreState, action: Tensor) -> Tensor:
-        """What the enhancer makes of the patches at ``action``: (N, 3, h, w) in [0, 1]."""
-        restored = self.propose(state, action)
+        """What the enhancer makes of the patches at ``action``: (N, 3, h, w) in [0, 1].
+
+        Raises:
+            EnhancerError: If the enhancer returns another shape or values that are not finite.
+        """
+        return self._checked(state, self.propose(state, action))
+
+    def propose(self, state: CoreState, action: Tensor) -> Tensor:
+        """The enhancer's own output for the patches at ``action``, unclamped, with gradients."""
+        return self._proposal(state, self.geometry.place(action))
+
+    @torch.no_grad()
+    def write(self, state: CoreState, action: Tensor, restored: Tensor) -> CoreState:
+        """The state after ``restored`` patches (N, 3, h, w) were pasted at ``action``."""
+        place = self.geometry.place(action)
+        return self._written(state, action, place, place.crop(state.image), restored)
+
+    @torch.no_grad()
+    def gain(self, state: CoreState, action: Tensor, restored: Tensor) -> Tensor:
+        """By how much pasting ``restored`` at ``action`` lowers each face's MSE: (N,) float64."""
+        place = self.geometry.place(action)
+        return _gain(state, place, place.crop(state.image), restored)
+
+    def _proposal(
+        self, state: CoreState, place: Placement, current: Tensor | None = None
+    ) -> Tensor:
+        """The enhancer's output; ``current`` is what the patches hold, if somebody knows."""
+        if isinstance(self.enhancer, OneShot) and state.restored is not None:
+            return place.crop(state.restored)
+        current = place.crop(state.image) if current is None else current
+        began_with = (state.initial,) if self.enhancer.sees_start else ()
+        proposal: Tensor = self.enhancer(current, state.image, place.location, *began_with)
+        return proposal
+
+    def _checked(self, state: CoreState, restored: Tensor) -> Tensor:
+        """The enhancer's output, clamped to [0, 1], if it is of the right shape and finite."""
         expected = (state.num_envs, 3, *self.geometry.patch_size)
         if tuple(restored.shape) != expected:
             raise EnhancerError(
@@ -199,47 +236,26 @@ class HallucinationCore:
             )
         return restored.clamp(0, 1)
 
-    def propose(self, state: CoreState, action: Tensor) -> Tensor:
-        """The enhancer's own output for the patches at ``action``, unclamped, with gradients."""
-        location = self.geometry.location(action)
-        if isinstance(self.enhancer, OneShot) and state.restored is not None:
-            return patches.crop(
-                state.restored, self.geometry.top_left(action), self.geometry.patch_size
-            )
-        current = patches.crop(
-            state.image, self.geometry.top_left(action), self.geometry.patch_size
-        )
-        began_with = (state.initial,) if self.enhancer.sees_start else ()
-        proposal: Tensor = self.enhancer(current, state.image, location, *began_with)
-        return proposal
-
-    @torch.no_grad()
-    def write(self, state: CoreState, action: Tensor, restored: Tensor) -> CoreState:
-        """The state after ``restored`` patches (N, 3, h, w) were pasted at ``action``."""
-        top_left, size = self.geometry.top_left(action), self.geometry.patch_size
+    def _written(
+        self,
+        state: CoreState,
+        action: Tensor,
+        place: Placement,
+        current: Tensor,
+        restored: Tensor,
+    ) -> CoreState:
+        """The state after ``restored`` patches took the place of ``current`` ones."""
         restored = restored.to(state.image.dtype)
-        image = patches.paste(state.image, restored, top_left)
         return dataclasses.replace(
             state,
-            image=image,
+            image=place.paste(state.image, restored),
             actions=state.actions.scatter(1, state.step[:, None], action[:, None]),
-            location=self.geometry.location(action),
+            location=place.location,
             patch=restored,
-            coverage=patches.cover(state.coverage, top_left, size),
+            coverage=place.cover(state.coverage),
             step=state.step + 1,
-            mse=state.mse - self.gain(state, action, restored),
+            mse=state.mse - _gain(state, place, current, restored),
         )
-
-    @torch.no_grad()
-    def gain(self, state: CoreState, action: Tensor, restored: Tensor) -> Tensor:
-        """By how much pasting ``restored`` at ``action`` lowers each face's MSE: (N,) float64."""
-        top_left, size = self.geometry.top_left(action), self.geometry.patch_size
-        inside = patches.inside_mask(top_left, size, self.geometry.image_size)
-        truth = patches.crop(state.hr, top_left, size)
-        current = patches.crop(state.image, top_left, size)
-        # a^2 - b^2 as (a - b)(a + b), with a and b the errors before and after.
-        difference = (current - restored) * (current + restored - 2 * truth)
-        return (difference * inside).flatten(1).sum(1, dtype=torch.float64) / state.hr[0].numel()
 
     def _fresh(self, faces: Faces) -> CoreState:
         faces = faces.to(self.device)
@@ -311,6 +327,14 @@ class HallucinationCore:
                     memory_format=torch.channels_last
                 )
         return enhancer.to(self.device).eval()
+
+
+def _gain(state: CoreState, place: Placement, current: Tensor, restored: Tensor) -> Tensor:
+    """By how much ``restored`` patches lower each face's MSE below that of ``current`` ones."""
+    truth = place.crop(state.hr)
+    # a^2 - b^2 as (a - b)(a + b), with a and b the errors before and after.
+    difference = (current - restored) * (current + restored - 2 * truth)
+    return (difference * place.inside).flatten(1).sum(1, dtype=torch.float64) / state.hr[0].numel()
 
 
 def _rounded(enhancer: Enhancer, device: torch.device) -> Enhancer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import get_args
 
 import torch
@@ -100,6 +101,10 @@ class PatchGeometry:
             corner = torch.stack([first.clamp(0, i - p) for first, i, p in sizes], dim=-1)
         return corner
 
+    def place(self, action: Tensor) -> Placement:
+        """Where the patches of N actions lie: the one place that their pixels are worked out."""
+        return Placement(self.top_left(action), self.patch_size, self.image_size)
+
     def location(self, action: Tensor) -> Tensor:
         """Centre (y, x) of the patch itself, which differs from the cell's where it is clamped."""
         return centre_of(self.top_left(action), self.patch_size)
@@ -147,75 +152,114 @@ def _moved(points: Tensor, by: list[int]) -> Tensor:
     return torch.stack(moved, dim=-1)
 
 
-def _pixel_rows_columns(top_left: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    rows = top_left[:, :1] + torch.arange(size[0], device=top_left.device)
-    columns = top_left[:, 1:] + torch.arange(size[1], device=top_left.device)
-    return rows, columns
+class Placement:
+    """Where one patch of each of N images lies; what follows from it is computed once, if asked.
+
+    Args:
+        corner: (N, 2) int64, first row and column of each patch; may lie outside the image.
+        size: Height h and width w of the patches in pixels.
+        image_size: Height H and width W of the images in pixels.
+
+    >>> place = PatchGeometry((4, 6), (3, 3), stride=2).place(torch.tensor([0]))
+    >>> place.location.tolist(), place.crop(torch.ones(1, 1, 4, 6)).sum().item()
+    ([[1, 1]], 9.0)
+    """
+
+    def __init__(self, corner: Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> None:
+        self.corner = corner
+        self.size = size
+        self.image_size = image_size
+
+    @cached_property
+    def location(self) -> Tensor:
+        """(N, 2) int64, centre (y, x) of each patch."""
+        return centre_of(self.corner, self.size)
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """(N, 1, h, w) bool, which pixels of each patch lie in the image."""
+        rows, columns = self._rows_columns
+        rows_inside = (rows >= 0) & (rows < self.image_size[0])
+        columns_inside = (columns >= 0) & (columns < self.image_size[1])
+        return (rows_inside[:, :, None] & columns_inside[:, None, :])[:, None]
+
+    def crop(self, images: Tensor, fill: float = GREY) -> Tensor:
+        """Cuts the patches out of images (N, C, H, W): (N, C, h, w), differentiable.
+
+        Args:
+            images: (N, C, H, W).
+            fill: Value read outside the image.
+        """
+        index = self._read_from[:, None].expand(-1, images.shape[1], -1)
+        cut = images.flatten(2).gather(2, index).unflatten(2, self.size)
+        patches: Tensor = cut.where(self.inside, torch.full_like(cut[:1, :1, :1, :1], fill))
+        return patches
+
+    def paste(self, images: Tensor, patches: Tensor) -> Tensor:
+        """Writes the patches into a copy of the images; what falls outside is discarded.
+
+        Args:
+            images: (N, C, H, W).
+            patches: (N, C, h, w).
+
+        Returns:
+            (N, C, H, W), differentiable in ``images`` and ``patches``.
+        """
+        number, channels, height, width = images.shape
+        rows, columns = self._rows_columns
+        pixels = height * width
+        # Pixels outside are sent to one spare slot behind the image, which is then cut off: a
+        # single scatter without a data-dependent shape, so that the device is never waited for.
+        flat = rows[:, :, None] * width + columns[:, None, :]
+        index = flat.where(self.inside[:, 0], pixels).reshape(number, 1, -1)
+        canvas = images.new_empty(number, channels, pixels + 1)
+        canvas[:, :, :pixels] = images.flatten(2)
+        canvas.scatter_(2, index.expand(-1, channels, -1), patches.to(images.dtype).flatten(2))
+        pasted: Tensor = canvas[:, :, :pixels].unflatten(2, (height, width))
+        return pasted
+
+    def cover(self, coverage: Tensor) -> Tensor:
+        """Marks the pixels of the patches in maps (N, 1, H, W) bool."""
+        y, x = (torch.arange(side, device=coverage.device) for side in self.image_size)
+        top, left = self.corner[:, :1], self.corner[:, 1:]
+        rows = (y >= top) & (y < top + self.size[0])
+        columns = (x >= left) & (x < left + self.size[1])
+        return coverage | (rows[:, :, None] & columns[:, None, :])[:, None]
+
+    @cached_property
+    def _rows_columns(self) -> tuple[Tensor, Tensor]:
+        """(N, h) rows and (N, w) columns of the patches, those outside the image included."""
+        down, right = (torch.arange(side, device=self.corner.device) for side in self.size)
+        return self.corner[:, :1] + down, self.corner[:, 1:] + right
+
+    @cached_property
+    def _read_from(self) -> Tensor:
+        """(N, h * w) number of the pixel that each pixel of a patch is read from."""
+        (height, width), (rows, columns) = self.image_size, self._rows_columns
+        flat = rows.clamp(0, height - 1)[:, :, None] * width
+        return (flat + columns.clamp(0, width - 1)[:, None, :]).flatten(1)
 
 
 def inside_mask(top_left: Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
     """Which pixels of each patch lie in the image: (N, 2) corners to (N, 1, h, w) bool."""
-    rows, columns = _pixel_rows_columns(top_left, size)
-    rows_inside = (rows >= 0) & (rows < image_size[0])
-    columns_inside = (columns >= 0) & (columns < image_size[1])
-    return (rows_inside[:, :, None] & columns_inside[:, None, :])[:, None]
+    return Placement(top_left, size, image_size).inside
 
 
 def crop(images: Tensor, top_left: Tensor, size: tuple[int, int], fill: float = GREY) -> Tensor:
-    """Cuts one patch out of each image.
-
-    Args:
-        images: (N, C, H, W).
-        top_left: (N, 2) int64, first row and column; may lie outside.
-        size: Height and width of the patches.
-        fill: Value read outside the image.
-
-    Returns:
-        (N, C, h, w), differentiable in ``images``.
-    """
-    number, channels, height, width = images.shape
-    rows, columns = _pixel_rows_columns(top_left, size)
-    flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    index = flat.reshape(number, 1, -1).expand(-1, channels, -1)
-    patches = images.flatten(2).gather(2, index).unflatten(2, size)
-    inside = inside_mask(top_left, size, (height, width))
-    cut: Tensor = patches.where(inside, torch.full_like(patches[:1, :1, :1, :1], fill))
-    return cut
+    """Cuts one patch of ``size`` at ``top_left`` out of each image; see :meth:`Placement.crop`."""
+    return Placement(top_left, size, _image_size(images)).crop(images, fill)
 
 
 def paste(images: Tensor, patches: Tensor, top_left: Tensor) -> Tensor:
-    """Writes one patch into a copy of each image; what falls outside the image is discarded.
-
-    Args:
-        images: (N, C, H, W).
-        patches: (N, C, h, w).
-        top_left: (N, 2) int64, first row and column; may lie outside.
-
-    Returns:
-        (N, C, H, W), differentiable in ``images`` and ``patches``.
-    """
-    number, channels, height, width = images.shape
+    """Writes one patch into a copy of each image; see :meth:`Placement.paste`."""
     size = (patches.shape[2], patches.shape[3])
-    rows, columns = _pixel_rows_columns(top_left, size)
-    pixels = height * width
-    # Pixels outside are sent to one spare slot behind the image, which is then cut off: a single
-    # scatter without a data-dependent shape, so that the device is never waited for.
-    flat = rows[:, :, None] * width + columns[:, None, :]
-    inside = inside_mask(top_left, size, (height, width))[:, 0]
-    index = flat.where(inside, pixels).reshape(number, 1, -1).expand(-1, channels, -1)
-    canvas = images.new_empty(number, channels, pixels + 1)
-    canvas[:, :, :pixels] = images.flatten(2)
-    canvas.scatter_(2, index, patches.to(images.dtype).flatten(2))
-    pasted: Tensor = canvas[:, :, :pixels].unflatten(2, (height, width))
-    return pasted
+    return Placement(top_left, size, _image_size(images)).paste(images, patches)
 
 
 def cover(coverage: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:
-    """Marks the pixels of one patch in each map: (N, 1, H, W) bool to the same."""
-    _, _, height, width = coverage.shape
-    y = torch.arange(height, device=coverage.device)
-    x = torch.arange(width, device=coverage.device)
-    top, left = top_left[:, :1], top_left[:, 1:]
-    rows = (y >= top) & (y < top + size[0])
-    columns = (x >= left) & (x < left + size[1])
-    return coverage | (rows[:, :, None] & columns[:, None, :])[:, None]
+    """Marks the pixels of one patch in each map; see :meth:`Placement.cover`."""
+    return Placement(top_left, size, _image_size(coverage)).cover(coverage)
+
+
+def _image_size(images: Tensor) -> tuple[int, int]:
+    return images.shape[2], images.shape[3]

@@ -16,7 +16,8 @@ from facehall_env.benchmarks.tables import Table, terminal
 from facehall_env.data import FaceDataset
 from facehall_env.data.base import Split
 from facehall_env.errors import DatasetError
-from facehall_env.photos.crop_faces import REPORT, PrepareConfig, prepare
+from facehall_env.photos.crop_faces import REPORT, prepare
+from facehall_env.photos.settings import PrepareConfig
 
 
 @dataclass

@@ -329,7 +329,7 @@ def data_check(invocation: Invocation) -> None:
 def data_prepare(invocation: Invocation) -> None:
     """Detect the faces on a folder of photographs, cut them out and resize them."""
     from facehall_env.benchmarks.apps.datasets import prepare_faces
-    from facehall_env.photos.crop_faces import PrepareConfig
+    from facehall_env.photos.settings import PrepareConfig
 
     prepare_faces(invocation.parse(PrepareConfig))
 

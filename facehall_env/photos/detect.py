@@ -131,7 +131,7 @@ def model_file(name: str) -> Path:
     """A model of dlib's, found without importing its package, which needs an old setuptools.
 
     Args:
-        name: Of the file.
+        name: Name of the file.
 
     Raises:
         MissingExtraError: If the package that has it is not installed.

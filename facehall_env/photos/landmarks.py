@@ -23,9 +23,9 @@ OUTER_CORNERS = (36, 45)
 """The outer corners of the eyes."""
 NOSE_TIP, MOUTH_CORNERS = 30, (48, 54)
 MARGIN = 0.25
-"""Images in which nothing is found are searched again with a border of so much of their side."""
+"""Images in which nothing is found are searched again with a border of this share of their side."""
 LENIENT = -1.0
-"""And then for the face, there being one, that the detector is so little sure of."""
+"""If that finds nothing either, the detector accepts a face down to this score."""
 
 _POINTS_FILE = "shape_predictor_68_face_landmarks.dat"
 

@@ -5,9 +5,9 @@ restored version of it, so that a blurred face is judged by its content and not 
 detector finds it.
 
 ```python
-from facehall_env import recognisers
+from facehall_env.recognition import embed
 
-recogniser = recognisers.make("mobilefacenet=mobilefacenet.safetensors")
+recogniser = embed.make("mobilefacenet=mobilefacenet.safetensors")
 landmarks = recogniser.align(truth)  # once for all versions of these faces
 embeddings = recogniser.embed(restored, landmarks)  # (N, D)
 landmarks.found  # faces that were not found are cut out as a whole, see `align_to`
@@ -20,7 +20,7 @@ import os
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -29,16 +29,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError, MissingExtraError
+from facehall_env.literals import Align as Align
 from facehall_env.photos.detect import model_file
 from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker, as_arrays
 from facehall_env.registry import unknown_name
 
 if TYPE_CHECKING:
     from facehall_env.recognition import Recogniser
-
-Align = Literal["landmarks", "none"]
-"""Faces turned, scaled and moved until their landmarks stand where the recogniser expects them,
-or the largest window of its proportions in the middle of the image."""
 
 DLIB = "dlib"
 

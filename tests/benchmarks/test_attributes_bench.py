@@ -26,9 +26,9 @@ from facehall_env.benchmarks.quality.attributes import (
 from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Attributed, CelebA, FaceDataset, SyntheticFaces
 from facehall_env.data.base import check_split
-from facehall_env.data.synthetic import portrait
+from facehall_env.data.synthetic.traits import Traits
 from facehall_env.errors import ConfigurationError
-from facehall_env.metrics.attributes import AttributeHead, balanced_accuracy
+from facehall_env.metrics.attributes import AttributeHead
 from facehall_env.photos.landmarks import Landmarks
 from facehall_env.recognition import RECOGNISERS, Recogniser
 
@@ -130,6 +130,13 @@ def test_image_scores_by_hand() -> None:
     scores = image_scores(torch.tensor([[1], [1], [0], [1]]).bool(), labels)
     # Two of three are told, the one without is not: (2/3 + 0) / 2; deviations weigh 4/3 and 4.
     assert scores[:, 0].tolist() == pytest.approx([5 / 9, 5 / 9, -1 / 9, 1 / 3])
+
+
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> Tensor:
+    """(A,) float64, the mean of the shares told rightly of those with and without an attribute."""
+    right = (predicted == labels).double()
+    parts = [(right * part).sum(0) / part.sum(0) for part in (labels.double(), 1 - labels.double())]
+    return (parts[0] + parts[1]) / 2
 
 
 def test_their_spread_is_that_of_a_bootstrap() -> None:
@@ -291,7 +298,7 @@ def test_synthetic_faces(look: str, tmp_path: Path) -> None:
 def test_synthetic_attributes_are_what_is_drawn() -> None:
     faces = SyntheticFaces("test")
     for index in range(40):
-        traits = portrait.Traits.sample(np.random.default_rng([0, 1, index]))
+        traits = Traits.sample(np.random.default_rng([0, 1, index]))
         own = faces.attributes(index)
         assert tuple(own) == faces.attribute_names
         assert own["Eyeglasses"] == (traits.glasses > 0)
