@@ -32,13 +32,13 @@ def train(trainer: type[Trainer], config: LoopConfig, directory: Path | None = N
         MissingExtraError: If several devices are asked for without Lightning Fabric.
         WeightsError: If the weights to start from cannot be used.
     """
-    work = partial(_train, trainer=trainer, directory=directory or config.out)
+    work = partial(train_share, trainer=trainer, directory=directory or config.out)
     shared: Any = config if isinstance(config, SharedConfig) else None
     return work(config, Team()) if shared is None else launch(work, shared)
 
 
-def _train(config: LoopConfig, team: Team, *, trainer: type[Trainer], directory: Path) -> Path:
-    """What each of the processes does; the one that leads writes."""
+def train_share(config: LoopConfig, team: Team, *, trainer: type[Trainer], directory: Path) -> Path:
+    """What one of the processes does; the one that leads writes."""
     with TrainingRun(directory, config, config.resume, writes=team.leads) as run:
         training = trainer(config, team)
         try:
