@@ -28,8 +28,8 @@ from facehall_env.benchmarks.provenance import (
 )
 from facehall_env.benchmarks.quality.identity import refuse_truth
 from facehall_env.benchmarks.quality.settings import AttributesBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, specifications
-from facehall_env.benchmarks.restorers import Restorer, build, conditions
+from facehall_env.benchmarks.quality.sr import NAMED, conditions, specifications
+from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, fixed_order, read_images
 from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Column, Table
@@ -74,17 +74,7 @@ class AttributeScore(Row):
 
 @dataclass(frozen=True)
 class AttributesRow(Row):
-    """How rightly attributes are told from restored faces; `NOTES` says more about the numbers.
-
-    Attributes:
-        model: Name of the restorer, or "truth".
-        images: Number of images.
-        balanced_accuracy: Mean over the attributes.
-        balanced_accuracy_ci: Half width of its interval, as all that end in ``_ci``.
-        minus_bicubic: Difference to the row "bicubic".
-        psnr: Mean in dB; NaN for the truth.
-        attributes: The scores by attribute.
-    """
+    """How rightly attributes are told from restored faces; see `NOTES`."""
 
     model: str
     images: int

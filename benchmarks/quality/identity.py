@@ -20,18 +20,12 @@ from torch import Tensor
 from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
-from facehall_env.benchmarks.provenance import (
-    Row,
-    file_stem,
-    header,
-    output_folder,
-    write_results,
-)
+from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
 from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, specifications
-from facehall_env.benchmarks.restorers import Restorer, build, conditions
+from facehall_env.benchmarks.quality.sr import NAMED, conditions, specifications
+from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, read_images
-from facehall_env.benchmarks.statistics import NONE, Estimate, mean_ci
+from facehall_env.benchmarks.statistics import NONE, Estimate, flat, mean_ci
 from facehall_env.benchmarks.tables import Column, Table, section_starts
 from facehall_env.data import FaceDataset, Protocol, pairs
 from facehall_env.data.pairs import Pairs
@@ -74,27 +68,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class IdentityRow(Row):
-    """What a recogniser says about a way of restoring; `NOTES` says more about the numbers.
-
-    Attributes:
-        model: Name of the restorer, or "truth".
-        recogniser: Name of the recogniser.
-        images: Number of images.
-        accuracy: Share of the pairs that are told rightly.
-        accuracy_se: Its standard error over the folds.
-        accuracy_all: Balanced accuracy on all pairs of each fold's faces; NaN if not looked at.
-        accuracy_all_se: Its standard error over the folds.
-        tar: True accept rates, by the false accept rates as text; NaN for too few pairs.
-        rank1: Share of the probes that are nearest to their person's face.
-        rank1_ci: Half width of its interval, as all that end in ``_ci``.
-        cosine: Mean cosine between the embeddings of the restored face and the truth.
-        psnr: Mean in dB; NaN for the truth.
-        ssim: Mean; NaN for the truth.
-        nme: Mean error of the landmarks, if these are looked for, as the following.
-        auc: Area under the curve of these errors.
-        landmark_failures: Share of the faces whose error is too large.
-        landmarks_not_found: Number of faces without landmarks.
-    """
+    """What a recogniser says about a way of restoring; `NOTES` says what the fields mean."""
 
     model: str
     recogniser: str
@@ -390,8 +364,7 @@ def _judge(
         accuracy_all=of_all.accuracy if of_all else math.nan,
         accuracy_all_se=of_all.standard_error if of_all else math.nan,
         tar=_accept_rates(similarity, faces.pairs.same),
-        **{key: estimate.value for key, estimate in estimates.items()},
-        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
+        **flat(estimates),
         **marks,
     )
     by_fold = of_all.accuracies if of_all else np.full(faces.pairs.folds, np.nan)

@@ -21,21 +21,14 @@ from rich.console import Console
 
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
-from facehall_env.benchmarks.provenance import (
-    Row,
-    file_stem,
-    header,
-    output_folder,
-    write_results,
-)
-from facehall_env.benchmarks.quality.settings import RestoringConfig, SRBenchConfig
+from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
+from facehall_env.benchmarks.quality.settings import BenchConfig, RestoringConfig, SRBenchConfig
 from facehall_env.benchmarks.restorers import (
     Conditions,
     Restorer,
     Spec,
     WholeFace,
     build,
-    conditions,
     parse_agent,
     parse_model,
 )
@@ -49,7 +42,7 @@ from facehall_env.benchmarks.scoring import (
 )
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.timing import milliseconds
-from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
+from facehall_env.benchmarks.statistics import NONE, flat, mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Column, Table
 from facehall_env.data import FaceDataset, Protocol
 from facehall_env.enhancers import OneShot
@@ -60,6 +53,8 @@ NAMED = ("dataset", "scale", "protocol", "precision")
 """Settings that the names of the results say."""
 
 NOTES = {
+    "weights": "auto for those that come with the project, files, or none if untrained",
+    "psnr": "in dB under the protocol",
     "psnr_ci": "half width of the 95 % interval over images; so are the other *_ci",
     "psnr_minus": "minus the row `relative_to`, paired over the images that both have",
     "fsim": "over `fsim_images` images",
@@ -78,24 +73,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class SRRow(Row):
-    """What a restorer reached and costs; `NOTES` says more about the numbers.
-
-    Attributes:
-        model: Name of the row.
-        parameters: Number of parameters.
-        images: Number of images.
-        fsim_images: Number of images on which FSIM was taken.
-        macs_per_face: Multiply-accumulates.
-        ms_per_face: Time.
-        time_ratio: The time in multiples of the reference's.
-        psnr: Mean in dB.
-        psnr_ci: Half width of its interval, as all that end in ``_ci``.
-        ssim: Mean.
-        fsim: Mean.
-        psnr_minus: Difference to the reference in dB.
-        peak_memory_mib: Most memory in MiB; NaN if it was not measured.
-        weights: Where the weights come from; None if there are none.
-    """
+    """What a restorer reached and what it costs; `NOTES` says what the fields mean."""
 
     model: str
     parameters: int
@@ -249,7 +227,14 @@ def specifications(config: RestoringConfig) -> list[Spec]:
     ]
 
 
-def open_faces(config: RestoringConfig, dataset: FaceDataset, limit: int) -> TestFaces:
+def conditions(config: BenchConfig, dataset: FaceDataset) -> Conditions:
+    """What the settings say about all restorers of a dataset's faces."""
+    scale, precision = config.faces.scale, config.precision
+    size, name = dataset.image_size, dataset.name
+    return Conditions(size, scale, name, config.device, precision, config.trust_pickle)
+
+
+def open_faces(config: BenchConfig, dataset: FaceDataset, limit: int) -> TestFaces:
     """The first faces of a dataset, degraded as the settings say."""
     faces = config.faces
     return TestFaces(first_images(dataset, limit), faces.degradation, faces.scale, config.device)
@@ -390,8 +375,7 @@ def _row(
         ms_per_face=cost.milliseconds,
         peak_memory_mib=cost.peak_memory,
         time_ratio=cost.milliseconds / costs[relative_to].milliseconds,
-        **{key: estimate.value for key, estimate in estimates.items()},
-        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
+        **flat(estimates),
     )
 
 

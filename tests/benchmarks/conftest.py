@@ -116,6 +116,6 @@ def settings(tmp_path: Path, policy: Path, static: Path) -> dict[str, object]:
         "oracle_stride": 16,
         "fsim_limit": 2,
         "batch": 4,
-        "faces": 2,
+        "film_faces": 2,
         "out": tmp_path / "results",
     }
