@@ -39,8 +39,11 @@ def named(kind: str, name: str, known: Mapping[str, T]) -> T:
     return known[name]
 
 
-def parse_settings(words: Iterable[str]) -> dict[str, Any]:
+def parse_settings(words: Iterable[str | tuple[str, Any]]) -> dict[str, Any]:
     """Keywords of a factory from words typed as NAME=VALUE, the value as in JSON or a plain word.
+
+    Args:
+        words: The words; where a program gives settings, pairs of a name and a value instead.
 
     Raises:
         ConfigurationError: If a word is of another form.
@@ -48,8 +51,11 @@ def parse_settings(words: Iterable[str]) -> dict[str, Any]:
     >>> parse_settings(["width=48", "patch_size=[64, 48]", "convolution=fourier"])
     {'width': 48, 'patch_size': [64, 48], 'convolution': 'fourier'}
     """
-    settings = {}
+    settings: dict[str, Any] = {}
     for word in words:
+        if not isinstance(word, str):
+            settings[word[0]] = word[1]
+            continue
         name, separator, value = word.partition("=")
         if not (separator and name.isidentifier()):
             raise ConfigurationError(f"The setting {word!r} is not NAME=VALUE: write width=48.")

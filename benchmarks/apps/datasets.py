@@ -64,25 +64,6 @@ def prepare_faces(config: PrepareConfig, console: Console | None = None) -> None
     (console or terminal()).print(f"{report.summary()} Details: {config.out / REPORT}")
 
 
-def without_fetching(name: str, split: str = "test", **options: Any) -> FaceDataset:
-    """A dataset that is on this machine.
-
-    Args:
-        name: Of the dataset.
-        split: ``"train"``, ``"test"`` or ``"all"``.
-        **options: As for `facehall_env.data.make`.
-
-    Raises:
-        DatasetError: If it is not, even if it could be fetched.
-    """
-    if name == "lfw" and data.lfw.find() is None:
-        raise DatasetError(
-            "LFW is not on this machine: give --dataset lfw, and the first use fetches 232 MiB, or "
-            "set FACEHALL_DATA to where it is."
-        )
-    return data.make(name, split=split, **options)
-
-
 def _problem(dataset: FaceDataset, index: int) -> DatasetError | None:
     try:
         shape = dataset[index].shape

@@ -23,9 +23,11 @@ from facehall_env.enhancers import ENHANCERS
 
 NOT_STATED = "not stated"
 _NO_EFFECT = frozenset(
-    {"checkpoint_every", "devices", "enhancer_settings", "log_every", "num_nodes", "precision"}
+    {"checkpoint_every", "devices", "enhancer_settings", "log_every", "num_nodes"}
 )
 """Settings of trainings that do not change what is learned, or are compared as the network's."""
+_WITHOUT_REWARD = "enhancer"
+"""Trainer of episodes whose reward nothing depends on."""
 _OTHER_STAGES = ("coarse_", "cognition_", "restorer_")
 """Settings of stages of IPFH's training that are passed over, since their networks are given."""
 _OF_TRAINING = ("seed", "train_limit")
@@ -89,7 +91,9 @@ def sentences(found: Iterable[Difference]) -> list[str]:
         by_names.setdefault(own.of, []).append(own)
     lines = []
     for names, group in by_names.items():
-        parts = [f"{own.setting} {own.ours} ({own.paper})" for own in group if own.paper != NOT_STATED]
+        parts = [
+            f"{own.setting} {own.ours} ({own.paper})" for own in group if own.paper != NOT_STATED
+        ]
         unstated = [f"{own.setting} {own.ours}" for own in group if own.paper == NOT_STATED]
         if unstated:
             parts.append(f"{NOT_STATED} in the paper: {', '.join(unstated)}")
@@ -159,6 +163,8 @@ def _training(part: Part, paper: Mapping[str, Any], measuring: Measuring) -> dic
     if recipe is not None and part.trainer == "sr":
         for name, value in dataclasses.asdict(recipe).items():
             values[name] = value if values.get(name) is None else values[name]
+    if part.trainer == _WITHOUT_REWARD:
+        values.pop("reward", None)
     if values.get("schedule") != "step":
         values.pop("step_updates", None)
     for name in [name for name, value in values.items() if value is None or value == ()]:

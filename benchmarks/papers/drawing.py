@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facehall_env.benchmarks.papers.layout import Column, Row, number_of
+from facehall_env.benchmarks.papers.found import Found
 from facehall_env.benchmarks.papers.metrics import METRICS
+from facehall_env.benchmarks.papers.tables import Column, Row, number_of
 from facehall_env.files import atomic_path
-
-if TYPE_CHECKING:
-    from facehall_env.benchmarks.papers.engine import Found
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which readers with any colour vision can tell apart."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from facehall_env import data
 from facehall_env.benchmarks import tables as shown
-from facehall_env.benchmarks.apps.datasets import without_fetching
 from facehall_env.benchmarks.cache import Advance, Cache
 from facehall_env.benchmarks.papers import experiment, pages, results
 from facehall_env.benchmarks.papers.experiment import Experiment
@@ -179,10 +177,15 @@ def _datasets(found: Found) -> dict[str, FaceDataset]:
 
 def _here(source: Source, found: Found) -> FaceDataset:
     """The test faces; those to train on have to be here, too, if anything is to be trained."""
-    make = data.make if found.config.dataset is not None else without_fetching
+    asked_for = found.config.dataset is not None
+    if not asked_for and source.test.name == "lfw" and data.lfw.find() is None:
+        raise DatasetError(
+            "LFW is not on this machine: give --dataset lfw, and the first use fetches 232 MiB, or "
+            "set FACEHALL_DATA to where it is."
+        )
     if found.table.measuring.minutes is not None:
-        make(source.train.name, split="train", **source.train.keywords)
-    return make(source.test.name, split="test", **source.test.keywords)
+        data.make(source.train.name, split="train", **source.train.keywords)
+    return data.make(source.test.name, split="test", **source.test.keywords)
 
 
 def _sources(table: PaperTable, condition: str) -> set[str]:

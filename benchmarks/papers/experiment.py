@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from facehall_env.benchmarks.papers import tables
+from facehall_env.benchmarks.papers import reading
 from facehall_env.benchmarks.papers.overrides import apply
 from facehall_env.benchmarks.papers.tables import PaperTable
 from facehall_env.benchmarks.papers.typed import Path_, Place
@@ -54,13 +53,13 @@ class Experiment:
     @cached_property
     def ours(self) -> PaperTable:
         """What is run."""
-        own = tables.merged(self._paper, self.content.get(OURS, {}))
-        return tables.read(own, Place(self.sources), self.small)
+        own = reading.merged(self._paper, self.content.get(OURS, {}))
+        return reading.read(own, Place(self.sources), self.small)
 
     @cached_property
     def papers(self) -> PaperTable:
         """What the paper states."""
-        return tables.read(self._paper, Place(self.sources))
+        return reading.read(self._paper, Place(self.sources))
 
     @property
     def _paper(self) -> Content:
@@ -91,7 +90,7 @@ def load(name: str, changes: Sequence[str] = (), small: bool = False) -> Experim
     sources: dict[Path_, str] = {}
     for file in _chain(path, ()):
         own = {key: value for key, value in _read(file).items() if key != "extends"}
-        content = tables.merged(content, own)
+        content = reading.merged(content, own)
         sources |= {key: file.name for key in _paths(own)}
     if "columns" not in content:
         raise ConfigurationError(
@@ -100,14 +99,9 @@ def load(name: str, changes: Sequence[str] = (), small: bool = False) -> Experim
         )
     for change in changes:
         ours = apply(_used(content), change)
-        content = tables.merged(content, {OURS: ours})
+        content = reading.merged(content, {OURS: ours})
         sources |= {(OURS, *key): f"--set {change}" for key in _paths(ours)}
     return Experiment(path.stem, _used(content), sources, small)
-
-
-def restored(name: str, content: Content) -> Experiment:
-    """The experiment that a result holds."""
-    return Experiment(name, deepcopy(content), {(): name})
 
 
 def _find(name: str) -> Path:
@@ -129,7 +123,9 @@ def _chain(path: Path, below: tuple[Path, ...]) -> list[Path]:
     words = _read(path).get("extends", [])
     names = [words] if isinstance(words, str) else words
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ConfigurationError(f"{path.name}, extends: {words!r} is not a name or a list of them.")
+        raise ConfigurationError(
+            f"{path.name}, extends: {words!r} is not a name or a list of them."
+        )
     files: list[Path] = []
     for name in names:
         file = path.with_name(f"{name}.toml")
@@ -161,7 +157,7 @@ def _paths(content: Mapping[str, Any], above: Path_ = ()) -> Iterator[Path_]:
 
 def _used(content: Content) -> Content:
     """The content without the networks, methods and faces that no row or column names."""
-    names = tables.used(content) | tables.used(tables.merged(content, content.get(OURS, {})))
+    names = reading.used(content) | reading.used(reading.merged(content, content.get(OURS, {})))
     content = json.loads(json.dumps(content))
     for part in (content, content.get(OURS, {})):
         for section in ("networks", "methods", "faces"):

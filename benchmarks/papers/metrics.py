@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,8 +21,8 @@ from facehall_env.errors import ConfigurationError, FacehallError
 from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker
 
 Score = Callable[[Tensor, Tensor], Tensor]
-"""Of restored and true faces (N, 3, H, W) in [0, 1]: (N,) float64 on the CPU; NaN where there is
-no score."""
+"""Takes restored and true faces (N, 3, H, W) in [0, 1] and gives (N,) float64 on the CPU, NaN where
+there is no score."""
 Source = Literal["protocol", "faces", "cost", "pairs", "none"]
 JUDGES: Mapping[str, str] = {
     "accuracy": "dlib",
@@ -71,7 +70,7 @@ class Settings:
         marker: Finds the landmarks; dlib by default.
     """
 
-    lpips: tuple[Path, Path] | None = None
+    lpips: tuple[str, str] | None = None
     device: str = "cpu"
     marker: Marker | None = None
 
@@ -113,10 +112,10 @@ def _mps(settings: Settings) -> Score:
     return lambda restored, truth: mps(restored, truth, network).double().cpu()
 
 
-def _no_lpips() -> tuple[Path, Path]:
+def _no_lpips() -> tuple[str, str]:
     raise ConfigurationError(
-        "LPIPS needs weights: give --lpips BACKBONE LINEAR; docs/perceptual.md says where to get "
-        "them"
+        'LPIPS needs weights: give --set lpips=["BACKBONE", "LINEAR"]; docs/perceptual.md says '
+        "where to get them"
     )
 
 

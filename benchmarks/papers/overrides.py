@@ -10,20 +10,14 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from facehall_env.benchmarks.papers import tables
+from facehall_env.benchmarks.papers import reading
 from facehall_env.benchmarks.papers.trainers import TRAINERS
 from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import unknown_name
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def apply(content: Mapping[str, Any], change: str) -> dict[str, Any]:
@@ -41,7 +35,7 @@ def apply(content: Mapping[str, Any], change: str) -> dict[str, Any]:
     path = key.split(".")
     if not (separator and all(path)):
         raise ConfigurationError(f"--set {change}: write KEY=VALUE, such as limit=8.")
-    actual = tables.merged(content, content.get("ours", {}))
+    actual = reading.merged(content, content.get("ours", {}))
     own: Any = _value(word)
     for name in reversed(_whole_path(actual, path)):
         own = {name: own}
@@ -49,13 +43,9 @@ def apply(content: Mapping[str, Any], change: str) -> dict[str, Any]:
 
 
 def _value(word: str) -> Any:
-    """A value as in JSON or TOML, or else a plain word."""
+    """A value as in JSON, or else a plain word."""
     try:
         return json.loads(word)
-    except ValueError:
-        pass
-    try:
-        return tomllib.loads(f"value = {word}")["value"]
     except ValueError:
         return word
 
@@ -65,16 +55,16 @@ def _whole_path(actual: Mapping[str, Any], path: list[str]) -> list[str]:
     networks = actual.get("networks", {})
     if path[0] in networks:
         path = ["networks", *path]
-    elif path[0] not in tables.KEYS:
-        raise unknown_name("key", path[0], {*tables.KEYS, *networks})
-    if path[0] in tables.SECTIONS:
+    elif path[0] not in reading.KEYS:
+        raise unknown_name("key", path[0], {*reading.KEYS, *networks})
+    if path[0] in reading.SECTIONS:
         known = actual.get(path[0], {})
         if len(path) < 3:
             raise ConfigurationError(f"--set {'.'.join(path)}: say which key, and of which entry.")
         if path[1] not in known:
             raise unknown_name(f"entry of {path[0]}", path[1], known)
-    if path[0] == "networks" and len(path) == 3 and path[2] not in tables.NETWORK_KEYS:
-        return [*path[:2], _kind_of_setting(tables.entry(actual, path[1]), *path[1:]), path[2]]
+    if path[0] == "networks" and len(path) == 3 and path[2] not in reading.NETWORK_KEYS:
+        return [*path[:2], _kind_of_setting(reading.entry(actual, path[1]), *path[1:]), path[2]]
     return path
 
 

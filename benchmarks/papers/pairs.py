@@ -75,9 +75,7 @@ def _evaluated(
     dataset = data.make(source.test.name, split=split, **source.test.keywords)
     faces = identity.open_pairs(dataset, data.protocols.get(found.table.protocol), config)
     marker = DlibLandmarks()
-    recognisers = [
-        embed.make(name, config.align, config.device, marker) for name in sorted(judges)
-    ]
+    recognisers = [embed.make(name, config.align, config.device, marker) for name in sorted(judges)]
     return identity.evaluate(list(restorers.values()), recognisers, faces, config, marker)
 
 
@@ -107,9 +105,7 @@ def _judges(found: Found, key: str) -> dict[str, str]:
     return judges
 
 
-def _take(
-    found: Found, place: tuple[str, str, str], own: Judged, wide: float, images: int
-) -> None:
+def _take(found: Found, place: tuple[str, str, str], own: Judged, wide: float, images: int) -> None:
     """Values of a cell, and their mean; ``wide`` is Student's quantile over the folds."""
     metric, row = place[2], own.row
     if metric == "cosine":

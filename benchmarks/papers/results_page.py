@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from facehall_env.benchmarks.papers import pages
-from facehall_env.benchmarks.papers.pages import FAILS, HOLDS, OPEN, Content
-from facehall_env.benchmarks.report.reading import Found, Result, read_results
+from facehall_env.benchmarks.papers.results import FAILS, HOLDS, OPEN, PaperResult, read
+from facehall_env.benchmarks.papers.settings import ResultsPageConfig
 from facehall_env.benchmarks.tables import Table, say_written, terminal
+from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
 
 TITLES = {
@@ -19,16 +19,6 @@ TITLES = {
     FAILS: "Orders that do not hold here",
     OPEN: "Orders that cannot be told here",
 }
-
-
-@dataclass
-class ResultsPageConfig:
-    """Settings of ``facehall bench results``."""
-
-    results: Path = Path("benchmarks/results")
-    """Folder of the results files."""
-    out: Path = Path("benchmarks/RESULTS.md")
-    """The page to write."""
 
 
 def run(config: ResultsPageConfig, console: Console | None = None) -> str:
@@ -41,59 +31,64 @@ def run(config: ResultsPageConfig, console: Console | None = None) -> str:
         ConfigurationError: If there are no results.
     """
     console = console or terminal()
-    found = read_results(config.results)
-    text = page(found)
+    found: dict[Path, PaperResult] = {}
+    others: list[Path] = []
+    for path in sorted(config.results.glob("[!.]*.json")):
+        try:
+            result = read(path)
+        except ConfigurationError as error:
+            console.print(f"left out: {error}", soft_wrap=True, highlight=False)
+            continue
+        if result is None:
+            others += [path.with_suffix(".md")] if path.with_suffix(".md").is_file() else []
+        elif result.settings.get("small"):
+            console.print(f"left out: {path.name} is a trial (--small).", highlight=False)
+        else:
+            found[path] = result
+    if not found and not others:
+        raise ConfigurationError(
+            f"There are no results in {config.results}: run `facehall bench paper sparnet-IV` "
+            "first, or give another folder as --results."
+        )
+    text = page(found, others)
     write_text_atomic(config.out, text)
-    for left in found.left_out:
-        console.print(f"left out: {left.name} {left.reason}.", soft_wrap=True, highlight=False)
-    for result in filter(_trial, found.of(pages.BENCHMARK)):
-        console.print(f"left out: {result.name} is a trial (--small).", highlight=False)
     say_written(console, config.out)
     return text
 
 
-def page(found: Found) -> str:
+def page(found: dict[Path, PaperResult], others: Sequence[Path] = ()) -> str:
     """The page as Markdown.
 
     Args:
-        found: The results of a folder.
+        found: The results by their files.
+        others: Pages of other benchmarks.
     """
-    tables = [result for result in found.of(pages.BENCHMARK) if not _trial(result)]
-    tables.sort(key=lambda result: result.name)
-    contents = [result.content for result in tables]
     sections = [
         "# Results\n\nMade by `facehall bench results` from the files in `benchmarks/results/`. "
         "Every number is a mean over test images, with the half width of its 95 % interval where "
         "one is given; differences are paired over images.\n",
-        _orders(contents),
-        *(_section(result) for result in tables),
-        _others(found),
+        _orders(list(found.values())),
+        *(_section(path, result) for path, result in found.items()),
+        _others(others),
     ]
     return "\n".join(section for section in sections if section)
 
 
-def _trial(result: Result) -> bool:
-    """Whether small variants of the networks were compared."""
-    return bool(result.content["settings"].get("small"))
-
-
-def _orders(contents: Sequence[Content]) -> str:
+def _orders(results: Sequence[PaperResult]) -> str:
     """What the papers find and whether it is so here."""
-    lines = [(content, line) for content in contents for line in content["orderings"]]
     parts = []
     for verdict, title in TITLES.items():
         rows = [
-            (
-                f"{content['paper']} {content['kind']} {content['number']}",
-                *row,
-            )
-            for content in contents
-            for row in _rows(content, verdict)
+            (f"{result.paper} {result.kind} {result.number}", *row[:-1])
+            for result in results
+            for row in pages.order_table(result).rows
+            if row[-1] == verdict
         ]
         if rows:
             header = ("where", "order in the paper", "column", "the paper's difference", "ours")
-            parts.append(f"### {title} ({len(rows)})\n\n{Table(title, header, rows).markdown()}")
-    if not lines:
+            table = Table.of_text(title, header, rows)
+            parts.append(f"### {title} ({len(rows)})\n\n{table.markdown()}")
+    if not parts:
         return ""
     note = (
         "Neighbours in each column's order of the paper, among the rows that were measured here. "
@@ -103,29 +98,16 @@ def _orders(contents: Sequence[Content]) -> str:
     return f"## The papers' orders\n\n{note}\n" + "\n".join(parts)
 
 
-def _rows(content: Content, verdict: str) -> list[Sequence[str]]:
-    table = pages.order_table(content)
-    return [row[:-1] for row in table.rows if row[-1] == verdict]
-
-
-def _section(result: Result) -> str:
-    content = result.content
-    notes = "".join(f"- {note}\n" for note in content["notes"])
+def _section(path: Path, result: PaperResult) -> str:
+    notes = "".join(f"- {note}\n" for note in result.notes)
     return (
-        f"## {pages.heading(content)}\n\n{pages.summary(content).markdown()}\n{notes}\n"
-        f"[In detail](results/{Path(result.name).with_suffix('.md').name}); "
-        f"`{content['command']}`.\n"
+        f"## {result.heading}\n\n{pages.summary(result).markdown()}\n{notes}\n"
+        f"[In detail, with all settings that are not the paper's](results/{path.stem}.md); "
+        f"`facehall bench paper {result.name}`.\n"
     )
 
 
-def _others(found: Found) -> str:
+def _others(paths: Sequence[Path]) -> str:
     """Links to the pages of other benchmarks."""
-    names = [
-        r.name
-        for r in found.results
-        if r.kind in ("patch-selection", "sr", "identity", "attributes")
-    ]
-    links = "".join(
-        f"- [{Path(name).stem}](results/{Path(name).with_suffix('.md').name})\n" for name in names
-    )
+    links = "".join(f"- [{path.stem}](results/{path.name})\n" for path in paths)
     return f"## Other benchmarks\n\n{links}" if links else ""

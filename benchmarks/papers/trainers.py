@@ -46,9 +46,20 @@ class Trainer:
     network: tuple[str, str] | None = None
 
     @cached_property
+    def types(self) -> dict[str, Any]:
+        """All of its settings and their types."""
+        return nested.leaf_types(self.config_class)
+
+    @cached_property
     def settings(self) -> set[str]:
         """Names of the settings that an experiment may give."""
-        return nested.leaf_types(_named(self.config)).keys() - GIVEN - {*(self.network or ())}
+        return self.types.keys() - GIVEN - {*(self.network or ())}
+
+    @property
+    def config_class(self) -> type[Any]:
+        """The dataclass of its settings."""
+        kind: type[Any] = _named(self.config)
+        return kind
 
     def typed(self, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """Settings of an experiment as the trainer wants them.
@@ -58,13 +69,12 @@ class Trainer:
                 outside of its limits; names the file, the key and the nearest names.
         """
         place.check_keys(settings, self.settings)
-        types = nested.leaf_types(_named(self.config))
         values = {}
         for name, value in settings.items():
             if isinstance(value, str) and value.startswith("@"):
                 values[name] = value
                 continue
-            values[name] = value_of(types[name], value, place / name)
+            values[name] = value_of(self.types[name], value, place / name)
             try:
                 limits.check(self.configure(**{name: values[name]}))
             except (ConfigurationError, UnknownNameError) as error:
@@ -73,7 +83,7 @@ class Trainer:
 
     def configure(self, **values: Any) -> Any:
         """The trainer's own settings, typed."""
-        return nested.build(_named(self.config), **values)
+        return nested.build(self.config_class, **values)
 
     def __call__(self, settings: Mapping[str, Any]) -> None:
         """Trains."""
@@ -87,29 +97,29 @@ def _named(name: str) -> Any:
 
 TRAINERS: dict[str, Trainer] = {
     "sr": Trainer(
-        "facehall_env.training.sr:TrainSRConfig",
+        "facehall_env.training.settings:TrainSRConfig",
         "facehall_env.training.sr:train_sr",
         "enhancer.safetensors",
-        ("model", "model_settings"),
+        ("enhancer", "enhancer_settings"),
     ),
     "enhancer": Trainer(
-        "facehall_env.training.enhancer:TrainEnhancerConfig",
+        "facehall_env.training.settings:TrainEnhancerConfig",
         "facehall_env.training.enhancer:train_enhancer",
         "enhancer.safetensors",
         ("enhancer", "enhancer_settings"),
     ),
     "agent": Trainer(
-        "facehall_env.agents.training:TrainAgentConfig",
-        "facehall_env.agents.training:train_agent",
+        "facehall_env.agents.settings:TrainAgentConfig",
+        "facehall_env.agents.reinforce.training:train_agent",
         "best.safetensors",
     ),
     "cognition": Trainer(
-        "facehall_env.training.cognition:TrainCognitionConfig",
+        "facehall_env.training.settings:TrainCognitionConfig",
         "facehall_env.training.cognition:train_cognition",
         "cognition.safetensors",
     ),
     "ipfh": Trainer(
-        "facehall_env.agents.ipfh.stages:TrainIPFHConfig",
+        "facehall_env.agents.settings:TrainIPFHConfig",
         "facehall_env.agents.ipfh.stages:train_ipfh",
         "best.safetensors",
         ("enhancer", "enhancer_settings"),
@@ -185,9 +195,8 @@ def task(
             limit, minutes.
     """
     own = trainer_called(trainer)
-    known = nested.leaf_types(_named(own.config))
     given = {**common, "dataset": dataset[0], "dataset_settings": tuple(dataset[1].items())}
-    chosen = {key: value for key, value in given.items() if key in known}
+    chosen = {key: value for key, value in given.items() if key in own.types}
     if network is not None and own.network is not None:
         chosen |= {own.network[0]: network, own.network[1]: tuple(network_settings.items())}
     chosen |= settings

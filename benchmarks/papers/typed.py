@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import unknown_name
@@ -49,7 +59,7 @@ class Place:
         """An error about the value."""
         return ConfigurationError(f"{self}: {text}")
 
-    def check_keys(self, found: Mapping[str, Any], known: Mapping[str, Any] | set[str]) -> None:
+    def check_keys(self, found: Mapping[str, Any], known: Collection[str]) -> None:
         """Refuses keys that are not known.
 
         Raises:
@@ -101,7 +111,8 @@ def value_of(hint: Any, value: Any, place: Place) -> Any:
     if origin is tuple:
         return _tuple_of(inner, value, place)
     if dataclasses.is_dataclass(hint):
-        return construct(cast(type[Any], hint), value, place)
+        kind = cast(type[Any], hint)
+        return value if isinstance(value, kind) else construct(kind, value, place)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

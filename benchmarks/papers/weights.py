@@ -301,8 +301,8 @@ class Parts:
         minutes = self._minutes(part)
         if minutes is None:
             raise WeightsError(
-                "it has no weights: give --set minutes=MINUTES to train it, or its files by --weights "
-                + " ".join(f"{self.row.key}:{role}=PATH" for role in self._shown())
+                "it has no weights: give --set minutes=MINUTES to train it, or its files by "
+                "--weights " + " ".join(f"{self.row.key}:{role}=PATH" for role in self._shown())
             )
         own = self._task(part, minutes)
         folder, problem = trainers.finished(own, shop.cache)

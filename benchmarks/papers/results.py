@@ -1,0 +1,408 @@
+"""A table's results as they stand in a file: typed, written as JSON, and read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from facehall_env.benchmarks.papers.differences import Difference, differences, sentences
+from facehall_env.benchmarks.papers.found import Found
+from facehall_env.benchmarks.papers.metrics import METRICS
+from facehall_env.benchmarks.papers.tables import Column, number_of
+from facehall_env.benchmarks.papers.typed import Place, construct
+from facehall_env.benchmarks.provenance import header
+from facehall_env.errors import ConfigurationError
+
+BENCHMARK = "paper-table"
+VERSION = 2
+HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell of a table.
+
+    Attributes:
+        value: Mean over the images, or a cost; None where there is none.
+        ci: Half width of its 95 % interval.
+        images: Number of images.
+        paper: The paper's number as it is printed.
+        minus: Difference to the row that differences are to, paired over images.
+        minus_ci: Half width of its 95 % interval.
+        reason: Why there is no value.
+    """
+
+    value: float | None = None
+    ci: float | None = None
+    images: int = 0
+    paper: str | None = None
+    minus: float | None = None
+    minus_ci: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row.
+
+    Attributes:
+        key: Short name.
+        name: As in the paper.
+        kind: What it is.
+        series: The line of a figure that it belongs to.
+        x: Where it stands on that line.
+        weights: Where each part came from, by condition and part.
+        cells: One for each column.
+    """
+
+    key: str
+    name: str
+    kind: str
+    series: str
+    x: float | None
+    weights: Mapping[str, Any]
+    cells: tuple[CellResult, ...]
+
+
+@dataclass(frozen=True)
+class ConditionResult:
+    """The faces and the scale of some columns.
+
+    Attributes:
+        key: Short name.
+        title: What the paper calls it.
+        scale: Factor between the resolutions.
+        missing: Why nothing was measured.
+        test: Dataset with its options.
+        train: Dataset of the trainings with its options.
+        differs: How the faces differ from the paper's.
+        image_size: Height and width.
+        images: Largest number of images of a cell.
+    """
+
+    key: str
+    title: str
+    scale: int
+    missing: str = ""
+    test: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    differs: str = ""
+    image_size: tuple[int, ...] = ()
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class ColumnResult:
+    """A column: a metric under a condition, its title, digits behind the point, the better side."""
+
+    condition: str
+    metric: str
+    title: str
+    digits: int
+    lower: bool
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """Two rows that are neighbours in the paper's order of a column.
+
+    Attributes:
+        condition: Title of the condition.
+        metric: Title of the metric.
+        better: Name of the row that is better in the paper.
+        worse: Name of the other one.
+        paper: The paper's difference.
+        difference: Ours, paired over images.
+        ci: Half width of its 95 % interval.
+        digits: Digits behind the point.
+        verdict: Whether the order is the same here.
+    """
+
+    condition: str
+    metric: str
+    better: str
+    worse: str
+    paper: float
+    difference: float | None
+    ci: float | None
+    digits: int
+    verdict: Literal["holds", "does not hold", "undecided"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Minutes of all trainings, and of each row's; rows that share trainings share the time."""
+
+    minutes: float | None
+    shares: float
+    each: float | None
+
+
+@dataclass(frozen=True)
+class PaperResult:
+    """A table or figure of a paper, made anew.
+
+    Attributes:
+        benchmark: "paper-table".
+        command: What was typed.
+        versions: Versions of the libraries.
+        machine: Where it was computed.
+        settings: Settings of the command.
+        version: Version of the file's format.
+        name: Name of the experiment.
+        experiment: The experiment itself, as one file would say it.
+        paper: Short name of the paper.
+        kind: Table or figure.
+        number: As the paper counts.
+        title: What it compares.
+        caption: What differs from the paper beside settings.
+        protocol: How faces are degraded and scored.
+        reference: Key of the row that differences are to.
+        budget: Time of the trainings.
+        notes: What is missing.
+        differences: Settings that are not known to be the paper's.
+        conditions: In the order of the columns.
+        columns: In the paper's order.
+        rows: In the paper's order.
+        orderings: The paper's orders.
+    """
+
+    benchmark: str
+    command: str
+    versions: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    version: int
+    name: str
+    experiment: Mapping[str, Any]
+    paper: str
+    kind: str
+    number: str
+    title: str
+    caption: str
+    protocol: str
+    reference: str
+    budget: Budget
+    notes: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    conditions: tuple[ConditionResult, ...]
+    columns: tuple[ColumnResult, ...]
+    rows: tuple[RowResult, ...]
+    orderings: tuple[Ordering, ...]
+
+    @property
+    def heading(self) -> str:
+        """Its title with where it comes from."""
+        return f"{self.paper}, {self.kind.capitalize()} {self.number}: {self.title}"
+
+    @property
+    def differences_in_words(self) -> list[str]:
+        """A sentence for each group of networks that differ in the same settings."""
+        return sentences(self.differences)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of its file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Any, name: str = "") -> PaperResult:
+        """The result that a file holds.
+
+        Args:
+            content: What `json.loads` returns.
+            name: Name of the file, for errors.
+
+        Raises:
+            ConfigurationError: If it is of an older format, or damaged; says which command makes
+                it again.
+        """
+        again = f"make it again by `facehall bench paper {_experiment_of(content)}`"
+        version = content.get("version", 1) if isinstance(content, Mapping) else None
+        if version != VERSION:
+            raise ConfigurationError(f"{name} has format {version!r}, expected {VERSION}: {again}.")
+        try:
+            result = construct(cls, content, Place({(): name}))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{error} Its format is not understood: {again}.") from error
+        if problem := result.contradiction():
+            raise ConfigurationError(f"{name} was changed by hand ({problem}): {again}.")
+        return result
+
+    def contradiction(self) -> str | None:
+        """What in it contradicts something else in it; None if nothing does."""
+        columns, keys = len(self.columns), [row.key for row in self.rows]
+        conditions = [condition.key for condition in self.conditions]
+        for column in self.columns:
+            if column.condition not in conditions:
+                return f"a column of {column.condition}, of which nothing is said"
+        for row in self.rows:
+            if len(row.cells) != columns:
+                return f"the row {row.key} has {len(row.cells)} cells for {columns} columns"
+        if self.reference not in keys:
+            return f"differences to {self.reference}, of which there is no row"
+        for line in self.orderings:
+            if line.difference is not None:
+                within = line.ci is None or abs(line.difference) <= line.ci
+                if within != (line.verdict == OPEN):
+                    return f"{line.better} before {line.worse} is called {line.verdict}"
+        return None
+
+
+def read(path: Path) -> PaperResult | None:
+    """The result in a file; None if it holds that of another benchmark.
+
+    Raises:
+        ConfigurationError: If it cannot be read, or is of an older format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path.name} is damaged: {error}.") from error
+    if not isinstance(content, Mapping) or content.get("benchmark") != BENCHMARK:
+        return None
+    return PaperResult.from_json(content, path.name)
+
+
+def describe(found: Found, command: str = "") -> PaperResult:
+    """What was found, as its file holds it."""
+    table, asked = found.table, found.experiment
+    return PaperResult(
+        **header(BENCHMARK, found.config, command),
+        version=VERSION,
+        name=asked.name,
+        experiment=asked.content,
+        paper=table.paper,
+        kind=table.kind,
+        number=table.number,
+        title=table.title,
+        caption=table.caption,
+        protocol=table.protocol,
+        reference=table.reference,
+        budget=Budget(
+            found.minutes, found.shares, table.measuring.minutes if found.shares else None
+        ),
+        notes=tuple(found.notes),
+        differences=tuple(differences(table, asked.papers)),
+        conditions=tuple(_condition(found, key) for key in table.conditions),
+        columns=tuple(_column(column) for column in table.columns),
+        rows=tuple(
+            RowResult(
+                key=row.key,
+                name=row.name,
+                kind=row.kind,
+                series=row.series,
+                x=row.x,
+                weights={
+                    key: found.origins[row.key, key]
+                    for key in table.conditions
+                    if found.origins.get((row.key, key))
+                },
+                cells=tuple(
+                    _cell(found, row.key, column, paper)
+                    for column, paper in zip(table.columns, row.paper, strict=True)
+                ),
+            )
+            for row in table.rows
+        ),
+        orderings=tuple(orderings(found)),
+    )
+
+
+def orderings(found: Found) -> list[Ordering]:
+    """Rows that are neighbours in the paper's order, and whether that is theirs here, too.
+
+    An order holds where the paired difference exceeds its 95 % interval, and does not where it
+    does so the other way round.
+    """
+    table, lines = found.table, []
+    for place, column in enumerate(table.columns):
+        metric, where = METRICS[column.metric], (column.condition, column.metric)
+        known = [
+            (value, row)
+            for row in table.rows
+            if (value := number_of(row.paper[place])) is not None
+            and (row.key, *where) in found.values
+        ]
+        known.sort(key=lambda item: item[0], reverse=not metric.lower)
+        for (high, better), (low, worse) in pairwise(known):
+            gap = found.difference((better.key, *where), (worse.key, *where))
+            if gap is None or high == low:
+                continue
+            ahead = -gap.value if metric.lower else gap.value
+            lines.append(
+                Ordering(
+                    condition=_on(found, column.condition),
+                    metric=metric.title,
+                    better=better.name,
+                    worse=worse.name,
+                    paper=high - low,
+                    difference=gap.value,
+                    ci=gap.half_width,
+                    digits=metric.digits,
+                    verdict=_verdict(ahead, gap.half_width),
+                )
+            )
+    return lines
+
+
+def _experiment_of(content: Any) -> str:
+    """The experiment that makes a result of any format."""
+    if not isinstance(content, Mapping):
+        return "NAME"
+    if "name" in content:
+        return str(content["name"])
+    words = [content.get("paper", "NAME"), content.get("number", "")]
+    if content.get("kind") == "figure":
+        words.insert(1, "figure")
+    return "-".join(map(str, words)).rstrip("-")
+
+
+def _on(found: Found, condition: str) -> str:
+    """What the paper calls some faces, and whose they are if they only stand in."""
+    title, source = found.table.conditions[condition].title, found.sources[condition]
+    return f"{title} (on {source.test.name})" if source.differs else title
+
+
+def _verdict(ahead: float, half_width: float) -> Literal["holds", "does not hold", "undecided"]:
+    if math.isnan(half_width) or abs(ahead) <= half_width:
+        return OPEN
+    return HOLDS if ahead > 0 else FAILS
+
+
+def _column(column: Column) -> ColumnResult:
+    metric = METRICS[column.metric]
+    return ColumnResult(column.condition, column.metric, metric.title, metric.digits, metric.lower)
+
+
+def _condition(found: Found, key: str) -> ConditionResult:
+    condition, source = found.table.conditions[key], found.sources.get(key)
+    about = ConditionResult(key, condition.title, condition.scale)
+    if source is None:
+        missing = found.missing.get(key, "nothing of it can be measured")
+        return dataclasses.replace(about, missing=missing)
+    cells = [cell for (_, where, _), cell in found.cells.items() if where == key]
+    return dataclasses.replace(
+        about,
+        test={"dataset": source.test.name, **source.test.options},
+        train={"dataset": source.train.name, **source.train.options},
+        differs=source.differs,
+        image_size=found.sizes[key],
+        images=max((cell.images for cell in cells), default=0),
+    )
+
+
+def _cell(found: Found, row: str, column: Column, paper: str | None) -> CellResult:
+    place = (row, column.condition, column.metric)
+    reference = (found.table.reference, column.condition, column.metric)
+    gap = None if place == reference else found.difference(place, reference)
+    minus, minus_ci = (None, None) if gap is None else gap
+    cell = found.cells.get(place)
+    if cell is None:
+        return CellResult(paper=paper)
+    return CellResult(cell.value, cell.half_width, cell.images, paper, minus, minus_ci, cell.reason)
