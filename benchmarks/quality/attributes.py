@@ -157,29 +157,12 @@ class Results:
     @property
     def table(self) -> Table:
         """A column for each way of restoring, a line for each attribute."""
-        faces, rows, names = self.config.faces, self.rows, list(self.rows[0].attributes)
+        faces = self.config.faces
         title = (
             f"Attributes: {faces.dataset} {faces.scale}x, protocol {faces.protocol}, "
             f"{len(self.faces.keys):,} test images"
         )
-        have = ["", "", "", *(tables.cell(self.shares[name], ".0%") for name in names)]
-        columns = [
-            Column("balanced accuracy", ["mean", f"minus {BICUBIC}", "PSNR, dB", *names]),
-            Column("have it", have),
-        ]
-        for row in rows:
-            told = [row.attributes[name] for name in names]
-            cells = [
-                tables.cell(row.balanced_accuracy, ".2%", row.balanced_accuracy_ci),
-                tables.cell(row.minus_bicubic, "+.2%", row.minus_bicubic_ci),
-                tables.cell(row.psnr, ".2f", row.psnr_ci),
-                *(
-                    tables.cell(one.balanced_accuracy, ".2%", one.balanced_accuracy_ci)
-                    for one in told
-                ),
-            ]
-            columns.append(Column(row.model, cells))
-        return Table(title, columns, [3], _caption(self))
+        return Table(title, columns(self.rows, self.shares), [3], _caption(self))
 
 
 def run(
@@ -440,6 +423,31 @@ def _tested(head: AttributeHead, embeddings: Tensor, faces: AttributedFaces) -> 
             "can be counted: raise --limit."
         )
     return names
+
+
+def columns(rows: Sequence[AttributesRow], shares: Mapping[str, float]) -> list[Column]:
+    """The columns of the table: one for each way of restoring.
+
+    Args:
+        rows: The rows.
+        shares: How many of the faces have each attribute.
+    """
+    names = list(rows[0].attributes)
+    have = ["", "", "", *(tables.cell(shares[name], ".0%") for name in names)]
+    shown = [
+        Column("balanced accuracy", ["mean", f"minus {BICUBIC}", "PSNR, dB", *names]),
+        Column("have it", have),
+    ]
+    for row in rows:
+        told = [row.attributes[name] for name in names]
+        cells = [
+            tables.cell(row.balanced_accuracy, ".2%", row.balanced_accuracy_ci),
+            tables.cell(row.minus_bicubic, "+.2%", row.minus_bicubic_ci),
+            tables.cell(row.psnr, ".2f", row.psnr_ci),
+            *(tables.cell(one.balanced_accuracy, ".2%", one.balanced_accuracy_ci) for one in told),
+        ]
+        shown.append(Column(row.model, cells))
+    return shown
 
 
 def _caption(results: Results) -> str:

@@ -170,8 +170,7 @@ class Results:
             f"{config.faces.protocol}, {len(self.faces.pairs):,} {config.source} pairs"
         )
         starts = section_starts([row.recogniser for row in rows])
-        columns = _columns(rows, config.landmarks)
-        return Table(title, columns, starts, _caption(self), keys=2)
+        return Table(title, columns(rows, config.landmarks), starts, _caption(self), keys=2)
 
 
 def run(
@@ -416,12 +415,14 @@ def _rank_one(
     return mean_ci(hits)
 
 
-def _columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
+def columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
+    """The columns of the table, those of the landmarks only where they were looked for."""
+
     def column(title: str, name: str, width: str | None, form: str) -> Column:
         widths = None if width is None else [getattr(row, width) for row in rows]
         return Column(title, [getattr(row, name) for row in rows], widths, form, "higher")
 
-    columns = [
+    shown = [
         Column("model", [row.model for row in rows]),
         Column("recogniser", [row.recogniser for row in rows]),
         column("PSNR", "psnr", "psnr_ci", ".2f"),
@@ -437,12 +438,12 @@ def _columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
     ]
     if landmarks:
         failures = [row.landmark_failures for row in rows]
-        columns += [
+        shown += [
             Column("NME", [row.nme for row in rows], None, ".4f", "lower"),
             Column("AUC", [row.auc for row in rows], None, ".3f", "higher"),
             Column("failures", failures, None, ".2%", "lower"),
         ]
-    return columns
+    return shown
 
 
 def _caption(results: Results) -> str:

@@ -144,7 +144,7 @@ class Results:
         scored = max(row.fsim_images for row in self.rows)
         if 0 < scored < images:
             caption += f" FSIM on the first {scored} images."
-        return Table(title, _columns(self.rows, self.relative_to, images), caption=caption)
+        return Table(title, columns(self.rows, self.relative_to, images), caption=caption)
 
 
 def run(config: SRBenchConfig, command: str = "", console: Console | None = None) -> Results:
@@ -379,7 +379,14 @@ def _row(
     )
 
 
-def _columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
+def columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
+    """The columns of the table.
+
+    Args:
+        rows: The rows.
+        other: Name of the row that others are compared with.
+        images: Number of images that a row has without a word about it.
+    """
     names = [
         row.model
         + (f" (first {row.images})" if row.images < images else "")

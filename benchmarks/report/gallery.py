@@ -11,19 +11,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from facehall_env.agents import rollout
-from facehall_env.benchmarks.players import Player, gather_players
-from facehall_env.benchmarks.quality.patch_selection import PatchSelectionConfig
 from facehall_env.benchmarks.report.settings import ReportConfig
-from facehall_env.data import Protocol
-from facehall_env.errors import ConfigurationError
+from facehall_env.benchmarks.restorers import (
+    Conditions,
+    NetworkSpec,
+    PatchByPatch,
+    PatchByPatchSpec,
+    build,
+    check_agent,
+)
+from facehall_env.benchmarks.scoring import TestFaces
 from facehall_env.observations import to_uint8
 from facehall_env.patches import PatchGeometry
 from facehall_env.progress import progress
 from facehall_env.rendering import Picture, cut_patch, draw_attention
-from facehall_env.spec import EpisodeSpec, FacesSpec
+from facehall_env.spec import FacesSpec
 from facehall_env.state import CoreState
 
+ENHANCER = NetworkSpec("compact")
+"""Network that restores the patches."""
 FILM_STEPS = (1, 2, 3, 5, 9, 16, 25)
 """Numbers of patches after which a film strip shows the face."""
 FEW = 5
@@ -198,64 +204,57 @@ def make_gallery(config: ReportConfig) -> Gallery:
     Raises:
         FacehallError: If the dataset or some weights are missing, or there is no such agent.
     """
-    plays_of = PatchSelectionConfig(
-        dataset=config.dataset,
-        agents=config.agents,
-        steps=(config.steps,),
-        limit=max(config.images, config.faces),
-        seed=config.seed,
-        device=config.device,
+    for name in config.agents:
+        check_agent(name)
+    spec = FacesSpec(config.dataset)
+    dataset = spec.open("test")
+    number = min(max(config.images, config.faces), len(dataset))
+    chosen = np.random.default_rng(config.seed).choice(len(dataset), number, replace=False)
+    truth = dataset.batch(chosen.tolist())
+    faces = TestFaces(truth, spec.degradation, spec.scale, config.device)
+    restorers = build(
+        [
+            PatchByPatchSpec(name, name, ENHANCER, steps=config.steps, seed=config.seed)
+            for name in config.agents
+        ],
+        Conditions(dataset.image_size, spec.scale, config.dataset, config.device),
     )
-    plays_of.check()
-    setup = EpisodeSpec(FacesSpec(config.dataset), steps=config.steps, device=config.device).build(
-        "test"
-    )
-    players = gather_players(plays_of, setup)
-    scale = plays_of.scale
-    number = min(plays_of.limit, len(setup.dataset))
-    chosen = np.random.default_rng(config.seed).choice(len(setup.dataset), number, replace=False)
-    truth = setup.dataset.batch(chosen.tolist())
-    with progress(total=len(players) * number * config.steps, desc="pictures", unit="patch") as bar:
+    with progress(total=len(restorers) * number * config.steps, desc="pictures", unit="patch") as bar:
         plays = [
-            _play(player, setup.protocol, truth, scale, config.faces, bar) for player in players
+            _play(restorer, faces, config.faces, bar)
+            for restorer in restorers
+            if isinstance(restorer, PatchByPatch)
         ]
-    shown = truth[: config.faces]
+    shown = faces.rows(slice(config.faces))
     return Gallery(
         dataset=config.dataset,
-        scale=scale,
+        scale=spec.scale,
         number=number,
-        truth=_pictures(shown.float() / 255),
-        small=_pictures(setup.protocol.degrade(shown, scale).lr),
+        truth=_pictures(shown.hr),
+        small=_pictures(shown.lr),
         mean=_pictures(truth.float().mean(0, keepdim=True) / 255)[0],
         plays=plays,
     )
 
 
-def _play(
-    player: Player, protocol: Protocol, truth: Tensor, scale: int, faces: int, bar: Any
-) -> Play:
-    """Lets one agent restore all faces, in batches."""
-    core, make_agent = player.contestant.core, player.contestant.make_agent
-    if make_agent is None:
-        raise ConfigurationError(
-            f"--agents {player.contestant.name} chooses no patches: give agents only."
-        )
-    bar.set_description(f"pictures: {player.contestant.name}")
-    frames: list[list[Picture]] = [[] for _ in range(core.num_steps + 1)]
+def _play(restorer: PatchByPatch, faces: TestFaces, kept: int, bar: Any) -> Play:
+    """Lets one agent restore all faces, in batches, and keeps the pictures of the first ones."""
+    bar.set_description(f"pictures: {restorer.name}")
+    frames: list[list[Picture]] = [[] for _ in range(restorer.steps + 1)]
     played = []
-    for first in range(0, len(truth), BATCH):
-        kept = slice(max(0, faces - first))
+    for first in range(0, len(faces), BATCH):
+        shown = slice(max(0, kept - first))
         step = iter(frames)
 
-        def keep(state: CoreState, kept: slice = kept, step: Iterator[Any] = step) -> None:
-            next(step).extend(_pictures(state.image[kept]))
+        def keep(state: CoreState, shown: slice = shown, step: Iterator[Any] = step) -> None:
+            next(step).extend(_pictures(state.image[shown]))
             bar.update(state.num_envs * bool((state.step > 0).all()))
 
-        batch = protocol.degrade(truth[first : first + BATCH].to(core.device), scale)
-        played.append(rollout(core, make_agent(first), batch, on_step=keep))
+        batch = faces.rows(slice(first, first + BATCH))
+        played.append(restorer.play(batch, first, on_step=keep))
     return Play(
-        agent=player.contestant.name,
-        geometry=core.geometry,
+        agent=restorer.name,
+        geometry=restorer.core.geometry,
         actions=torch.cat([one.actions for one in played]).cpu(),
         psnr=torch.cat([one.psnr for one in played]).cpu(),
         frames=frames,

@@ -18,9 +18,12 @@ from rich.console import Console
 
 from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.plots import curves_svg
-from facehall_env.benchmarks.report import views
+from facehall_env.benchmarks.report.contents import WholeFaces
 from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map, make_gallery
+from facehall_env.benchmarks.report.layout import Chart, faces_of
 from facehall_env.benchmarks.report.reading import Found, LeftOut, read_results
+from facehall_env.benchmarks.report.sections import sections
+from facehall_env.benchmarks.report.selection import headlines
 from facehall_env.benchmarks.report.settings import ReportConfig
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
@@ -92,8 +95,8 @@ def render(
         _environment()
         .get_template("page.html")
         .render(
-            sections=views.sections(found),
-            headlines=views.headlines(found),
+            sections=sections(found),
+            headlines=headlines(found),
             gallery=gallery,
             figures=shown,
             results=found.results,
@@ -115,14 +118,14 @@ def attention_figures(found: Found, folder: Path, dataset: str) -> list[tuple[st
     Those of photographs are people's faces: they are shown only in a report of that dataset.
     """
     figures = []
-    for result in found.of("sr"):
-        drawn_of = result.content["settings"]["dataset"]
+    for result in found.of(WholeFaces):
+        drawn_of = result.content.settings.dataset
         if drawn_of not in ("synthetic", dataset):
             continue
         stem = f"{Path(result.name).stem}-attention-"
         for path in sorted(folder.glob(f"{stem}*.png")):
             network = path.stem.removeprefix(stem)
-            figures.append((f"{network} on {views.faces_of(drawn_of)}", path))
+            figures.append((f"{network} on {faces_of(drawn_of)}", path))
     return figures
 
 
@@ -188,7 +191,7 @@ def whereabouts(values: Map) -> str:
     )
 
 
-def draw_chart(chart: views.Chart, id_: str) -> Markup:
+def draw_chart(chart: Chart, id_: str) -> Markup:
     """A chart drawn for wide and for narrow windows; the style sheet shows the one that fits."""
     drawn = {
         name: curves_svg(
@@ -227,7 +230,8 @@ def _environment() -> Environment:
         "paper": PAPER,
         "few": FEW,
         "chart": draw_chart,
-        "faces_of": views.faces_of,
+        "table": lambda table, id_: Markup(table.html(id_)),
+        "faces_of": faces_of,
         "png": png,
         "webp": webp,
         "heat": heat,

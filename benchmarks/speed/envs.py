@@ -6,7 +6,7 @@ measured in turns, several times, and the medians are divided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from statistics import median
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from facehall_env.benchmarks.speed.contents import Environments
 from facehall_env.benchmarks.speed.env_kinds import Watched, make_env, sb3_environments, stepped
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.settings import OF_SB3, EnvsConfig
 from facehall_env.benchmarks.speed.timing import seconds_per_call, take_turns
 from facehall_env.benchmarks.speed.untrained import make_enhancer
-from facehall_env.benchmarks.tables import Column, Table, section_starts
 from facehall_env.core import HallucinationCore
 from facehall_env.literals import Precision
 from facehall_env.progress import progress
@@ -56,7 +56,7 @@ def run(config: EnvsConfig, command: str = "", console: Console | None = None) -
             "vector_env": vector_rows(config, bar.update),
             "enhancers": enhancer_rows(config, bar.update),
         }
-    return publish("throughput", config, command, content, report, console)
+    return publish(config, command, content, Environments, console)
 
 
 def vector_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[str, Any]]:
@@ -155,69 +155,6 @@ def enhancer_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[s
             for name, rates in timings.items()
         ]
     return rows
-
-
-def report(results: Mapping[str, Any]) -> list[Table]:
-    """The results as tables."""
-    machine = results["machine"]
-    emulated = machine["device"] == "cpu" and not machine["cpu_bfloat16"]
-    note = " (in fp32: no bfloat16 here)" if emulated else ""
-    return [
-        _env_table(results["vector_env"], note),
-        _enhancer_table(results["enhancers"], note),
-    ]
-
-
-def _env_table(rows: Sequence[Mapping[str, Any]], note: str) -> Table:
-    inside = [row["network_share"] for row in rows]
-    return Table(
-        f"Environments around {rows[0]['enhancer']}",
-        [
-            Column("environment", _values(rows, "environment")),
-            Column("precision", _precisions(rows, note)),
-            Column("N", _values(rows, "num_envs")),
-            Column("steps/s", _values(rows, "steps_per_second"), format=".0f"),
-            Column("batched is faster by", _values(rows, "ratio"), format=".2f"),
-            Column("in the network", inside, format=".0%"),
-            Column("beside it", [_beside(share) for share in inside], format=".0%"),
-            Column("peak MiB", _values(rows, "peak_memory_mib"), format=".0f"),
-        ],
-        sections=section_starts([(row["precision"], row["num_envs"]) for row in rows]),
-        caption=(
-            "In the network: share of the time of a step; beside it: the rest, as a share of the "
-            "network's time. Not known of other processes."
-        ),
-        keys=3,
-    )
-
-
-def _beside(inside: float | None) -> float | None:
-    """All time but the network's, in units of the network's.
-
-    >>> _beside(0.8)
-    0.25
-    """
-    return None if not inside else round(1 / inside - 1, 12)
-
-
-def _enhancer_table(rows: Sequence[Mapping[str, Any]], note: str) -> Table:
-    return Table(
-        f"Networks alone, {rows[0]['batch']} patches at once",
-        [
-            Column("enhancer", _values(rows, "enhancer")),
-            Column("precision", _precisions(rows, note)),
-            Column("patches/s", _values(rows, "patches_per_second"), format=".0f"),
-            Column(f"ratio to {rows[0]['ratio_to']}", _values(rows, "ratio"), format=".1f"),
-        ],
-    )
-
-
-def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    return [row[name] for row in rows]
-
-
-def _precisions(rows: Sequence[Mapping[str, Any]], note: str) -> list[str]:
-    return [row["precision"] + (note if row["precision"] == "bf16" else "") for row in rows]
 
 
 def _core(config: EnvsConfig, enhancer: str, precision: Precision) -> HallucinationCore:

@@ -14,10 +14,10 @@ from PIL import Image
 from rich.console import Console
 
 from facehall_env import data, enhancers, limits
+from facehall_env.benchmarks.speed.contents import TrainingMemory
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.settings import MemoryConfig
-from facehall_env.benchmarks.tables import Column, Table
 from facehall_env.errors import ConfigurationError
 from facehall_env.progress import progress
 from facehall_env.registry import parse_settings
@@ -73,7 +73,7 @@ def run(config: MemoryConfig, command: str = "", console: Console | None = None)
             "No update could be measured; what went wrong stands above: take smaller faces or "
             "networks if it was the memory."
         )
-    return publish("training-memory", config, command, {"rows": rows}, report, console)
+    return publish(config, command, {"rows": rows}, TrainingMemory, console)
 
 
 def _check(training: TrainSPARNetHDConfig) -> None:
@@ -100,25 +100,3 @@ def one_update(config: TrainSPARNetHDConfig) -> Iterator[list[int]]:
     finally:
         trainer.close()
     yield []
-
-
-def report(results: Mapping[str, Any]) -> list[Table]:
-    """The results as a table."""
-    settings = results["settings"]
-    memory = [row["peak_memory_mib"] for row in results["rows"]]
-    ratios = [None if each is None or memory[0] is None else each / memory[0] for each in memory]
-    table = Table(
-        "Memory of an update of SPARNetHD",
-        [
-            Column("features", [row["features"] for row in results["rows"]]),
-            Column("peak MiB", memory, format=",.0f"),
-            Column("ratio", ratios, format=".2f"),
-        ],
-        caption=(
-            f"{settings['size']}x{settings['size']} pixels, {settings['batch']} at once: weights, "
-            "Adam's momenta, gradients and features of the generator, its average and the "
-            "discriminators; without VGG19. No number: the process failed, mostly for lack of "
-            "memory."
-        ),
-    )
-    return [table]

@@ -21,11 +21,11 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facehall_env.benchmarks.speed.contents import NetworkTime
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.settings import Form, Layout, NetworkConfig
 from facehall_env.benchmarks.speed.timing import seconds_per_call, take_turns
 from facehall_env.benchmarks.speed.untrained import make_enhancer
-from facehall_env.benchmarks.tables import Column, Table
 from facehall_env.core import cpu_has_bfloat16
 from facehall_env.enhancers import Enhancer, OneShot, for_inference, fuse_batch_norm
 from facehall_env.enhancers.base import shrink
@@ -94,7 +94,7 @@ def run(config: NetworkConfig, command: str = "", console: Console | None = None
     with progress(total=2 * config.repetitions * len(measured), desc="measuring") as bar:
         rows = [measure(config, *case, bar.update) for case in measured]
     name = f"network-{config.enhancer.split()[0]}"
-    return publish("network", config, command, {"rows": rows}, report, console, name)
+    return publish(config, command, {"rows": rows}, NetworkTime, console, name)
 
 
 def cases(config: NetworkConfig) -> list[tuple[Precision, Form, Layout]]:
@@ -235,29 +235,3 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
     """How long something takes when it has just been done."""
     work()
     return seconds_per_call(work, 0.0, device)
-
-
-def report(results: Mapping[str, Any]) -> list[Table]:
-    """The results as a table."""
-    rows, settings = results["rows"], results["settings"]
-    height, width = settings["image_size"]
-    columns = {
-        "network": ("form", ""),
-        "layout": ("layout", ""),
-        "precision": ("precision", ""),
-        "ms/image": ("ms_per_image", ".1f"),
-        "convolutions alone": ("convolutions_ms_per_image", ".1f"),
-        "ratio": ("ratio", ".2f"),
-    }
-    table = Table(
-        f"{settings['enhancer']} beside its convolutions",
-        [
-            Column(title, [row[name] for row in rows], format=form)
-            for title, (name, form) in columns.items()
-        ],
-        caption=(
-            f"{height}x{width} pixels, {settings['batch']} at once, {rows[0]['convolutions']} "
-            f"convolutions; medians of {settings['repetitions']}."
-        ),
-    )
-    return [table]

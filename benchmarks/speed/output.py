@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from facehall_env.benchmarks.provenance import header, output_folder, write_json
+from facehall_env.benchmarks.speed.contents import Speed
 from facehall_env.benchmarks.speed.settings import ProfileConfig, UpdateConfig
-from facehall_env.benchmarks.tables import Table, say_written, terminal
+from facehall_env.benchmarks.tables import say_written, terminal
 
 
 def publish(
-    benchmark: str,
     config: ProfileConfig | UpdateConfig,
     command: str,
     content: Mapping[str, Any],
-    report: Callable[[Mapping[str, Any]], Sequence[Table]],
+    kind: type[Speed],
     console: Console | None,
     name: str | None = None,
 ) -> dict[str, Any]:
     """Prints results and writes them to a file.
 
     Args:
-        benchmark: What was measured.
         config: The settings.
         command: What was typed.
         content: What was found.
-        report: Makes tables of the whole file.
+        kind: What the file holds, which makes the tables.
         console: Where to print; the standard output by default.
         name: Of the file, without its suffix; that of the benchmark by default.
 
@@ -36,10 +35,10 @@ def publish(
         What was written.
     """
     console = console or terminal()
-    results = {**header(benchmark, config, command), **content}
-    for table in report(results):
+    results = {**header(kind.benchmark, config, command), **content}
+    for table in kind.from_json(results).tables:
         console.print(table)
-    path = output_folder(config.out, config.publish) / f"{name or benchmark}.json"
+    path = output_folder(config.out, config.publish) / f"{name or kind.benchmark}.json"
     write_json(path, results)
     say_written(console, path)
     return results

@@ -16,9 +16,9 @@ from rich.console import Console
 from torch import nn
 
 from facehall_env.agents.reinforce.training import ReinforceTrainer
+from facehall_env.benchmarks.speed.contents import UpdateProfile
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.settings import UpdateConfig
-from facehall_env.benchmarks.tables import Table, cell
 from facehall_env.clock import now
 from facehall_env.errors import ConfigurationError
 from facehall_env.progress import progress
@@ -97,10 +97,13 @@ def run(config: UpdateConfig, command: str = "", console: Console | None = None)
     trainer = ReinforceTrainer(config)
     with progress(total=config.updates + 1, desc="updates") as bar:
         seconds = profile(trainer, config.updates, bar.update)
-    return publish("profile", config, command, summarise(seconds, config.updates), report, console)
+    content = summarise(seconds, config.updates)
+    return publish(config, command, content, UpdateProfile, console)
 
 
-def profile(trainer: ReinforceTrainer, updates: int, advance: Callable[[], Any]) -> dict[str, float]:
+def profile(
+    trainer: ReinforceTrainer, updates: int, advance: Callable[[], Any]
+) -> dict[str, float]:
     """Seconds that some updates spent in each span, after one that does not count.
 
     Args:
@@ -150,34 +153,6 @@ def summarise(seconds: Mapping[str, float], updates: int) -> dict[str, Any]:
         "largest_other": {"span": largest, "share": others[largest] / total},
         "spans": spans,
     }
-
-
-def report(results: Mapping[str, Any]) -> list[Table]:
-    """The results as a table, a section for each part."""
-    rows: list[tuple[str, str, str]] = []
-    sections = []
-    for part, share in results["shares"].items():
-        sections.append(len(rows))
-        milliseconds = 1000 * share * results["seconds_per_update"]
-        rows.append((part, f"{milliseconds:.1f}", cell(share, ".0%")))
-        rows += [
-            (f"  {span['span']}", f"{1000 * span['seconds']:.1f}", f"{span['share']:.1%}")
-            for span in results["spans"]
-            if _part(span["span"]) == part
-        ]
-    settings, largest = results["settings"], results["largest_other"]
-    table = Table.of_text(
-        "One REINFORCE update",
-        ("part", "ms", "share"),
-        rows,
-        sections[1:],
-        caption=(
-            f"{settings['batch']} episodes of {settings['steps']} patches, "
-            f"{settings['enhancer']}, {settings['policy']} policy. Largest of the others: "
-            f"{largest['span']}, {largest['share']:.1%}."
-        ),
-    )
-    return [table]
 
 
 def _part(span: str) -> str:

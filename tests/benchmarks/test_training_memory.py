@@ -12,10 +12,17 @@ import torch
 
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.speed import memory
-from facehall_env.benchmarks.speed.memory import report
+from facehall_env.benchmarks.speed.contents import TrainingMemory
 from facehall_env.benchmarks.speed.settings import MemoryConfig
 from facehall_env.enhancers.whole_face.sparnet_hd import RecomputedUnits, SPARNetHD
 from facehall_env.errors import ConfigurationError
+
+
+def content(batch: int, rows: list[dict[str, Any]]) -> TrainingMemory:
+    made = {"command": "", "versions": {}, "machine": {"device": "cpu", "threads": 1}}
+    return TrainingMemory.from_json(
+        {**made, "settings": {"size": 512, "batch": batch}, "rows": rows}
+    )
 
 
 def test_ratios_by_hand() -> None:
@@ -23,7 +30,7 @@ def test_ratios_by_hand() -> None:
         {"features": "kept", "peak_memory_mib": 2000.0},
         {"features": "recomputed", "peak_memory_mib": 500.0},
     ]
-    (table,) = report({"settings": {"size": 512, "batch": 2}, "rows": rows})
+    (table,) = content(2, rows).tables
     assert table.rows == [("kept", "2,000", "1.00"), ("recomputed", "500", "0.25")]
     assert "512x512 pixels, 2 at once" in table.caption
 
@@ -33,7 +40,7 @@ def test_a_process_that_ran_out_of_memory() -> None:
         {"features": "kept", "peak_memory_mib": None},
         {"features": "recomputed", "peak_memory_mib": 500.0},
     ]
-    (table,) = report({"settings": {"size": 512, "batch": 1}, "rows": rows})
+    (table,) = content(1, rows).tables
     assert [line[2] for line in table.rows] == ["–", "–"]
 
 
