@@ -13,21 +13,18 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from facehall_env.core import HallucinationCore
-from facehall_env.data import FaceDataset
-from facehall_env.episodes import EpisodeBatch, check_face, draw_face
+from facehall_env.episodes import EpisodeBatch, HasEpisodes, check_face, draw_face
 from facehall_env.errors import ActionError, ConfigurationError
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture, Window
 from facehall_env.spec import build_from_keywords
-from facehall_env.state import CoreState
 
 Observation = dict[str, npt.NDArray[Any]]
 ONLY = np.zeros(1, dtype=np.int64)
 """The one row of a batch of one."""
 
 
-class FaceHallucinationEnv(gym.Env[Observation, int]):
+class FaceHallucinationEnv(HasEpisodes, gym.Env[Observation, int]):
     """Restore a blurred face patch by patch, choosing where to look next.
 
     ## Description
@@ -183,25 +180,6 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         self.observation_space = observation_space(setup.core, self._episodes.keys)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(setup.core.geometry.num_locations)  # type: ignore[assignment]
         self._window: Window | None = None
-
-    @property
-    def core(self) -> HallucinationCore:
-        """The process that this environment is the batch of one of."""
-        return self._episodes.core
-
-    @property
-    def dataset(self) -> FaceDataset:
-        """Where the faces come from."""
-        return self._episodes.dataset
-
-    @property
-    def state(self) -> CoreState:
-        """Everything about the episode, the truth included, as a batch of one.
-
-        Raises:
-            EpisodeError: Before the first reset.
-        """
-        return self._episodes.state
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

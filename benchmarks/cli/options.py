@@ -13,9 +13,9 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import tyro
 from tyro.constructors import (
@@ -30,8 +30,11 @@ from facehall_env import limits
 from facehall_env.agents import catalog as agents
 from facehall_env.benchmarks.cli.commands import Command, load
 from facehall_env.data import catalog as datasets
+from facehall_env.data.protocols import PROTOCOLS
 from facehall_env.enhancers import catalog as enhancers
 from facehall_env.errors import ConfigurationError
+from facehall_env.nested import build
+from facehall_env.recognition import catalog as recognisers
 from facehall_env.registry import unknown_name
 from facehall_env.rewards import catalog as rewards
 
@@ -80,12 +83,14 @@ class Names:
 
 CHOICES = {
     "dataset": Names("dataset", datasets.available),
-    "protocol": Names("protocol", lambda: list(datasets.PROTOCOLS)),
+    "protocol": Names("protocol", lambda: list(PROTOCOLS)),
     "enhancer": Names("enhancer", enhancers.available),
     "model": Names("enhancer", enhancers.available),
     "reward": Names("reward", rewards.available),
     "agent": Names("agent", agents.available),
     "agents": Names("agent", agents.available),
+    "recogniser": Names("recogniser", recognisers.available),
+    "recognisers": Names("recogniser", recognisers.available),
 }
 """Settings whose names are listed in the help."""
 CHECKED = ("dataset", "protocol", "enhancer", "model", "reward")
@@ -138,10 +143,9 @@ def parse(command: Command, prog: str, arguments: list[str]) -> Any:
         config=(tyro.conf.OmitArgPrefixes,),
         registry=registry,
     )
-    values = {option.path: typed[option.name] for option in options}
-    settings = _build(config, values | {(name,): value for name, value in command.preset.items()})
-    for option in options:
-        _check_names(option.name, values[option.path])
+    for name, value in typed.items():
+        _check_names(name, value)
+    settings = build(config, **typed, **command.preset)
     getattr(settings, "check", lambda: limits.check(settings))()
     return settings
 
@@ -225,19 +229,6 @@ def _panel_spec(info: StructTypeInfo) -> StructConstructorSpec | None:
         return collected
 
     return StructConstructorSpec(collect, info.type.fields)
-
-
-def _build(config: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
-    """A dataclass, with those nested in it, from the values of its fields by their paths."""
-    hints = get_type_hints(config)
-    given: dict[str, Any] = {}
-    for name in dict.fromkeys(path[0] for path in values):
-        if (name,) in values:
-            given[name] = values[name,]
-        else:
-            inner = {path[1:]: value for path, value in values.items() if path[0] == name}
-            given[name] = _build(hints[name], inner)
-    return config(**given)
 
 
 def _check_options(options: list[_Option], prog: str, arguments: list[str]) -> None:

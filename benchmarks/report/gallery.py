@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facehall_env.benchmarks.report.settings import ReportConfig
 from facehall_env.benchmarks.restorers import (
@@ -24,6 +23,7 @@ from facehall_env.benchmarks.restorers import (
 from facehall_env.benchmarks.scoring import TestFaces
 from facehall_env.observations import to_uint8
 from facehall_env.patches import PatchGeometry
+from facehall_env.progress import progress
 from facehall_env.rendering import Picture, cut_patch, draw_attention
 from facehall_env.spec import FacesSpec
 from facehall_env.state import CoreState
@@ -219,7 +219,7 @@ def make_gallery(config: ReportConfig) -> Gallery:
         ],
         Conditions(dataset.image_size, spec.scale, config.dataset, config.device),
     )
-    with tqdm(total=len(restorers) * number * config.steps, desc="pictures", unit="patch") as bar:
+    with progress(total=len(restorers) * number * config.steps, desc="pictures", unit="patch") as bar:
         plays = [
             _play(restorer, faces, config.faces, bar)
             for restorer in restorers

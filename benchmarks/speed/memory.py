@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from facehall_env import data, enhancers
+from facehall_env import data, enhancers, limits
 from facehall_env.benchmarks.speed.contents import TrainingMemory
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
@@ -78,7 +78,7 @@ def run(config: MemoryConfig, command: str = "", console: Console | None = None)
 
 def _check(training: TrainSPARNetHDConfig) -> None:
     """Raises here what would end the processes that measure."""
-    training.check()
+    limits.check(training)
     check_device(training.device)
     with torch.device("meta"):
         enhancers.make("sparnet_hd", **parse_settings(training.enhancer_settings))

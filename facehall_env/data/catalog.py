@@ -30,10 +30,6 @@ DATASETS: Registry[FaceDataset] = Registry(
 """Other packages join by the entry-point group ``facehall_env.datasets``."""
 
 
-PROTOCOLS = ("bicubic", "afh", "afh-torch7", "sparnet", "sisn", "matlab-y")
-"""Names of the presets in `facehall_env.data.protocols`, which needs torch."""
-
-
 def available() -> list[str]:
     """Names of all datasets that `make` knows."""
     return DATASETS.available()

@@ -120,7 +120,7 @@ class DlibLandmarks:
         return np.full((NUM_POINTS, 2), np.nan)
 
     def _marked(self, image: ImageArray, box: Box) -> Points:
-        import dlib
+        import dlib  # pyright: ignore[reportMissingImports]
 
         # dlib's last row and column belong to its rectangle.
         sides = (box.left, box.top, box.right - 1, box.bottom - 1)
@@ -148,6 +148,6 @@ def _nearest_to_middle(found: Sequence[DetectedFace], size: tuple[int, ...]) -> 
 @lru_cache(maxsize=1)
 def _predictor(path: str) -> Any:
     """The points' model, 100 MB; loading it takes a second."""
-    import dlib
+    import dlib  # pyright: ignore[reportMissingImports]
 
     return dlib.shape_predictor(path)

@@ -18,7 +18,7 @@ from facehall_env.benchmarks.cli import program
 from facehall_env.benchmarks.cli.commands import COMMANDS, GROUPS, load
 from facehall_env.benchmarks.cli.options import FIRST
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.data import catalog, protocols
+from facehall_env.data import protocols
 from facehall_env.errors import DatasetError
 from facehall_env.rewards import catalog as rewards
 
@@ -183,10 +183,6 @@ def test_options_list_the_names_that_they_take(
     printed = " ".join(text_of(help_of(words, capsys)))
     own = printed.partition(f"{option} ")[2].partition(" --")[0]
     assert f"Names: {', '.join(sorted(names()))}." in own
-
-
-def test_the_light_list_of_protocols_is_complete() -> None:
-    assert set(catalog.PROTOCOLS) == set(protocols.PROTOCOLS)
 
 
 def command_that_raises(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,9 @@ from facehall_env import agents, enhancers
 from facehall_env.benchmarks.fingerprint import fingerprint
 from facehall_env.benchmarks.quality.patch_selection import measure_all
 from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
+from facehall_env.photos.detect import DlibDetector
+from facehall_env.photos.landmarks import DlibLandmarks
+from facehall_env.recognition.embed import DlibRecogniser
 from facehall_env.spec import FacesSpec
 
 AGENT = """
@@ -165,3 +168,24 @@ def test_a_helper_beside_the_class_counts(module: Any) -> None:
     first = fingerprint(module("their_agent", text.format(1)).Own())
     assert first == fingerprint(module("their_agent", text.format(1)).Own())
     assert first != fingerprint(module("their_agent", text.format(2)).Own())
+
+
+def test_markers_and_recognisers_of_dlib_have_one() -> None:
+    # As they are with dlib installed, whose own objects cannot be pickled.
+    def marker(threshold: float) -> DlibLandmarks:
+        detector, own = DlibDetector.__new__(DlibDetector), DlibLandmarks.__new__(DlibLandmarks)
+        detector._upsample, detector._max_side, detector._threshold = 1, 1024, threshold
+        detector._find = own._mark = threading.Lock()  # type: ignore[assignment]
+        own._detectors = [detector]
+        return own
+
+    def recogniser(version: str) -> DlibRecogniser:
+        own = DlibRecogniser.__new__(DlibRecogniser)
+        own.alignment, own._marker, own.version = "landmarks", marker(0.0), version
+        own._network = threading.Lock()
+        return own
+
+    assert fingerprint(marker(0.0)) == fingerprint(marker(0.0)) is not None
+    assert fingerprint(marker(0.0)) != fingerprint(marker(-1.0))
+    assert fingerprint(recogniser("19")) == fingerprint(recogniser("19")) is not None
+    assert fingerprint(recogniser("19")) != fingerprint(recogniser("20"))

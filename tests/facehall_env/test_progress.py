@@ -55,7 +55,7 @@ def test_a_line_a_minute_and_a_last_one(clock: Clock, capsys: Captured) -> None:
 
 
 def test_an_interrupt_leaves_a_line(clock: Clock, capsys: Captured) -> None:
-    with pytest.raises(KeyboardInterrupt), progress(total=10) as bar:
+    with pytest.raises(KeyboardInterrupt), progress(total=10) as bar:  # noqa: PT012
         clock.now += 100
         bar.update(3)
         raise KeyboardInterrupt
