@@ -26,8 +26,8 @@ from facehall_env.benchmarks.provenance import (
     output_folder,
     write_results,
 )
+from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
 from facehall_env.benchmarks.quality.settings import AttributesBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, conditions, specifications
 from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, fixed_order, read_images
 from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci

@@ -21,8 +21,8 @@ from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
 from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
+from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
 from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, conditions, specifications
 from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, read_images
 from facehall_env.benchmarks.statistics import NONE, Estimate, flat, mean_ci

@@ -202,10 +202,8 @@ class JudgingConfig(RestoringConfig):
             ConfigurationError: If a number is too small, or a row has the name of the true faces.
         """
         super().check()
-        if TRUTH in (word.partition("=")[0] for word in (*self.models, *self.agents)):
-            raise ConfigurationError(
-                f"A row is called {TRUTH!r}, as the true faces are: rename it."
-            )
+        if "truth" in (word.partition("=")[0] for word in (*self.models, *self.agents)):
+            raise ConfigurationError("A row is called 'truth', as the true faces are: rename it.")
 
 
 @dataclass
