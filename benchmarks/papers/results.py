@@ -276,7 +276,7 @@ def describe(found: Found, command: str = "") -> PaperResult:
         **header(BENCHMARK, found.config, command),
         version=VERSION,
         name=asked.name,
-        experiment=asked.content,
+        experiment=asked.resolved,
         paper=table.paper,
         kind=table.kind,
         number=table.number,
