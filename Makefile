@@ -13,7 +13,7 @@ help:
 	@echo "make test     the tests (PYTEST=... adds arguments)"
 	@echo "make lint     ruff's rules and formatting, without changing anything"
 	@echo "make format   apply both"
-	@echo "make type     mypy --strict"
+	@echo "make type     mypy --strict, and whether pyright finds all that is imported"
 	@echo "make clean    remove what was built"
 
 setup: $(READY)
@@ -39,7 +39,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 type: $(READY)
-	PYTHON=$(abspath $(BIN))/python .ci/typecheck
+	$(BIN)/mypy -p facehall_env
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

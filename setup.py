@@ -8,19 +8,39 @@ ROOT = "facehall_env"
 LINKED = ("agents", "benchmarks", "enhancers")
 
 
-def packages_of(folder: str, name: str) -> list[str]:
+def packages_of(folder: Path, name: str) -> list[str]:
     """A folder and the packages below it, by their import names."""
-    return [name, *(f"{name}.{inner}" for inner in find_packages(folder))]
+    return [name, *(f"{name}.{inner}" for inner in find_packages(str(folder)))]
 
 
-setup(
-    packages=sorted(
-        {
-            *(p for p in packages_of(ROOT, ROOT) if p.split(".")[1:2] not in [[x] for x in LINKED]),
-            *(package for x in LINKED for package in packages_of(x, f"{ROOT}.{x}")),
-        }
-    ),
-    # Where a link came out as a plain file, its folder is named instead. With the links in place an
-    # editable install is one line of a .pth file, which editors and type checkers understand.
-    package_dir={"": "."} | {f"{ROOT}.{x}": x for x in LINKED if not Path(ROOT, x).is_dir()},
-)
+def package_list(top: Path) -> list[str]:
+    """All packages of a checkout, the same whether its links are links or plain files.
+
+    Args:
+        top: The folder of this file.
+    """
+    linked = {f"{ROOT}.{name}" for name in LINKED}
+    own = {
+        package
+        for package in packages_of(top / ROOT, ROOT)
+        if ".".join(package.split(".")[:2]) not in linked
+    }
+    return sorted(own.union(*(packages_of(top / name, f"{ROOT}.{name}") for name in LINKED)))
+
+
+def package_folders(top: Path) -> dict[str, str]:
+    """Where packages lie, as setuptools wants it.
+
+    Where a link came out as a plain file, its folder is named. With the links in place an editable
+    install is one line of a .pth file, which editors and type checkers understand.
+
+    Args:
+        top: The folder of this file.
+    """
+    plain = [name for name in LINKED if not (top / ROOT / name).is_dir()]
+    return {"": "."} | {f"{ROOT}.{name}": name for name in plain}
+
+
+if __name__ == "__main__":
+    here = Path(__file__).resolve().parent
+    setup(packages=package_list(here), package_dir=package_folders(here))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from facehall_env.agents.base import Agent, AgentState
+from facehall_env.clock import now
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.observations import observe
@@ -90,13 +90,3 @@ def rollout(
         agent_seconds=agent_seconds,
         enhancer_seconds=enhancer_seconds,
     )
-
-
-def now(device: torch.device) -> float:
-    """The time in seconds, when the device has finished what it was given.
-
-    Kernels run asynchronously: without waiting, the next would be charged for the last.
-    """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

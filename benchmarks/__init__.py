@@ -2,9 +2,11 @@
 
 ``facehall --help`` lists what there is; each benchmark is a function of a dataclass, too::
 
-    from facehall_env.benchmarks.patch_selection import PatchSelectionConfig, run
+    from facehall_env.benchmarks.quality.patch_selection import run
+    from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
+    from facehall_env.spec import FacesSpec
 
-    rows = run(PatchSelectionConfig(dataset="lfw", limit=100)).rows
+    rows = run(PatchSelectionConfig(faces=FacesSpec("lfw"), limit=100)).rows
 """
 
 from __future__ import annotations

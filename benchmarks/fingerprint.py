@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import types
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -184,10 +183,12 @@ class _Hasher:
             module = getattr(thing, "__module__", None) or type(thing).__module__
             return self._joined("global", own, reduced, module, self._package(module))
         make, arguments, *rest = reduced
-        if isinstance(make, types.BuiltinFunctionType):
-            maker = self._joined(str(make.__module__), make.__qualname__)
-        else:
+        if isinstance(make, type | types.FunctionType):
             maker = self.digest(make)
+        else:  # A function of a compiled library.
+            place = str(getattr(make, "__module__", None))
+            name = str(getattr(make, "__qualname__", make))
+            maker = self._joined(place, name, self._package(place))
         state = [part if part is None or i == 0 else list(part) for i, part in enumerate(rest[:3])]
         return self._joined("object", own, maker, self.digest(arguments), self.digest(state))
 
@@ -220,10 +221,3 @@ class _Hasher:
                 about = path.stat()
                 parts += [name, f"{about.st_size} {about.st_mtime_ns}"]
         return self._joined(*parts)
-
-
-def fingerprint_all(parts: Mapping[str, object]) -> dict[str, str] | None:
-    """Fingerprints by name; None if one of the parts has none."""
-    found = {name: fingerprint(part) for name, part in parts.items()}
-    known = {name: value for name, value in found.items() if value is not None}
-    return known if len(known) == len(found) else None

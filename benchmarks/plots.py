@@ -1,10 +1,13 @@
-"""The benchmark's figures: PSNR by patches, and the attended patches step by step."""
+"""Figures of the benchmarks: PSNR by patches, restored faces step by step, attention maps."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -30,27 +33,50 @@ from facehall_env.rendering import (
 from facehall_env.state import CoreState
 
 COLOURS = {
-    "random": "#999999",
-    "even": "#E69F00",
-    "saliency": "#CC79A7",
-    "static": "#009E73",
-    "rl": "#D55E00",
-    "qmap": "#000000",
-    "oracle": "#0072B2",
+    "random": "#777777",
+    "even": "#b37700",
+    "saliency": "#b0568a",
+    "static": "#00805c",
+    "rl": "#c75000",
+    "qmap": "#1c1d20",
+    "oracle": "#0064a8",
+    "ppo": "#2a8fc9",
+    "recurrent_ppo": "#5d3a9b",
 }
-"""Okabe and Ito's palette, which readers with any colour vision can tell apart."""
-FURTHER = ("#56B4E9", "#5D3A9B", "#8C6D31")
-"""For agents without a colour of their own; the palette's yellow cannot be read on white."""
+"""Okabe and Ito's palette, which readers with any colour vision can tell apart, darkened until
+names in these colours can be read on white."""
+FURTHER = ("#8c6d31", "#007f7f", "#a33b3b")
+"""For agents without a colour of their own."""
+INK, MUTED, RULE = "#1c1d20", "#55575e", "#dcd9d0"
+ON_DARK = {
+    "#777777": "#a5a5a5",
+    "#b37700": "#f0b429",
+    "#b0568a": "#e59ac6",
+    "#00805c": "#2fc79c",
+    "#c75000": "#ff8c50",
+    "#0064a8": "#5cb3f2",
+    "#2a8fc9": "#93d7fb",
+    "#5d3a9b": "#baa2ef",
+    "#8c6d31": "#d6ba7e",
+    "#007f7f": "#5fd3d3",
+    "#a33b3b": "#f29a9a",
+    INK: "#eceae4",
+    MUTED: "#a9abb2",
+    RULE: "#363a40",
+}
+"""Each of the colours as it is drawn on a dark page."""
 BASELINE = "bicubic"
+ORACLE = "oracle"
 FILM_STEPS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 20, 25)
+SVG = "http://www.w3.org/2000/svg"
 
-Curves = Mapping[str, npt.NDArray[np.float64]]
+Curves = Mapping[str, npt.ArrayLike]
 
 
 def plot_curves(
     curves: Curves, path: str | os.PathLike[str], title: str, start: str = BASELINE
 ) -> None:
-    """Draws PSNR by patches, each line named at its end, the best agent's thick.
+    """Draws PSNR by patches into a PNG file.
 
     Args:
         curves: (T + 1,) mean PSNR in dB for each agent; "bicubic" is drawn as the baseline.
@@ -58,61 +84,149 @@ def plot_curves(
         title: Above the axes.
         start: What the baseline is called.
     """
+    figure = draw_curves(curves, start=start)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=160)
+
+
+def curves_svg(curves: Curves, id_: str, title: str, description: str, **options: Any) -> str:
+    """Draws curves as an ``<svg>`` element that can stand within an HTML page.
+
+    Each colour is written as ``light-dark(...)``, so that it follows the page's `color-scheme`.
+
+    Args:
+        curves: As in `draw_curves`.
+        id_: The beginning of all identifiers in it, which have to be unique in the page.
+        title: Its name for readers who do not see it.
+        description: What there is to see.
+        options: Further arguments of `draw_curves`.
+    """
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    # Text stays text; the salt makes equal drawings equal files.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "facehall"}):
+        draw_curves(curves, **options).savefig(buffer, format="svg", transparent=True)
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(buffer.getvalue())
+    # A style sheet within the drawing would hold for the whole page.
+    for parent in (root, *root.iter(f"{{{SVG}}}defs")):
+        for child in [child for child in parent if child.tag.endswith(("metadata", "}style"))]:
+            parent.remove(child)
+    for element in root.iter():
+        for key, drawn in element.attrib.items():
+            # Letters are those of the page.
+            value = re.sub("font-family: [^;]*; ", "", drawn)
+            value = re.sub("#[0-9a-f]{6}", _light_and_dark, value)
+            reference = re.sub(r"^#|(?<=url\(#)", lambda sign: f"{sign.group()}{id_}-", value)
+            element.set(key, f"{id_}-{value}" if key == "id" else reference)
+    for name, text in (("desc", description), ("title", title)):
+        element = ElementTree.Element(f"{{{SVG}}}{name}", {"id": f"{id_}-{name}"})
+        element.text = text
+        root.insert(0, element)
+    for name in ("width", "height"):
+        del root.attrib[name]
+    root.attrib |= {"role": "img", "aria-labelledby": f"{id_}-title {id_}-desc"}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _light_and_dark(colour: re.Match[str]) -> str:
+    light = colour.group()
+    return f"light-dark({light}, {ON_DARK[light]})" if light in ON_DARK else light
+
+
+def draw_curves(
+    curves: Curves,
+    *,
+    start: str = BASELINE,
+    y_label: str = "PSNR [dB]",
+    x_ticks: Sequence[int] | None = None,
+    size: tuple[int, int] = (518, 317),
+    font: int = 9,
+) -> Any:
+    """Draws curves by patches, each named at its end, the best agent's thick, the oracle's dashed.
+
+    Args:
+        curves: (T + 1,) values for each agent; "bicubic" is drawn as the baseline.
+        start: What the baseline is called.
+        y_label: What the values are.
+        x_ticks: Numbers of patches to write below the axis; chosen by matplotlib by default.
+        size: Width and height in points, 1/72 of an inch.
+        font: Size of the letters in points.
+
+    Returns:
+        A `matplotlib.figure.Figure` with one axes.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.4), dpi=160, layout="constrained")
+    width, height = size
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     axes: Any = figure.add_subplot()
-    last = max(len(curve) for curve in curves.values()) - 1
-    further = iter(FURTHER * len(curves))
-    best = _best(curves)
-    ends = {}
-    for name, curve in curves.items():
-        baseline = name == BASELINE
-        colour = "#555555" if baseline else COLOURS.get(name) or next(further)
+    lines = {name: np.asarray(curve, dtype=np.float64) for name, curve in curves.items()}
+    further = iter(FURTHER * len(lines))
+    best = _best(lines)
+    colours = {
+        name: MUTED if name == BASELINE else COLOURS.get(name) or next(further) for name in lines
+    }
+    for name, line in lines.items():
         axes.plot(
-            range(len(curve)),
-            curve,
-            color=colour,
-            linewidth=2.4 if name == best else 1.6,
-            linestyle=":" if baseline else "-",
+            line,
+            label=name,
+            color=colours[name],
+            linewidth=2.6 if name == best else 1.6,
+            linestyle={BASELINE: ":", ORACLE: "--"}.get(name, "-"),
             zorder=3 if name == best else 2,
         )
-        ends[name] = (float(curve[-1]), colour)
+    last = max(1, *(len(line) - 1 for line in lines.values()))
     axes.set_xlim(0, last)
     bottom, top = axes.get_ylim()
-    heights = spread([end for end, _ in ends.values()], 0.055 * (top - bottom))
-    for (name, (end, colour)), height in zip(ends.items(), heights, strict=True):
+    gap = 1.7 * font / height * (top - bottom)
+    heights = spread([float(line[-1]) for line in lines.values()], gap)
+    for (name, line), place in zip(lines.items(), heights, strict=True):
         axes.annotate(
             start if name == BASELINE else name,
-            (last, end),
-            (last * 1.03, height),
-            color=colour,
-            fontsize=9,
+            (len(line) - 1, line[-1]),
+            (last * (1 + 27 / width), place),
+            color=colours[name],
+            fontsize=font,
             fontweight="bold" if name == best else "normal",
             verticalalignment="center",
             annotation_clip=False,
             # To the beginning of the name: to its middle, lines would cross other names.
             arrowprops={
                 "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.6,
+                "color": colours[name],
+                "linewidth": 0.8,
                 "relpos": (0, 0.5),
                 "shrinkB": 0,
             },
         )
-    axes.set_xlabel("patches")
-    axes.set_ylabel("PSNR [dB]")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    if x_ticks is not None:
+        axes.set_xticks(_apart(x_ticks, 2 * font / width * last))
+    axes.set_xlabel("patches", fontsize=font, color=MUTED)
+    axes.set_title(y_label, fontsize=font, color=MUTED, loc="left")
+    axes.tick_params(labelsize=font, labelcolor=MUTED, color=MUTED, left=False)
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(MUTED)
+    return figure
 
 
-def _best(curves: Curves) -> str | None:
+def _apart(ticks: Sequence[int], gap: float) -> list[int]:
+    """The ticks that have room for their numbers, from the last one backwards."""
+    kept: list[int] = []
+    for tick in sorted(ticks, reverse=True):
+        if not kept or kept[-1] - tick >= gap:
+            kept.append(tick)
+    return kept
+
+
+def _best(curves: Mapping[str, npt.NDArray[np.float64]]) -> str | None:
     """The agent that ends highest of those that do not see the truth."""
-    agents = [name for name in curves if name not in (BASELINE, "oracle")]
+    agents = [name for name in curves if name not in (BASELINE, ORACLE)]
     return max(agents, key=lambda name: float(curves[name][-1]), default=None)
 
 

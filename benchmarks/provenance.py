@@ -9,9 +9,11 @@ import math
 import os
 import platform
 import re
+import types
+import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import gymnasium
 import numpy as np
@@ -26,6 +28,8 @@ from facehall_env.training.run import versions
 
 R = TypeVar("R", bound="Row")
 
+LARGEST = 32 * 2**20
+"""Bytes; results files are far smaller."""
 NOT_IN_THE_NUMBERS = frozenset({"out", "publish", "fresh", "trust_pickle", "readme"}) | {
     "film_faces",
     "figure_faces",
@@ -35,7 +39,9 @@ NOT_IN_THE_NUMBERS = frozenset({"out", "publish", "fresh", "trust_pickle", "read
 
 
 class Row:
-    """Base of the frozen dataclasses that a results file's rows are.
+    """Base of the frozen dataclasses that a results file is made of.
+
+    Their fields are texts, numbers, other rows, and tuples or mappings of these.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Score(Row):
@@ -43,33 +49,126 @@ class Row:
     ...     psnr: float
     >>> Score.from_json({"model": "sparnet", "psnr": None})
     Score(model='sparnet', psnr=nan)
+    >>> Score.from_json({"model": "sparnet", "psnr": "30.5"}, "rows[3]")
+    Traceback (most recent call last):
+    ...
+    facehall_env.errors.ConfigurationError: rows[3].psnr is '30.5', expected a number
     """
 
     @classmethod
-    def from_json(cls: type[R], content: Mapping[str, Any]) -> R:
+    def from_json(cls: type[R], content: Any, place: str = "") -> R:
         """The row that `to_json` wrote; null becomes NaN where a number is expected.
 
+        Keys that are no fields are ignored.
+
+        Args:
+            content: What `json.loads` returns.
+            place: Where in the file it stands, as ``rows[3]``.
+
         Raises:
-            ConfigurationError: If a field is missing or of another type.
+            ConfigurationError: If a field is missing or of another type; begins with its place.
         """
+        if not isinstance(content, Mapping):
+            raise _mismatch(place or "its content", content, "names with values")
+        hints = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # subclasses are
-            optional = field.default is not dataclasses.MISSING
-            if field.name not in content and not optional:
-                raise ConfigurationError(f"has a row without {field.name!r}")
-            value = content.get(field.name, field.default)
-            kind = str(field.type)
-            if value is None and kind == "float":
-                value = math.nan
-            known = {"float": float | int, "int": int, "str": str}.get(kind)
-            if (known is not None and not isinstance(value, known)) or isinstance(value, bool):
-                raise ConfigurationError(f"has {field.name} = {value!r}, expected a {kind}")
-            values[field.name] = float(value) if kind == "float" else value
+            inner = f"{place}.{field.name}" if place else field.name
+            if field.name in content:
+                values[field.name] = _typed(hints[field.name], content[field.name], inner)
+            elif field.default is dataclasses.MISSING is field.default_factory:
+                raise ConfigurationError(f"there is no {inner}")
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         """The fields by their names."""
         return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]  # see above
+
+
+_KINDS: dict[Any, tuple[type | tuple[type, ...], str]] = {
+    str: (str, "text"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    bool: (bool, "true or false"),
+}
+
+
+def _typed(kind: Any, value: Any, place: str) -> Any:
+    """A value of a JSON file as the type of its field wants it."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, Row):
+        return kind.from_json(value, place)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _mismatch(place, value, "a list")
+        return tuple(_typed(inner[0], item, f"{place}[{n}]") for n, item in enumerate(value))
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise _mismatch(place, value, "names with values")
+        return {key: _typed(inner[1], item, f"{place}.{key}") for key, item in value.items()}
+    choices = inner if origin in (typing.Union, types.UnionType) else (kind,)
+    if value is None and types.NoneType in choices:
+        return None
+    if value is None and float in choices:
+        return math.nan
+    known = [choice for choice in choices if choice in _KINDS]
+    # True is an int to Python, but no number to a reader.
+    fits = [
+        choice
+        for choice in known
+        if isinstance(value, _KINDS[choice][0]) and isinstance(value, bool) is (choice is bool)
+    ]
+    if known and not fits:
+        raise _mismatch(place, value, " or ".join(_KINDS[choice][1] for choice in known))
+    return float(value) if fits == [float] else value
+
+
+def _mismatch(place: str, value: Any, expected: str) -> ConfigurationError:
+    text = "null" if value is None else repr(value)
+    text = text if len(text) <= 40 else f"{text[:37]}..."
+    return ConfigurationError(f"{place} is {text}, expected {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine(Row):
+    """What computed.
+
+    Attributes:
+        device: The processor or graphics card.
+        threads: Threads of the processor.
+        cpu_bfloat16: Whether the processor computes with bfloat16.
+    """
+
+    device: str
+    threads: int
+    cpu_bfloat16: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Content(Row):
+    """What every results file holds.
+
+    Attributes:
+        command: What was typed.
+        versions: Versions of the libraries, by name.
+        machine: What computed.
+    """
+
+    again: ClassVar[str]
+    """Command that makes such a file again."""
+    version: ClassVar[int] = 1
+    """Version of the format that is read."""
+
+    command: str
+    versions: Mapping[str, str]
+    machine: Machine
+
+    def contradiction(self) -> str | None:
+        """Where the numbers contradict one another, or are missing; None if they do not."""
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) == ():
+                return f"{field.name} is empty, expected a list with at least one entry"
+        return None
 
 
 def provenance(command: str, device: str) -> dict[str, Any]:
@@ -166,13 +265,20 @@ def output_folder(out: Path, publish: bool) -> Path:
     """
     if not publish:
         return out
-    root = Path(facehall_env.__file__).resolve().parents[1]
-    if not (root / ".git").exists() or not (root / "benchmarks" / "results").is_dir():
+    folder = published_folder()
+    if folder is None:
         raise ConfigurationError(
             "--publish writes into benchmarks/results of a checkout of facehall, which this "
             "installation is not: leave it out, or install the checkout with pip install -e."
         )
-    return root / "benchmarks" / "results"
+    return folder
+
+
+def published_folder() -> Path | None:
+    """The results of the checkout that the program runs from; None if it is installed."""
+    root = Path(facehall_env.__file__).resolve().parents[1]
+    folder = root / "benchmarks" / "results"
+    return folder if (root / ".git").exists() and folder.is_dir() else None
 
 
 def write_results(
@@ -199,6 +305,39 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
     """Writes results as JSON; numbers that are not finite become null, which JSON lacks."""
     plain = _finite(without_places(content))
     write_text_atomic(path, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """Reads a results file.
+
+    Raises:
+        ConfigurationError: If it holds no results; the message continues the name of the file.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"more than {LARGEST // 2**20} MiB")
+        content = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_no_number, parse_float=_number
+        )
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise ConfigurationError(f"is damaged: it is no JSON ({why})") from error
+    if not isinstance(content, Mapping) or not isinstance(content.get("benchmark"), str):
+        raise ConfigurationError('holds no results: it has no field "benchmark"')
+    return content
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large")
+    return value
 
 
 def without_places(content: Any) -> Any:

@@ -10,38 +10,30 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from facehall_env import agents, enhancers
 from facehall_env.agents import Agent, Rollout, rollout
 from facehall_env.agents.storage import archive_locations, grid_of, load_agent, shipped
 from facehall_env.benchmarks.fingerprint import fingerprint
 from facehall_env.core import HallucinationCore, prepare_network
-from facehall_env.data import FaceDataset, Faces, Protocol
+from facehall_env.data import Faces, Protocol
 from facehall_env.data.resize import resize
 from facehall_env.enhancers import Enhancer, OneShot, parameter_count
-from facehall_env.enhancers.base import restore_whole
+from facehall_env.enhancers.base import multiply_accumulates, restore_whole
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Border, Precision
 from facehall_env.registry import unknown_name
-from facehall_env.spec import BICUBIC, FacesSpec, check_device
+from facehall_env.spec import BICUBIC, check_device
 from facehall_env.state import CoreState
 
-LEARNED = {
-    "rl": "rl-conv",
-    **{name: name for name in ("static", "qmap", *agents.SB3_ALGORITHMS)},
-}
-"""Agents that need weights, and what the names of the files that come with the project begin
-with."""
-UNTRAINED = "None"
-"""Word for a network without trained weights."""
+LEARNED = {name: name for name in ("static", "qmap", *agents.SB3_ALGORITHMS)} | {"rl": "rl-conv"}
+"""Agents that need weights, and the beginnings of the names of the files that the project has."""
 ORACLE_BATCH = 8
 """Most faces that the oracle plays at once: it restores many patches of each, and an interrupt
 loses a batch."""
@@ -105,7 +97,7 @@ class Restorer(ABC):
         return fingerprint(self._identity())
 
     @abstractmethod
-    def _identity(self) -> Mapping[str, Any]:
+    def _identity(self) -> object:
         """All that its results depend on."""
 
     def from_lr(self, faces: Faces, protocol: Protocol) -> Tensor:
@@ -140,10 +132,8 @@ class WholeFace(Restorer):
         precision: Precision = "fp32",
         weights: str | None = "auto",
     ) -> None:
-        self.name = name
-        self.weights = weights
-        self.device = torch.device(device)
-        self.precision = precision
+        self.name, self.weights = name, weights
+        self.device, self.precision = torch.device(device), precision
         if network is not None:
             if not isinstance(network, OneShot):
                 network.whole_face()  # Refuses networks that work on patches only.
@@ -173,12 +163,8 @@ class WholeFace(Restorer):
         """False for a network that takes the low-resolution face itself."""
         return not (isinstance(self.network, OneShot) and self.network.takes == "lr")
 
-    def _identity(self) -> Mapping[str, Any]:
-        return {
-            "network": self.network,
-            "precision": self.precision,
-            "device": self.device.type,
-        }
+    def _identity(self) -> object:
+        return {"network": self.network, "as": (self.precision, self.device.type)}
 
 
 class PatchByPatch(Restorer):
@@ -207,14 +193,10 @@ class PatchByPatch(Restorer):
         agent_weights: str | None = None,
         initial: str = BICUBIC,
     ) -> None:
-        self.name = name
-        self.core = core
-        self.make_agent = make_agent
-        self.agent = agent
-        self.seed = seed
-        self.steps = core.num_steps
-        self.enhancer_weights = enhancer_weights
-        self.agent_weights = agent_weights
+        self.name, self.steps = name, core.num_steps
+        self.core, self.make_agent = core, make_agent
+        self.agent, self.seed = agent, seed
+        self.enhancer_weights, self.agent_weights = enhancer_weights, agent_weights
         self.most_at_once = ORACLE_BATCH if agent == "oracle" else None
         enhancer = core.enhancer.name if enhancer_weights == "auto" else enhancer_weights
         files = [str(enhancer), agent_weights or agent]
@@ -241,37 +223,13 @@ class PatchByPatch(Restorer):
         """What is known about the weights of the enhancer, or of the network it starts from."""
         return (self.core.initial or self.core.enhancer).provenance
 
-    def _identity(self) -> Mapping[str, Any]:
+    def _identity(self) -> object:
         core = self.core
         return {
-            "agent": self.make_agent(0),
-            "seed": self.seed,
-            "enhancer": core.enhancer,
-            "initial": core.initial,
-            "geometry": core.geometry,
-            "steps": core.num_steps,
-            "precision": core.precision,
-            "device": core.device.type,
+            "agent": (self.make_agent(0), self.seed),
+            "networks": (core.enhancer, core.initial),
+            "episode": (core.geometry, core.num_steps, core.precision, core.device.type),
         }
-
-
-@torch.no_grad()
-def multiply_accumulates(run: Callable[[], object]) -> int:
-    """Multiply-accumulate operations of the convolutions and matrix products in a computation.
-
-    Element-wise operations, normalisation, Fourier transforms and interpolation are left out, as
-    is usual.
-
-    Args:
-        run: What to count; called once.
-
-    >>> layer = torch.nn.Conv2d(3, 8, 5, padding=2)
-    >>> multiply_accumulates(lambda: layer(torch.zeros(1, 3, 10, 10))) == 10 * 10 * 8 * 3 * 25
-    True
-    """
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops()) // 2
 
 
 @dataclass(frozen=True)
@@ -293,27 +251,6 @@ class Conditions:
     device: str = "cpu"
     precision: Precision = "fp32"
     trust_pickle: bool = False
-
-
-class _Settings(Interface):
-    """Settings of a benchmark, as far as they concern all restorers."""
-
-    faces: FacesSpec
-    device: str
-    precision: Precision
-    trust_pickle: bool
-
-
-def conditions(config: _Settings, dataset: FaceDataset) -> Conditions:
-    """What the settings of a benchmark say about all restorers of its faces."""
-    return Conditions(
-        dataset.image_size,
-        config.faces.scale,
-        dataset.name,
-        config.device,
-        config.precision,
-        config.trust_pickle,
-    )
 
 
 @dataclass(frozen=True)
@@ -380,11 +317,7 @@ class WholeFaceSpec:
     network: NetworkSpec | None = None
 
     def build(self, place: Conditions, load: Load | None = None) -> WholeFace:
-        """Builds it; ``load`` loads its network.
-
-        Raises:
-            FacehallError: If it cannot be built; says why.
-        """
+        """Builds it, or raises a `FacehallError`; ``load`` loads its network."""
         load = load or _loader(place)
         network = None if self.network is None else load(self.network)
         weights = "auto" if self.network is None else self.network.file
@@ -421,11 +354,7 @@ class PatchByPatchSpec:
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, place: Conditions, load: Load | None = None) -> PatchByPatch:
-        """Builds it; ``load`` loads its networks.
-
-        Raises:
-            FacehallError: If it cannot be built; says why.
-        """
+        """Builds it, or raises a `FacehallError`; ``load`` loads its networks."""
         load = load or _loader(place)
         enhancer = load(self.enhancer or NetworkSpec(BICUBIC))
         initial = None if self.initial is None else load(self.initial)
@@ -478,6 +407,7 @@ class PatchByPatchSpec:
 
 
 Spec = WholeFaceSpec | PatchByPatchSpec
+"""A description of a restorer, which can be pickled."""
 
 
 def build(specs: Iterable[Spec], place: Conditions) -> list[Restorer]:
@@ -495,11 +425,9 @@ def build(specs: Iterable[Spec], place: Conditions) -> list[Restorer]:
             "NAME=PATH."
         )
     load = _loader(place)
-    restorers: list[Restorer] = []
-    for spec in specs:
-        restorer = spec.build(place, load)
+    restorers: list[Restorer] = [spec.build(place, load) for spec in specs]
+    for restorer, spec in zip(restorers, specs, strict=True):
         restorer.description = (spec, place)
-        restorers.append(restorer)
     return restorers
 
 
@@ -514,28 +442,19 @@ def parse_model(word: str) -> WholeFaceSpec:
         network = NetworkSpec.of(word)
         named = network is not None and network.name is None
         return WholeFaceSpec(Path(word).stem if named else word, network)
-    if weights == UNTRAINED:
+    if weights == "None":
         return WholeFaceSpec(name, NetworkSpec(name, None))
     registered = name if name in enhancers.available() else None
     return WholeFaceSpec(name, NetworkSpec(registered, weights))
 
 
-def parse_agent(
-    word: str,
-    *,
-    steps: int = 25,
-    seed: int = 0,
-    action_stride: int = 1,
-    action_offset: int | None = None,
-) -> PatchByPatchSpec:
+def parse_agent(word: str, action_stride: int = 1, **settings: Any) -> PatchByPatchSpec:
     """Reads ``ROW=ENHANCER,AGENT`` or ``ROW=ENHANCER,AGENT,INITIAL``.
 
     Args:
         word: What was typed.
-        steps: Patches in an episode.
-        seed: Seed of the random agent.
         action_stride: Spacing in pixels of the locations of agents that learn nothing.
-        action_offset: On which row and column of its cell a patch is centred.
+        **settings: Other fields of the description, such as ``steps``.
 
     Raises:
         ConfigurationError: If the word is of another form.
@@ -551,16 +470,9 @@ def parse_agent(
     enhancer, agent, initial = (*words, BICUBIC)[:3]
     check_agent(agent)
     learned = agent in LEARNED or agent not in agents.available()
-    return PatchByPatchSpec(
-        name,
-        agent,
-        NetworkSpec.of(enhancer),
-        NetworkSpec.of(initial),
-        steps=steps,
-        seed=seed,
-        action_stride=None if learned else action_stride,
-        action_offset=action_offset,
-    )
+    stride = None if learned else action_stride
+    networks = NetworkSpec.of(enhancer), NetworkSpec.of(initial)
+    return PatchByPatchSpec(name, agent, *networks, action_stride=stride, **settings)
 
 
 def check_agent(word: str) -> None:
@@ -575,14 +487,7 @@ def check_agent(word: str) -> None:
 
 def _loader(place: Conditions) -> Load:
     """Loads each network once."""
-    loaded: dict[NetworkSpec, Enhancer] = {}
-
-    def load(spec: NetworkSpec) -> Enhancer:
-        if spec not in loaded:
-            loaded[spec] = spec.load(place)
-        return loaded[spec]
-
-    return load
+    return cache(partial(NetworkSpec.load, place=place))
 
 
 def _trained_grid(path: Path, image_size: tuple[int, int]) -> tuple[int, int | None]:

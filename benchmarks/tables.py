@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ NOTHING = "–"
 """Stands where there is no value."""
 WIDE = 160
 """Columns of an output that is no terminal."""
+_BEST = ' class="best"'
 _BETWEEN = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
 
 Value = float | str | None
@@ -41,6 +42,7 @@ class Column:
             none.
         format: How numbers are written, as for the function ``format``; with ``%`` they are shares.
         better: Which values are the better ones; None where that cannot be said.
+        beside: Others' values as text, which stand in brackets behind; empty where there is none.
     """
 
     title: str
@@ -48,6 +50,7 @@ class Column:
     half_widths: Sequence[float | None] | None = None
     format: str = ""
     better: Literal["higher", "lower"] | None = None
+    beside: Sequence[str] = ()
 
     @property
     def cells(self) -> list[str]:
@@ -55,23 +58,39 @@ class Column:
 
         >>> Column("PSNR", [31.234, None], [0.0512, None], ".2f").cells
         ['31.23 ± 0.05', '–']
+        >>> Column("PSNR", [31.234, None], format=".2f", beside=["30.1", "29.5"]).cells
+        ['31.23 (30.1)', '(29.5)']
         """
         widths = self.half_widths or [None] * len(self.values)
         pairs = zip(self.values, widths, strict=True)
-        return [cell(value, self.format, width) for value, width in pairs]
+        own = [cell(value, self.format, width) for value, width in pairs]
+        if not self.beside:
+            return own
+        return [
+            f"{'' if text == NOTHING else text} ({other})".lstrip() if other else text
+            for text, other in zip(own, self.beside, strict=True)
+        ]
 
-    @property
-    def best(self) -> set[int]:
-        """Numbers of the rows with the best value."""
+    def best(self, aside: Collection[int] = ()) -> set[int]:
+        """Numbers of the rows whose value reads best, if there are at least two to choose from.
+
+        Args:
+            aside: Numbers of the rows that do not compete.
+
+        >>> sorted(Column("ms", [1.04, 1.0, 3.0], format=".1f", better="lower").best())
+        [0, 1]
+        """
         known = {
             row: value
             for row, value in enumerate(self.values)
-            if isinstance(value, int | float) and math.isfinite(value)
+            if isinstance(value, int | float) and math.isfinite(value) and row not in aside
         }
-        if self.better is None or not known:
+        if self.better is None or len(known) < 2:
             return set()
         best = max(known.values()) if self.better == "higher" else min(known.values())
-        return {row for row, value in known.items() if value == best}
+        # Digits that are not shown mean nothing.
+        text = cell(best, self.format)
+        return {row for row, value in known.items() if cell(value, self.format) == text}
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,7 @@ class Table:
         sections: Numbers of the rows before which a new section begins.
         caption: What one has to know to read it.
         keys: How many of the first columns say what a row is about.
+        aside: Numbers of the rows that cannot be the best, since they know the truth.
     """
 
     title: str
@@ -95,6 +115,7 @@ class Table:
     sections: Sequence[int] = ()
     caption: str = ""
     keys: int = field(default=1)
+    aside: Collection[int] = ()
 
     def __post_init__(self) -> None:
         """Refuses columns of different lengths."""
@@ -134,22 +155,31 @@ class Table:
         note = f"\n{self.caption}\n" if self.caption else ""
         return "\n".join(lines) + "\n" + note
 
-    def html(self) -> str:
-        """As an HTML table whose best cells have the class ``best``."""
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.header)
-        best = [column.best for column in self.columns]
+    def html(self, id_: str) -> str:
+        """As HTML that can be moved sideways within its frame, the best of each column in bold.
+
+        Args:
+            id_: Identifier of its title, which has to be unique in the page.
+        """
+        columns = [column for column in self.columns if set(column.cells) != {NOTHING}]
+        titles, values = columns[: self.keys], columns[self.keys :]
+        best = [column.best(self.aside) for column in values]
+        head = "".join(_th("col", column.title) for column in titles)
+        head += "".join(f'<th scope="col">{html.escape(column.title)}</th>' for column in values)
         lines = []
-        for number, row in enumerate(self.rows):
-            first = f'<th scope="row">{html.escape(row[0])}</th>'
-            others = (
-                f"<td{_class('best', number in best[place])}>{html.escape(text)}</td>"
-                for place, text in enumerate(row[1:], start=1)
-            )
-            begins = _class("section", number in self.sections)
-            lines.append(f"<tr{begins}>{first}{''.join(others)}</tr>")
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        body = "\n".join(lines)
-        return f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+        for row in range(len(self.rows)):
+            begins = ' class="section"' if row in self.sections else ""
+            names = "".join(_th("row", column.cells[row]) for column in titles)
+            cells = (_td(c.cells[row], row in own) for c, own in zip(values, best, strict=True))
+            lines.append(f"<tr{begins}>{names}{''.join(cells)}</tr>\n")
+        notes = [self.caption, "Bold: the best of its column." if any(best) else ""]
+        return (
+            f'<section class="scroll" tabindex="0" aria-labelledby="{id_}">\n<table>\n'
+            f'<caption><span id="{id_}">{html.escape(self.title)}</span></caption>\n'
+            f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{''.join(lines)}</tbody>\n"
+            f"</table>\n</section>\n"
+            f'<p class="note">{html.escape(" ".join(filter(None, notes)))}</p>\n'
+        )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Shows it in as many blocks as the width needs."""
@@ -200,8 +230,19 @@ class Table:
         return 1 + sum(_width(self.columns[place], wrapped) + 3 for place in block)
 
 
-def _class(name: str, wanted: bool) -> str:
-    return f' class="{name}"' if wanted else ""
+def _th(scope: str, text: str) -> str:
+    return f'<th scope="{scope}" class="key">{html.escape(text)}</th>'
+
+
+def _td(text: str, best: bool) -> str:
+    # The sign that is as wide as the plus.
+    text = re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", text)
+    own, bracket, other = html.escape(text).partition("(")
+    value, sign, interval = own.rstrip().partition(" ± ")
+    value = f"<strong>{value}</strong>" if best else value
+    interval = f"<small> ± {interval}</small>" if sign else ""
+    other = f'<small class="beside"> ({other}</small>' if bracket else ""
+    return f"<td{_BEST if best else ''}>{value}{interval}{other}</td>"
 
 
 def _width(column: Column, wrapped: bool = True) -> int:

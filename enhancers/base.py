@@ -238,6 +238,27 @@ def parameter_count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+@torch.no_grad()
+def multiply_accumulates(run: Callable[[], object]) -> int:
+    """Multiply-accumulate operations of the convolutions and matrix products in a computation.
+
+    Element-wise operations, normalisation, Fourier transforms and interpolation are left out, as
+    is usual.
+
+    Args:
+        run: What to count; called once.
+
+    >>> layer = torch.nn.Conv2d(3, 8, 5, padding=2)
+    >>> multiply_accumulates(lambda: layer(torch.zeros(1, 3, 10, 10))) == 10 * 10 * 8 * 3 * 25
+    True
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops()) // 2
+
+
 def compute_dtype(module: nn.Module) -> torch.dtype:
     """The type of a module's weights, in which its input has to arrive."""
     return next(module.parameters()).dtype

@@ -13,26 +13,23 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from facehall_env.core import HallucinationCore
-from facehall_env.data import FaceDataset
-from facehall_env.episodes import EpisodeBatch, check_face, draw_face
+from facehall_env.episodes import EpisodeBatch, HasEpisodes, check_face, draw_face
 from facehall_env.errors import ActionError, ConfigurationError
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture, Window
 from facehall_env.spec import build_from_keywords
-from facehall_env.state import CoreState
 
 Observation = dict[str, npt.NDArray[Any]]
 ONLY = np.zeros(1, dtype=np.int64)
 """The one row of a batch of one."""
 
 
-class FaceHallucinationEnv(gym.Env[Observation, int]):
+class FaceHallucinationEnv(HasEpisodes, gym.Env[Observation, int]):
     """Restore a blurred face patch by patch, choosing where to look next.
 
     ## Description
 
-    An episode starts from a face that was made small and up-sampled again. At each step the agent
+    An episode starts from a face that was downsampled and upsampled again. At each step the agent
     names a location; a network, the *enhancer*, sharpens the patch around it, and the patch is
     pasted into the face. After ``num_steps`` patches the episode is over, and what counts is how
     close the face has come to the truth (Cao et al., "Attention-Aware Face Hallucination via Deep
@@ -110,7 +107,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         dataset: A name out of `data.available()`, or a `FaceDataset`.
         split: ``"train"``, ``"test"`` or ``"all"``; of a dataset given by name.
         scale: Factor between the low and the high resolution.
-        protocol: How faces are made small: a name out of `data.protocols.PROTOCOLS`, or a
+        protocol: How faces are degraded: a name out of `data.protocols.PROTOCOLS`, or a
             `Protocol`.
         enhancer: A name out of `enhancers.available()`, or an `Enhancer` object.
         weights: ``"auto"`` for those that come with the project, a file, or None for an untrained
@@ -128,7 +125,7 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         device: Where everything is computed: ``"cpu"``, ``"cuda"``, ...
         precision: ``"fp32"``, or ``"bf16"`` for an enhancer with weights in bfloat16.
         validate: Whether to check actions and the enhancer's output at every step.
-        initial: What episodes start from: ``"bicubic"``, the face as the protocol enlarges it, or
+        initial: What episodes start from: ``"bicubic"``, the face as the protocol upsamples it, or
             what a network makes of it that restores whole faces: a name, for the weights that come
             with the project, a file, or an `Enhancer`.
         render_mode: ``"rgb_array"``: `render` returns the low-resolution face, the current one
@@ -183,25 +180,6 @@ class FaceHallucinationEnv(gym.Env[Observation, int]):
         self.observation_space = observation_space(setup.core, self._episodes.keys)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(setup.core.geometry.num_locations)  # type: ignore[assignment]
         self._window: Window | None = None
-
-    @property
-    def core(self) -> HallucinationCore:
-        """The process that this environment is the batch of one of."""
-        return self._episodes.core
-
-    @property
-    def dataset(self) -> FaceDataset:
-        """Where the faces come from."""
-        return self._episodes.dataset
-
-    @property
-    def state(self) -> CoreState:
-        """Everything about the episode, the truth included, as a batch of one.
-
-        Raises:
-            EpisodeError: Before the first reset.
-        """
-        return self._episodes.state
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

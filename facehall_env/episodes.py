@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facehall_env import rewards
+from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.data.faces import identity_numbers
 from facehall_env.errors import ConfigurationError, EpisodeError
@@ -238,6 +239,31 @@ class EpisodeBatch:
         self._totals.initial_psnr[where] = state.psnr[where]
         self._totals.psnr[where] = 0.0
         self._totals.reward[where] = 0.0
+
+
+class HasEpisodes:
+    """What both environments say of the episodes that they run."""
+
+    _episodes: EpisodeBatch
+
+    @property
+    def core(self) -> HallucinationCore:
+        """The batched process that restores the faces."""
+        return self._episodes.core
+
+    @property
+    def dataset(self) -> FaceDataset:
+        """Where the faces come from."""
+        return self._episodes.dataset
+
+    @property
+    def state(self) -> CoreState:
+        """Everything about the episodes as a batch, the truth included.
+
+        Raises:
+            EpisodeError: Before the first reset.
+        """
+        return self._episodes.state
 
 
 def _put_back(after: CoreState, before: CoreState, rows: Tensor) -> None:

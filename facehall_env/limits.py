@@ -28,34 +28,28 @@ from facehall_env.registry import unknown_name
 
 
 @dataclass(frozen=True)
-class Ge:
+class Limit:
+    """A bound of a number; see its kinds below."""
+
+    bound: float
+
+
+class Ge(Limit):
     """At least this number."""
 
-    bound: float
 
-
-@dataclass(frozen=True)
-class Gt:
+class Gt(Limit):
     """More than this number."""
 
-    bound: float
 
-
-@dataclass(frozen=True)
-class Le:
+class Le(Limit):
     """At most this number."""
 
-    bound: float
 
-
-@dataclass(frozen=True)
-class Lt:
+class Lt(Limit):
     """Less than this number."""
 
-    bound: float
 
-
-Limit = Ge | Gt | Le | Lt
 _HOLDS: dict[type[Limit], Callable[[float, float], bool]] = {
     Ge: operator.ge,
     Gt: operator.gt,

@@ -20,25 +20,29 @@ class _Lines(tqdm):  # type: ignore[type-arg]  # generic only for type checkers
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._said = time.monotonic()
-        self._over = False
-        super().__init__(*args, **{**kwargs, "delay": SECONDS, "mininterval": SECONDS, "ncols": 80})
+        self._began = self._said = time.monotonic()
+        self._shown = -1
+        super().__init__(*args, **{**kwargs, "mininterval": 0, "miniters": 1, "ncols": 80})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Writes a line if the last one is a minute old."""
-        if self._over or time.monotonic() - self._said >= SECONDS:
-            self._said = time.monotonic()
-            self.fp.write(f"{self if msg is None else msg}\n")
-            self.fp.flush()
+        if time.monotonic() - self._said >= SECONDS:
+            self._write()
         return True
 
     def close(self) -> None:
-        """Writes how far it has come, unless it was quick."""
-        if not self.disable and time.time() - self.start_t >= SECONDS:
-            self._over = True
-            self.display()
-        self.last_print_t = self.start_t  # tqdm then takes it for never shown, and adds no line.
+        """Writes how far it has come, unless it was quick or that stands there already."""
+        if not self.disable:
+            if time.monotonic() - self._began >= SECONDS and self.n != self._shown:
+                self._write()
+            # Has tqdm take it for never shown, which adds no line of its own.
+            self.last_print_t = self.start_t - 1
         super().close()
+
+    def _write(self) -> None:
+        self._said, self._shown = time.monotonic(), self.n
+        self.fp.write(f"{self}\n")
+        self.fp.flush()
 
 
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:

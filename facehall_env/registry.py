@@ -28,6 +28,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     )
 
 
+def named(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """The entry called ``name``.
+
+    Raises:
+        UnknownNameError: If there is none; names the nearest ones.
+    """
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    return known[name]
+
+
 def parse_settings(words: Iterable[str | tuple[str, Any]]) -> dict[str, Any]:
     """Keywords of a factory from words typed as NAME=VALUE, the value as in JSON or a plain word.
 

@@ -78,7 +78,7 @@ def draw_box(
         top_left: First row and column of the rectangle in pixels of ``canvas``.
         size: Its height and width; the line is drawn inside.
         colour: RGB levels.
-        thickness: Of the line, in pixels.
+        thickness: Width of the line in pixels.
         dash: Length of dashes and gaps in pixels; None draws a solid line.
         opacity: From 0, invisible, to 1.
 
@@ -424,7 +424,7 @@ class Window:
     desktop still runs on a server.
 
     Args:
-        title: Of the window.
+        title: Title of the window.
         fps: Most frames per second.
     """
 

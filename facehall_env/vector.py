@@ -16,19 +16,23 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from facehall_env.core import HallucinationCore
-from facehall_env.data import FaceDataset
-from facehall_env.episodes import BoolArray, EpisodeBatch, IntArray, check_face, draw_face
+from facehall_env.episodes import (
+    BoolArray,
+    EpisodeBatch,
+    HasEpisodes,
+    IntArray,
+    check_face,
+    draw_face,
+)
 from facehall_env.errors import ActionError, ConfigurationError, EpisodeError
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture
 from facehall_env.spec import build_from_keywords
-from facehall_env.state import CoreState
 
 Output = Literal["numpy", "torch"]
 
 
-class FaceHallucinationVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
+class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any]):
     """Restore N faces patch by patch, all of them in one batch.
 
     The spaces, rewards and settings are those of `FaceHallucinationEnv`; sub-environment k,
@@ -122,25 +126,6 @@ class FaceHallucinationVectorEnv(VectorEnv[dict[str, Any], Any, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._seeds: list[int] = [-1] * num_envs
-
-    @property
-    def core(self) -> HallucinationCore:
-        """The process that this environment is a face of."""
-        return self._episodes.core
-
-    @property
-    def dataset(self) -> FaceDataset:
-        """Where the faces come from."""
-        return self._episodes.dataset
-
-    @property
-    def state(self) -> CoreState:
-        """Everything about the episodes, the truth included.
-
-        Raises:
-            EpisodeError: Before the first reset.
-        """
-        return self._episodes.state
 
     @property  # type: ignore[override]
     def np_random(self) -> tuple[np.random.Generator, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facehall_env.agents.base import Agent, AgentState, Observation
 from facehall_env.agents.lookahead import mse_after_each
@@ -17,6 +16,7 @@ from facehall_env.agents.storage import check_geometry, load_agent, save_agent, 
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.errors import ConfigurationError
+from facehall_env.progress import progress as progress_bar
 from facehall_env.state import SMALLEST_MSE, CoreState
 
 
@@ -114,7 +114,7 @@ class StaticAgent(Agent):
             raise ConfigurationError("There are no faces to fit on: give at least one batch.")
         locations = location_grid(core.geometry, stride).to(core.device)
         chosen = []
-        for _ in (bar := tqdm(range(length), desc="static", disable=not progress)):
+        for _ in (bar := progress_bar(range(length), desc="static", disable=not progress)):
             best = locations[mean_psnr_after(core, states, locations, chunk).argmax()]
             states = [core.step(state, best.expand(state.num_envs))[0] for state in states]
             chosen.append(core.geometry.centres(best[None])[0].cpu())

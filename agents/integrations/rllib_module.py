@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
-from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.core.columns import Columns  # pyright: ignore[reportMissingImports]
+from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI  # pyright: ignore[reportMissingImports]
+from ray.rllib.core.rl_module.torch import TorchRLModule  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from facehall_env.agents.base import AgentState

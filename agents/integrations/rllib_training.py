@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm.auto import tqdm
 
 from facehall_env import limits
 from facehall_env.agents.reinforce.agent import ReinforceAgent, untrained_policy
@@ -30,10 +29,11 @@ from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, MissingExtraError, WeightsError
+from facehall_env.progress import progress
 from facehall_env.training.run import TrainingRun
 
 if TYPE_CHECKING:
-    from ray.rllib.algorithms.ppo import PPO, PPOConfig
+    from ray.rllib.algorithms.ppo import PPO, PPOConfig  # pyright: ignore[reportMissingImports]
 
 ENVIRONMENT = "facehall_env:FaceHallucination-v0"
 """With the package's name, so that environment runners import it."""
@@ -191,8 +191,8 @@ def algorithm_config(
         MissingExtraError: If RLlib is not installed.
     """
     try:
-        from ray.rllib.algorithms.ppo import PPOConfig
-        from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+        from ray.rllib.algorithms.ppo import PPOConfig  # pyright: ignore[reportMissingImports]
+        from ray.rllib.core.rl_module.rl_module import RLModuleSpec  # pyright: ignore[reportMissingImports]
 
         from facehall_env.agents.integrations.rllib_module import PolicyModule
     except ImportError as error:
@@ -272,7 +272,7 @@ def seed_runner(seed: int, *, env: Any, env_context: Any, **_: Any) -> None:
 def _ray(config: TrainRLlibConfig) -> Iterator[None]:
     """Joins the cluster or starts one here, unless there is one already."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingExtraError("RLlib", "rllib") from error
     if ray.is_initialized():
@@ -293,7 +293,7 @@ def _ray(config: TrainRLlibConfig) -> Iterator[None]:
 def _train(trainer: RLlibTrainer, run: TrainingRun) -> None:
     config = trainer.config
     done = trainer.restore(run)
-    with tqdm(total=config.updates, initial=done, desc="training") as bar:
+    with progress(total=config.updates, initial=done, desc="training") as bar:
         for updates in range(done + 1, config.updates + 1):
             scores = trainer.update()
             run.log(updates, scores)

@@ -14,7 +14,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from facehall_env import limits
 from facehall_env.agents.fixed.even import EvenAgent
@@ -38,6 +37,7 @@ from facehall_env.checkpoints import (
 from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError
+from facehall_env.progress import progress
 from facehall_env.registry import parse_settings
 from facehall_env.sb3 import FaceHallucinationVecEnv
 from facehall_env.training.face_pool import FacePool
@@ -240,7 +240,9 @@ def train_sb3(config: TrainSB3Config) -> Path:
         trainer = SB3Trainer(config, done=checkpoint[0] if checkpoint else 0)
         if checkpoint is not None:
             trainer.restore(*checkpoint)
-        with tqdm(total=trainer.total, initial=trainer.steps, desc="training", unit="patch") as bar:
+        with progress(
+            total=trainer.total, initial=trainer.steps, desc="training", unit="patch"
+        ) as bar:
             watch = Watch(run, trainer, bar)
             trainer.learn(watch, Logger(None, [RunLog(run)]))
             watch.validate()

@@ -101,8 +101,10 @@ def _rehearse(config: TrainIPFHConfig, paid: IPFHReward) -> None:
         settings = parse_settings(config.enhancer_settings)
         enhancer = enhancers.make(episode.enhancer, episode.faces.scale, weights=None, **settings)
     placed = changed(config, initial=BICUBIC) if episode.initial == COARSE else config
-    reward = paid if episode.reward == PAID else None
-    dataset, _, core = build(placed, enhancer=enhancer, reward=reward)
+    # The reward itself cannot be built before there is a cognition network.
+    placed = changed(placed, reward="delta_psnr") if episode.reward == PAID else placed
+    dataset, _, core = build(placed, enhancer=enhancer)
+    core.reward = paid if episode.reward == PAID else core.reward
     check_settings(config, core)
     initial_policy(core, config.policy, config.init, config.seed)
     if config.cognition is None and config.judged:

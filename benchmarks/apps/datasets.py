@@ -3,64 +3,53 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
-from tqdm.auto import tqdm
 
 from facehall_env import data
-from facehall_env.benchmarks.tables import Table, terminal
+from facehall_env.benchmarks.apps.settings import DataCheckConfig
+from facehall_env.benchmarks.tables import Column, Table, terminal
 from facehall_env.data import FaceDataset
-from facehall_env.data.base import Split
 from facehall_env.errors import DatasetError
-from facehall_env.photos.crop_faces import REPORT, PrepareConfig, prepare
-
-
-@dataclass
-class CheckConfig:
-    """Settings of ``facehall data check``."""
-
-    name: Annotated[str, tyro.conf.Positional]
-    """Of the dataset; `facehall data list` has them all."""
-    split: Split = "all"
-    """train, test or all."""
-    root: Path | None = None
-    """Folder of a dataset that takes one; by default FACEHALL_DATA and the cache are searched."""
-    limit: int | None = None
-    """Read only so many images; all by default."""
+from facehall_env.photos.crop_faces import REPORT, prepare
+from facehall_env.photos.settings import PrepareConfig
+from facehall_env.progress import progress
 
 
 def list_datasets(console: Console | None = None) -> None:
     """Prints the known datasets and where their images are; fetches nothing."""
-    rows = [(name, _whereabouts(name)) for name in data.available()]
-    (console or terminal()).print(Table("Datasets", ("name", "images"), rows).rich())
+    names = data.available()
+    places = [_whereabouts(name) for name in names]
+    columns = [Column("name", names), Column("images", places)]
+    (console or terminal()).print(Table("Datasets", columns))
 
 
-def check(config: CheckConfig, console: Console | None = None) -> None:
-    """Reads every image of a dataset and prints what it holds.
+def check(config: DataCheckConfig, console: Console | None = None) -> None:
+    """Reads every image of a dataset and prints what it holds; lists all if none is named.
 
     Raises:
         DatasetError: If the dataset is missing or empty, or images cannot be read; names them.
     """
+    if config.dataset is None:
+        list_datasets(console)
+        return
     options = {} if config.root is None else {"root": config.root}
-    dataset = data.make(config.name, split=config.split, **options)
+    dataset = data.make(config.dataset, split=config.split, **options)
     number = min(len(dataset), config.limit or len(dataset))
     broken = [
         str(error)
-        for index in tqdm(range(number), desc=f"reading {config.name}", unit="image")
+        for index in progress(range(number), desc=f"reading {config.dataset}", unit="image")
         if (error := _problem(dataset, index)) is not None
     ]
     if broken:
         raise DatasetError(
-            f"{len(broken)} of {number} images of {config.name!r} cannot be used: "
+            f"{len(broken)} of {number} images of {config.dataset!r} cannot be used: "
             + "; ".join(broken)
         )
     height, width = dataset.image_size
     (console or terminal()).print(
-        f"{config.name}, {config.split}: {number} of {len(dataset)} images of {height}x{width} "
+        f"{config.dataset}, {config.split}: {number} of {len(dataset)} images of {height}x{width} "
         "pixels were read, all are well."
     )
 

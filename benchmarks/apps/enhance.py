@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import glob
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import tyro
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from facehall_env import agents, enhancers
-from facehall_env.agents.storage import grid_of, load_agent, shipped
-from facehall_env.benchmarks.apps.enhance_pictures import Film, Look, animate, compare
-from facehall_env.benchmarks.players import LEARNED
+from facehall_env.benchmarks.apps.enhance_faces import FaceRestorer, Restored, build_restorer
+from facehall_env.benchmarks.apps.enhance_pictures import Look, animate, compare
+from facehall_env.benchmarks.apps.enhance_report import ENDINGS, Entry, Report, gather
+from facehall_env.benchmarks.apps.settings import EnhanceConfig
 from facehall_env.benchmarks.tables import terminal
-from facehall_env.core import HallucinationCore
-from facehall_env.data import protocols
-from facehall_env.data.images import ImageArray, images_below, read_image, stretch
-from facehall_env.data.resize import Kernel
-from facehall_env.enhancers import Enhancer
+from facehall_env.data.images import ImageArray, read_image, stretch
 from facehall_env.errors import (
     ConfigurationError,
     DatasetError,
@@ -37,171 +29,27 @@ from facehall_env.errors import (
     MissingExtraError,
 )
 from facehall_env.files import atomic_path, sha256
-from facehall_env.observations import STATE_KEY, to_uint8
 from facehall_env.photos.alignment import Box
 from facehall_env.photos.composite import (
     Place,
     added_detail,
     enlarge,
-    faces_without_truth,
     find_faces,
     frames_of,
     low_resolution,
     paste,
 )
 from facehall_env.photos.detect import Detector, DlibDetector
+from facehall_env.progress import progress
 from facehall_env.rendering import Picture, save_gif
-from facehall_env.spec import BICUBIC, check_device, load_initial
-from facehall_env.state import CoreState
 
-Status = Literal["written", "kept", "no face", "too large", "failed"]
-
-FACE_SIDE = 128
 NOTE = "facehall"
 """Key of the text in a restored photograph (PNG) that says what it was made of, and how."""
 
 LONGEST_SIDE = 32_766
-"""Of a photograph, in pixels: more than that OpenCV cannot cut out of."""
+"""Longest side of a photograph in pixels, out of which OpenCV can still cut."""
 MOST_WAITING = 64_000_000
 """Pixels of photographs that are held until enough faces for a batch have come together."""
-
-
-@dataclass
-class EnhanceConfig:
-    """Settings of ``facehall enhance``."""
-
-    photos: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Photographs, folders of them (with their sub-folders), or patterns such as 'party/*.jpg'."""
-    out: Path = Path("facehall-enhanced")
-    """Folder for what is made of each photograph: NAME.png, NAME-before-after.png and
-    NAME-patches.gif."""
-    enhancer: str | None = None
-    """Network that restores the patches; by default that of --weights, or compact."""
-    weights: Path | None = None
-    """File with the enhancer's weights; by default those that come with the project."""
-    agent: str | None = None
-    """Who chooses the patches; by default that of --policy, or rl."""
-    policy: Path | None = None
-    """File with the agent; by default the one that comes with the project, if it is a learned
-    one."""
-    scale: int | None = None
-    """Factor by which photographs are enlarged; by default that of --weights, or 4."""
-    num_steps: int = 25
-    """Patches for each face."""
-    initial: str = BICUBIC
-    """What episodes start from: bicubic, or a network that restores whole faces, by its name or
-    its file."""
-    protocol: str = "bicubic"
-    """How the faces that the weights were trained on were enlarged."""
-    face_size: int | None = None
-    """Side of a restored face in pixels; by default the agent's own, or 128. For larger faces, with
-    an agent that is not bound to a size: --face-size 256 --agent saliency."""
-    crop: Literal["faces", "none"] = "faces"
-    """faces finds them (extra faces); none takes every photograph for one face, as it is."""
-    margin: float = 1.3
-    """Side of the square that is restored, in units of the detected box, which has the features
-    only."""
-    max_face: int | None = None
-    """Make photographs smaller first, until the square of their largest face has so many pixels a
-    side."""
-    smallest_face: float | None = None
-    """Side of the smallest faces to look for, from the brows to the chin, in pixels; by default
-    about 20 in small photographs, and 4 % of the longer side in large ones."""
-    max_megapixels: float = 256
-    """Refuse photographs that would become larger than that."""
-    gif: bool = True
-    """Whether to animate the patches being chosen."""
-    overwrite: bool = False
-    """Make again what is there already."""
-    device: str = "cpu"
-    """Where the networks run."""
-    batch: int = 32
-    """Most faces to restore at once, whichever photographs they are on."""
-    seed: int = 0
-    """Of the agent random."""
-
-    def __post_init__(self) -> None:
-        if not self.margin > 0:
-            raise ConfigurationError(f"margin must be positive, got {self.margin}.")
-        positive = (
-            "batch",
-            "num_steps",
-            "max_megapixels",
-            "max_face",
-            "face_size",
-            "smallest_face",
-        )
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigurationError(f"{name} must be positive, got {value}.")
-
-
-@dataclass
-class Entry:
-    """What became of one photograph.
-
-    Attributes:
-        file: As it was given, or found in a folder.
-        name: Of its outputs below the target, without an ending.
-        status: ``"written"``, ``"kept"`` (made by an earlier run), ``"no face"``,
-            ``"too large"`` (its faces; there was nothing to add), or ``"failed"``.
-        faces: How many were restored.
-        outputs: Files that were written or kept.
-        reason: Why nothing came of it.
-        notes: What else is to be known.
-    """
-
-    file: Path
-    name: str
-    status: Status = "failed"
-    faces: int = 0
-    outputs: list[Path] = field(default_factory=list)
-    reason: str = ""
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Report:
-    """What became of all photographs.
-
-    Attributes:
-        entries: One for each, in the order in which they were given.
-        passed_over: How many other files the folders held.
-        results: How many images lie in the target, and are no photographs.
-    """
-
-    entries: list[Entry]
-    passed_over: int = 0
-    results: int = 0
-
-    def of(self, status: Status) -> list[Entry]:
-        """The photographs of which that became."""
-        return [entry for entry in self.entries if entry.status == status]
-
-    def told_results(self, out: Path) -> str:
-        """A sentence, with a space before it, if images in the target were not taken."""
-        if not self.results:
-            return ""
-        return f" {self.results:,} lie in --out {out} and are taken for results: name another."
-
-    def lines(self) -> Iterator[str]:
-        """The summary: a sentence, and a line for each photograph of which there is more to say."""
-        count = Counter(entry.status for entry in self.entries)
-        faces = sum(entry.faces for entry in self.of("written"))
-        parts = [
-            f"{count['written']:,} written with {faces:,} faces",
-            f"{count['kept']:,} kept",
-            f"{count['no face']:,} without a face",
-            f"{count['too large']:,} too large",
-            f"{count['failed']:,} failed",
-        ]
-        others = f"; {self.passed_over:,} other files passed over" if self.passed_over else ""
-        yield f"{len(self.entries):,} photographs: {', '.join(parts)}{others}."
-        for entry in self.entries:
-            said = [f"{entry.status}: {entry.reason}"] if entry.reason else []
-            for text in (*said, *entry.notes):
-                yield f"  {entry.file}: {text}"
 
 
 def run(
@@ -222,6 +70,7 @@ def run(
         ConfigurationError: On settings that contradict each other, and without dlib.
         WeightsError: If weights are missing, damaged, or made for something else.
     """
+    config.check()
     console = console or terminal()
     if config.crop == "faces" and detector is None:
         detector = _dlib(config.smallest_face)
@@ -232,8 +81,8 @@ def run(
             f"There are no photographs in {' '.join(config.photos)}: give image files, folders "
             f"with some, or patterns.{report.told_results(config.out)}"
         )
-    with tqdm(total=len(report.entries), desc="restoring", unit="photo") as bar:
-        _Run(config, restorer, detector, bar).treat(report.entries)
+    with progress(total=len(report.entries), desc="restoring", unit="photo") as bar:
+        _Run(config, restorer, detector, bar.update).treat(report.entries)
     for line in report.lines():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(f"In {config.out}.", soft_wrap=True, highlight=False, markup=False)
@@ -247,202 +96,6 @@ def run(
     return report
 
 
-def gather(photos: Sequence[str], out: Path) -> Report:
-    """Finds the photographs, each once, and names their outputs.
-
-    Args:
-        photos: Files, folders and patterns. What is none of these becomes an entry that has
-            failed; of folders all images count, and what else they hold is counted.
-        out: Folder for the outputs; images in it are not photographs.
-    """
-    report = Report([])
-    taken: set[str] = set()
-    seen: set[Path] = set()
-    for word in photos:
-        found, others = _expanded(word)
-        report.passed_over += others
-        for file, below in found:
-            resolved = file.resolve()
-            if resolved.is_relative_to(out.resolve()):
-                report.results += 1
-                continue
-            if resolved in seen:
-                continue
-            seen.add(resolved)
-            report.entries.append(Entry(file, _unused(file, below, taken)))
-    return report
-
-
-def _expanded(word: str) -> tuple[list[tuple[Path, Path]], int]:
-    """The files that a word stands for, each with its path below the folder, and other files."""
-    path = Path(word).expanduser()
-    if path.is_dir():
-        keys = images_below(path)
-        others = sum(file.is_file() for file in path.rglob("*")) - len(keys)
-        return [(path / key, Path(key)) for key in keys], others
-    if path.exists() or not glob.has_magic(word):
-        return [(path, Path(path.name))], 0
-    files = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-    chosen = [(file, Path(file.name)) for file in files if file.is_file()]
-    # A pattern that matches nothing is named like a file that is not there.
-    return chosen or [(path, Path(path.name))], 0
-
-
-def _unused(file: Path, below: Path, taken: set[str]) -> str:
-    """A name for what is made of a photograph that nothing else is called by."""
-    parent = Path(file.resolve().parent.name)
-    plain = [below.with_suffix(""), below, parent / below.with_suffix(""), parent / below]
-    names = [path.as_posix() for path in plain]
-    numbered = (f"{names[0]}-{number}" for number in range(2, len(taken) + 3))
-    for name in (*names, *numbered):
-        files = {f"{name}{ending}" for ending in _ENDINGS}
-        if not files & taken:
-            break
-    taken |= files
-    return name
-
-
-_ENDINGS = (".png", "-before-after.png", "-patches.gif")
-
-
-# Restoring
-
-
-@dataclass(frozen=True)
-class Restored:
-    """One face after its episode.
-
-    Attributes:
-        added: (3, H, W), the restored face minus the up-sampled one, on the CPU.
-        film: The episode; None if it was not recorded.
-    """
-
-    added: Tensor
-    film: Film | None
-
-
-@dataclass(frozen=True)
-class Restorer:
-    """Plays episodes of faces whose truth nobody knows.
-
-    Attributes:
-        core: The process.
-        agent: Who chooses the patches.
-        up: Kernel that enlarges the faces.
-        batch: Most faces at once.
-        record: Whether to keep the steps in between.
-    """
-
-    core: HallucinationCore
-    agent: agents.Agent
-    up: Kernel = "bicubic"
-    batch: int = 32
-    record: bool = True
-
-    @property
-    def face_size(self) -> tuple[int, int]:
-        """Height and width of restored faces."""
-        return self.core.geometry.image_size
-
-    @property
-    def lr_size(self) -> tuple[int, int]:
-        """Height and width of low-resolution faces."""
-        height, width = self.face_size
-        return height // self.core.scale, width // self.core.scale
-
-    def restore(self, lr: Tensor) -> list[Restored]:
-        """Restores (N, 3, h, w) low-resolution faces in [0, 1], batch by batch."""
-        return [face for some in lr.split(self.batch) for face in self._together(some)]
-
-    def _together(self, lr: Tensor) -> Iterator[Restored]:
-        faces = faces_without_truth(lr.to(self.core.device), self.core.scale, self.up)
-        steps: list[Sequence[Picture]] = []
-
-        def keep(state: CoreState) -> None:
-            steps.append(list(to_uint8(state.image).cpu().numpy()))
-
-        played = agents.rollout(self.core, self.agent, faces, on_step=keep if self.record else None)
-        added = (played.state.image - faces.initial).cpu()
-        for row, actions in enumerate(played.actions):
-            film = None
-            if self.record:
-                corners = self.core.geometry.top_left(actions).tolist()
-                film = Film([images[row] for images in steps], [(y, x) for y, x in corners])
-            yield Restored(added[row], film)
-
-
-def build_restorer(config: EnhanceConfig) -> Restorer:
-    """The enhancer and the agent that the settings name.
-
-    Raises:
-        FacehallError: As `facehall_env.enhancers.make` and `facehall_env.agents.load` do, and if
-            the agent needs the truth.
-    """
-    enhancer = _enhancer(config)
-    make_core = partial(
-        HallucinationCore,
-        enhancer,
-        num_steps=config.num_steps,
-        device=check_device(config.device),
-        initial=load_initial(config.initial, enhancer.scale),
-    )
-    core, agent = _agent(config, make_core)
-    if STATE_KEY in agent.observation_keys:
-        raise ConfigurationError(
-            f"The agent {agent.name!r} needs the truth, which nobody knows of a photograph: "
-            "choose another."
-        )
-    if any(side % enhancer.scale for side in core.geometry.image_size):
-        raise ConfigurationError(
-            f"Scale {enhancer.scale} does not divide --face-size {core.geometry.image_size[0]}: "
-            "choose one that it divides."
-        )
-    up = protocols.get(config.protocol).up
-    return Restorer(core, agent, up, config.batch, config.gif)
-
-
-def _enhancer(config: EnhanceConfig) -> Enhancer:
-    if config.weights is None:
-        name = config.enhancer or "compact"
-        return enhancers.make(name, scale=config.scale or 4, weights="auto")
-    enhancer = enhancers.load(config.weights)
-    if config.scale in (None, enhancer.scale) and config.enhancer in (None, enhancer.name):
-        return enhancer
-    # Says which of the two it is not.
-    return enhancers.make(
-        config.enhancer or enhancer.name, config.scale or enhancer.scale, config.weights
-    )
-
-
-def _agent(
-    config: EnhanceConfig, make_core: Callable[..., HallucinationCore]
-) -> tuple[HallucinationCore, agents.Agent]:
-    """The agent, and a process with the locations that it chooses among."""
-    side = config.face_size or FACE_SIDE
-    core = make_core(image_size=(side, side))
-    name, path = config.agent or "rl", config.policy
-    if path is None and name in LEARNED:
-        path = shipped(LEARNED[name], core)
-    if path is None:
-        seed = {"seed": config.seed} if name == "random" else {}
-        return core, agents.make(name, core, **seed)
-    if path.suffix == ".zip":
-        raise ConfigurationError(
-            f"--policy {path} is an archive of Stable-Baselines3, which could run any code when it "
-            "is loaded: give a .safetensors file of ours."
-        )
-    geometry = load_agent(path, config.agent)[1]["geometry"]
-    height, width = geometry["image_size"]
-    stride, offset = grid_of(geometry)
-    core = make_core(
-        image_size=(side, side) if config.face_size else (height, width),
-        border=geometry["border"],
-        action_stride=stride,
-        action_offset=offset,
-    )
-    return core, agents.load(path, core)
-
-
 def _dlib(smallest: float | None) -> Detector:
     try:
         DlibDetector()
@@ -451,9 +104,6 @@ def _dlib(smallest: float | None) -> Detector:
             f"{error} Without it, --crop none takes every photograph for one face."
         ) from error
     return partial(find_faces, smallest=smallest)
-
-
-# Photographs
 
 
 @dataclass
@@ -471,12 +121,16 @@ class _Run:
     """Treats photographs one after the other, and their faces batch by batch."""
 
     def __init__(
-        self, config: EnhanceConfig, restorer: Restorer, detector: Detector | None, bar: tqdm[Any]
+        self,
+        config: EnhanceConfig,
+        restorer: FaceRestorer,
+        detector: Detector | None,
+        advance: Callable[[], object],
     ) -> None:
         self.config = config
         self.restorer = restorer
         self.detector = detector
-        self.bar = bar
+        self.advance = advance
         self.waiting: list[_Waiting] = []
         self.settings = _settings(config, restorer)
 
@@ -487,7 +141,7 @@ class _Run:
             with _named(entry):
                 opened = self._open(entry)
             if opened is None:
-                self.bar.update()
+                self.advance()
                 continue
             self.waiting.append(opened)
             faces = sum(len(work.places) for work in self.waiting)
@@ -513,7 +167,7 @@ class _Run:
         places = self._worthwhile(entry, places)
         if not places:
             return None
-        _check_size(image, self.restorer.core.scale, self.config.max_megapixels)
+        _check_size(image, self.restorer.scale, self.config.max_megapixels)
         lr = low_resolution(image, places, self.restorer.lr_size)
         return _Waiting(entry, image, places, lr, source)
 
@@ -587,10 +241,10 @@ class _Run:
             faces = [next(restored) for _ in work.places]
             with _named(work.entry):
                 self._write(work, faces)
-            self.bar.update()
+            self.advance()
 
     def _write(self, work: _Waiting, faces: Sequence[Restored]) -> None:
-        scale, entry = self.restorer.core.scale, work.entry
+        scale, entry = self.restorer.scale, work.entry
         canvas = enlarge(work.image, scale)
         places = [place.enlarged(scale) for place in work.places]
         before = Look.at(canvas, places)
@@ -605,7 +259,7 @@ class _Run:
         photograph, comparison, *animation = self._outputs(entry)
         films = [face.film for face in faces if face.film is not None]
         for path in animation:
-            save_gif(list(animate(films, self.restorer.core.geometry.patch_size)), path)
+            save_gif(list(animate(films, self.restorer.patch_size)), path)
         _save(compare(before, Look.at(canvas, places)), comparison)
         # Last: where it is, the others are.
         _save(canvas, photograph, {"source": work.source, "settings": self.settings})
@@ -613,7 +267,7 @@ class _Run:
         entry.outputs = self._outputs(entry)
 
     def _outputs(self, entry: Entry) -> list[Path]:
-        endings = _ENDINGS if self.config.gif else _ENDINGS[:2]
+        endings = ENDINGS if self.config.gif else ENDINGS[:2]
         return [self.config.out / f"{entry.name}{ending}" for ending in endings]
 
     def _keeps(self, entry: Entry, source: str) -> bool:
@@ -677,19 +331,17 @@ def _check_size(image: ImageArray, scale: int, max_megapixels: float) -> None:
         )
 
 
-def _settings(config: EnhanceConfig, restorer: Restorer) -> dict[str, Any]:
+def _settings(config: EnhanceConfig, restorer: FaceRestorer) -> dict[str, Any]:
     """What decides how a restored photograph looks, JSON-serialisable."""
-    names = ("num_steps", "initial", "protocol", "crop", "margin", "max_face", "smallest_face")
-    enhancer, agent = restorer.core.enhancer, restorer.agent
+    names = ("steps", "initial", "protocol", "crop", "margin", "max_face", "smallest_face")
     return {
-        "enhancer": enhancer.name,
+        "enhancer": restorer.player.core.enhancer.name,
         "weights": config.weights and config.weights.name,
-        "agent": agent.name,
-        "policy": config.policy and config.policy.name,
-        "scale": enhancer.scale,
+        "agent": Path(config.agent).name,
+        "scale": restorer.scale,
         "face_size": restorer.face_size[0],
         **{name: getattr(config, name) for name in names},
-        "seed": config.seed if agent.name == "random" else None,
+        "seed": config.seed if config.agent == "random" else None,
     }
 
 

@@ -26,10 +26,9 @@ from facehall_env.benchmarks.provenance import (
     output_folder,
     write_results,
 )
-from facehall_env.benchmarks.quality.identity import refuse_truth
+from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
 from facehall_env.benchmarks.quality.settings import AttributesBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, specifications
-from facehall_env.benchmarks.restorers import Restorer, build, conditions
+from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, fixed_order, read_images
 from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Column, Table
@@ -74,17 +73,7 @@ class AttributeScore(Row):
 
 @dataclass(frozen=True)
 class AttributesRow(Row):
-    """How rightly attributes are told from restored faces; `NOTES` says more about the numbers.
-
-    Attributes:
-        model: Name of the restorer, or "truth".
-        images: Number of images.
-        balanced_accuracy: Mean over the attributes.
-        balanced_accuracy_ci: Half width of its interval, as all that end in ``_ci``.
-        minus_bicubic: Difference to the row "bicubic".
-        psnr: Mean in dB; NaN for the truth.
-        attributes: The scores by attribute.
-    """
+    """How rightly attributes are told from restored faces; see `NOTES`."""
 
     model: str
     images: int
@@ -167,29 +156,12 @@ class Results:
     @property
     def table(self) -> Table:
         """A column for each way of restoring, a line for each attribute."""
-        faces, rows, names = self.config.faces, self.rows, list(self.rows[0].attributes)
+        faces = self.config.faces
         title = (
             f"Attributes: {faces.dataset} {faces.scale}x, protocol {faces.protocol}, "
             f"{len(self.faces.keys):,} test images"
         )
-        have = ["", "", "", *(tables.cell(self.shares[name], ".0%") for name in names)]
-        columns = [
-            Column("balanced accuracy", ["mean", f"minus {BICUBIC}", "PSNR, dB", *names]),
-            Column("have it", have),
-        ]
-        for row in rows:
-            told = [row.attributes[name] for name in names]
-            cells = [
-                tables.cell(row.balanced_accuracy, ".2%", row.balanced_accuracy_ci),
-                tables.cell(row.minus_bicubic, "+.2%", row.minus_bicubic_ci),
-                tables.cell(row.psnr, ".2f", row.psnr_ci),
-                *(
-                    tables.cell(one.balanced_accuracy, ".2%", one.balanced_accuracy_ci)
-                    for one in told
-                ),
-            ]
-            columns.append(Column(row.model, cells))
-        return Table(title, columns, [3], _caption(self))
+        return Table(title, columns(self.rows, self.shares), [3], _caption(self))
 
 
 def run(
@@ -211,7 +183,6 @@ def run(
     """
     config.check()
     folder, specs = output_folder(config.out, config.publish), specifications(config)
-    refuse_truth([spec.name for spec in specs])
     dataset, protocol = config.faces.open("test"), config.faces.degradation
     attributed(dataset)
     marker = (marker or DlibLandmarks()) if config.align == "landmarks" else None
@@ -450,6 +421,31 @@ def _tested(head: AttributeHead, embeddings: Tensor, faces: AttributedFaces) -> 
             "can be counted: raise --limit."
         )
     return names
+
+
+def columns(rows: Sequence[AttributesRow], shares: Mapping[str, float]) -> list[Column]:
+    """The columns of the table: one for each way of restoring.
+
+    Args:
+        rows: The rows.
+        shares: How many of the faces have each attribute.
+    """
+    names = list(rows[0].attributes)
+    have = ["", "", "", *(tables.cell(shares[name], ".0%") for name in names)]
+    shown = [
+        Column("balanced accuracy", ["mean", f"minus {BICUBIC}", "PSNR, dB", *names]),
+        Column("have it", have),
+    ]
+    for row in rows:
+        told = [row.attributes[name] for name in names]
+        cells = [
+            tables.cell(row.balanced_accuracy, ".2%", row.balanced_accuracy_ci),
+            tables.cell(row.minus_bicubic, "+.2%", row.minus_bicubic_ci),
+            tables.cell(row.psnr, ".2f", row.psnr_ci),
+            *(tables.cell(one.balanced_accuracy, ".2%", one.balanced_accuracy_ci) for one in told),
+        ]
+        shown.append(Column(row.model, cells))
+    return shown
 
 
 def _caption(results: Results) -> str:

@@ -20,22 +20,15 @@ from torch import Tensor
 from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
-from facehall_env.benchmarks.provenance import (
-    Row,
-    file_stem,
-    header,
-    output_folder,
-    write_results,
-)
+from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
+from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
 from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, specifications
-from facehall_env.benchmarks.restorers import Restorer, build, conditions
+from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, read_images
-from facehall_env.benchmarks.statistics import NONE, Estimate, mean_ci
+from facehall_env.benchmarks.statistics import NONE, Estimate, flat, mean_ci
 from facehall_env.benchmarks.tables import Column, Table, section_starts
 from facehall_env.data import FaceDataset, Protocol, pairs
 from facehall_env.data.pairs import Pairs
-from facehall_env.errors import ConfigurationError
 from facehall_env.metrics import verification
 from facehall_env.metrics.landmark_errors import summarise
 from facehall_env.photos.landmarks import DlibLandmarks, Marker
@@ -74,27 +67,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class IdentityRow(Row):
-    """What a recogniser says about a way of restoring; `NOTES` says more about the numbers.
-
-    Attributes:
-        model: Name of the restorer, or "truth".
-        recogniser: Name of the recogniser.
-        images: Number of images.
-        accuracy: Share of the pairs that are told rightly.
-        accuracy_se: Its standard error over the folds.
-        accuracy_all: Balanced accuracy on all pairs of each fold's faces; NaN if not looked at.
-        accuracy_all_se: Its standard error over the folds.
-        tar: True accept rates, by the false accept rates as text; NaN for too few pairs.
-        rank1: Share of the probes that are nearest to their person's face.
-        rank1_ci: Half width of its interval, as all that end in ``_ci``.
-        cosine: Mean cosine between the embeddings of the restored face and the truth.
-        psnr: Mean in dB; NaN for the truth.
-        ssim: Mean; NaN for the truth.
-        nme: Mean error of the landmarks, if these are looked for, as the following.
-        auc: Area under the curve of these errors.
-        landmark_failures: Share of the faces whose error is too large.
-        landmarks_not_found: Number of faces without landmarks.
-    """
+    """What a recogniser says about a way of restoring; `NOTES` says what the fields mean."""
 
     model: str
     recogniser: str
@@ -196,8 +169,7 @@ class Results:
             f"{config.faces.protocol}, {len(self.faces.pairs):,} {config.source} pairs"
         )
         starts = section_starts([row.recogniser for row in rows])
-        columns = _columns(rows, config.landmarks)
-        return Table(title, columns, starts, _caption(self), keys=2)
+        return Table(title, columns(rows, config.landmarks), starts, _caption(self), keys=2)
 
 
 def run(
@@ -219,7 +191,6 @@ def run(
     """
     config.check()
     folder, specs = output_folder(config.out, config.publish), specifications(config)
-    refuse_truth([spec.name for spec in specs])
     dataset = config.faces.open("all" if config.source == "official" else "test")
     if config.align == "landmarks" or config.landmarks:
         marker = marker or DlibLandmarks()
@@ -317,16 +288,6 @@ def gallery_and_probes(people: Sequence[str]) -> tuple[list[int], list[int]]:
     return sorted(known), [place for place in range(len(people)) if place not in known]
 
 
-def refuse_truth(names: Sequence[str]) -> None:
-    """Refuses a row that is called as the true faces are.
-
-    Raises:
-        ConfigurationError: If there is one.
-    """
-    if TRUTH in names:
-        raise ConfigurationError(f"A row is called {TRUTH!r}, as the true faces are: rename it.")
-
-
 def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:
     """Writes JSON and Markdown; returns their paths."""
     config, own, every = results.config, results.faces.pairs, results.faces.all_pairs
@@ -390,8 +351,7 @@ def _judge(
         accuracy_all=of_all.accuracy if of_all else math.nan,
         accuracy_all_se=of_all.standard_error if of_all else math.nan,
         tar=_accept_rates(similarity, faces.pairs.same),
-        **{key: estimate.value for key, estimate in estimates.items()},
-        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
+        **flat(estimates),
         **marks,
     )
     by_fold = of_all.accuracies if of_all else np.full(faces.pairs.folds, np.nan)
@@ -443,12 +403,14 @@ def _rank_one(
     return mean_ci(hits)
 
 
-def _columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
+def columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
+    """The columns of the table, those of the landmarks only where they were looked for."""
+
     def column(title: str, name: str, width: str | None, form: str) -> Column:
         widths = None if width is None else [getattr(row, width) for row in rows]
         return Column(title, [getattr(row, name) for row in rows], widths, form, "higher")
 
-    columns = [
+    shown = [
         Column("model", [row.model for row in rows]),
         Column("recogniser", [row.recogniser for row in rows]),
         column("PSNR", "psnr", "psnr_ci", ".2f"),
@@ -464,12 +426,12 @@ def _columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
     ]
     if landmarks:
         failures = [row.landmark_failures for row in rows]
-        columns += [
+        shown += [
             Column("NME", [row.nme for row in rows], None, ".4f", "lower"),
             Column("AUC", [row.auc for row in rows], None, ".3f", "higher"),
             Column("failures", failures, None, ".2%", "lower"),
         ]
-    return columns
+    return shown
 
 
 def _caption(results: Results) -> str:

@@ -18,12 +18,8 @@ from rich.console import Console
 from facehall_env.agents.storage import load_agent
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
-from facehall_env.benchmarks.provenance import (
-    file_stem,
-    header,
-    output_folder,
-    write_results,
-)
+from facehall_env.benchmarks.provenance import file_stem, header, output_folder, write_results
+from facehall_env.benchmarks.quality.opening import conditions, open_faces
 from facehall_env.benchmarks.quality.patch_selection_table import (
     NOTES,
     START,
@@ -42,17 +38,9 @@ from facehall_env.benchmarks.restorers import (
     WholeFaceSpec,
     build,
     check_agent,
-    conditions,
 )
-from facehall_env.benchmarks.scoring import (
-    Measurements,
-    Scoring,
-    TestFaces,
-    first_images,
-    limit_of,
-    score,
-)
-from facehall_env.benchmarks.statistics import NONE
+from facehall_env.benchmarks.scoring import Measurements, Scoring, TestFaces, limit_of, score
+from facehall_env.benchmarks.statistics import NONE, flat
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
 from facehall_env.spec import BICUBIC
@@ -88,8 +76,7 @@ class Results:
     @property
     def tables(self) -> tuple[tables.Table, tables.Table]:
         """A line for each agent; and a line for each agent and number of patches."""
-        details = detail(self.rows, self.title)
-        return summary(self.rows, self.title), replace(details, title="In detail")
+        return summary(self.rows, self.title), detail(self.rows, f"{self.title}, in detail")
 
 
 def run(config: PatchSelectionConfig, command: str = "", console: Console | None = None) -> Results:
@@ -121,11 +108,9 @@ def measure_all(config: PatchSelectionConfig) -> Results:
     config.check()
     if config.readme is not None:
         tables.check_markers(config.readme)
-    dataset, protocol = config.faces.open("test"), config.faces.degradation
+    dataset = config.faces.open("test")
     restorers = build(specifications(config), conditions(config, dataset))
-    images = first_images(dataset, config.limit)
-    faces = TestFaces(images, protocol, config.faces.scale, config.device)
-    return evaluate(restorers, faces, config)
+    return evaluate(restorers, open_faces(config, dataset, config.limit), config)
 
 
 def evaluate(
@@ -150,9 +135,10 @@ def evaluate(
     about = {name: _description(config, restorer) for name, restorer in by_name.items()}
     rows = table_rows(measured, config.steps, about)
     extra = {word.partition("=")[0] for word in config.extra_enhancer}
-    none = {"oracle_share": NONE.value, "oracle_share_ci": NONE.half_width}
     # On another enhancer the gap is another one.
-    rows = [replace(row, **none) if row.agent in extra else row for row in rows]
+    rows = [
+        replace(row, **flat({"oracle_share": NONE})) if row.agent in extra else row for row in rows
+    ]
     return Results(config, faces, by_name, measured, rows)
 
 

@@ -17,6 +17,7 @@ from facehall_env.benchmarks.statistics import (
     NONE,
     Estimate,
     area_under_curve,
+    flat,
     mean_ci,
     oracle_share,
     paired_difference_ci,
@@ -28,6 +29,11 @@ START = BICUBIC
 """Name of the row for the starting image, which no agent has touched."""
 
 NOTES = {
+    "agent": "name of the row",
+    "enhancer_weights": "auto for those that come with the project, a file, or none if untrained",
+    "action_stride, action_offset": "spacing of the locations, and where in a cell patches are "
+    "centred, in pixels",
+    "psnr": "in dB under the protocol; so are its differences and areas",
     "psnr_ci": "half width of the 95 % interval over images; so are the other *_ci",
     "psnr_auc": "mean of the PSNR after 1 to `steps` patches",
     "psnr_minus_start": "paired, against the face before the first patch",
@@ -44,35 +50,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class PatchSelectionRow(Row):
-    """What an agent reached with a number of patches; `NOTES` says more about the numbers.
-
-    Attributes:
-        agent: Name of the row.
-        steps: Number of patches.
-        images: Number of images.
-        enhancer: Name of the network that restored the patches.
-        dataset: Where the images come from.
-        scale: Factor between the resolutions.
-        protocol: Degradation, and convention of the metrics.
-        psnr: Mean in dB.
-        psnr_ci: Half width of its interval, as all that end in ``_ci``.
-        psnr_minus_start: Gain over the first image in dB.
-        psnr_minus_even: Difference to the agent "even" in dB.
-        psnr_auc: Area under the curve of PSNR by patches, in dB.
-        psnr_auc_minus_even: Its difference to the agent "even" in dB.
-        ssim: Mean.
-        fsim: Mean over ``fsim_images`` images.
-        oracle_share: Share of the gap between random and the oracle.
-        oracle_images: Number of images that the oracle played on.
-        psnr_oracle_images: Mean in dB on these.
-        ms_per_image: Time of all patches.
-        enhancer_weights: "auto", a file, or None for an untrained network.
-        agent_weights: File of a learned agent.
-        action_stride: Spacing in pixels of the locations.
-        action_offset: Row and column of a cell on which patches are centred.
-        precision: Numbers that the networks computed with.
-        initial: What the faces started from.
-    """
+    """What an agent reached with a number of patches; `NOTES` says what the fields mean."""
 
     agent: str
     steps: int
@@ -153,8 +131,7 @@ def _scores(
         "agent": name,
         "steps": step,
         "images": len(own),
-        **{key: estimate.value for key, estimate in estimates.items()},
-        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
+        **flat(estimates),
         "ssim": own.ssim[:, place].mean().item(),
         "fsim": fsim[scored].mean().item(),
         "fsim_images": int(scored.sum()),

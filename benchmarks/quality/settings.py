@@ -23,11 +23,39 @@ PairSource = Literal["auto", "official", "drawn"]
 
 
 @dataclass
-class PatchSelectionConfig:
-    """Settings of ``facehall bench patch-selection``."""
+class BenchConfig:
+    """What the benchmarks of restored faces have in common."""
 
     faces: FacesSpec = field(default_factory=FacesSpec)
     """The faces; always of the dataset's test split."""
+    limit: Annotated[int, Ge(1)] = 1000
+    """Number of test images, the first ones of a fixed random order."""
+    out: Path = field(default_factory=results_dir)
+    """Folder for the results (JSON, Markdown, figures) and for the cache."""
+    publish: bool = False
+    """Write the results into benchmarks/results of this checkout instead."""
+    device: str = "cpu"
+    """Where to compute."""
+    batch: Annotated[int, Ge(1)] = 32
+    """Images that are restored at once when they are scored."""
+    seed: Seed = 0
+    """Seed of the random agent."""
+    action_offset: Annotated[int, Ge(0)] | None = None
+    """Row and column of its cell on which a patch is centred; the middle by default. Learned agents
+    say it themselves, except for archives (.zip)."""
+    trust_pickle: bool = False
+    """Read archives (.zip) of Stable-Baselines3 as agents, though their pickles can run any code of
+    whoever made them."""
+    precision: Precision = "fp32"
+    """Numbers that the networks compute with: fp32 or bf16."""
+    fresh: bool = False
+    """Score everything again, whatever an earlier run has left in the cache."""
+
+
+@dataclass
+class PatchSelectionConfig(BenchConfig):
+    """Settings of ``facehall bench patch-selection``."""
+
     enhancer: str = "compact"
     """Network that restores the patches."""
     weights: str | None = "auto"
@@ -36,22 +64,11 @@ class PatchSelectionConfig:
     """Who plays, in the order of the table; bicubic is the face that nobody has touched."""
     steps: tuple[Annotated[int, Ge(1)], ...] = (5, 9, 16, 25)
     """Numbers of patches T to report; the largest one is played, the others are its beginnings."""
-    limit: Annotated[int, Ge(1)] = 1000
-    """Number of test images, the first ones of a fixed random order."""
     policy: tuple[str, ...] = ()
     """Learned agents: PATH in place of the shipped one of its kind, NAME=PATH as a further row."""
-    out: Path = field(default_factory=results_dir)
-    """Folder for the results (JSON, Markdown, two plots) and for the cache."""
-    publish: bool = False
-    """Write the results into benchmarks/results of this checkout instead."""
-    device: str = "cpu"
-    """Where to compute."""
     initial: str = BICUBIC
     """What the faces start from: bicubic, or the result of a network that restores whole faces, by
     its name or the file of its weights."""
-    trust_pickle: bool = False
-    """Read archives (.zip) of Stable-Baselines3 given as policies, though their pickles can run any
-    code of whoever made them."""
     extra_enhancer: tuple[str, ...] = ()
     """NAME=WEIGHTS,AGENT adds AGENT, a name or a file, on an enhancer with other weights."""
     oracle_limit: Annotated[int, Ge(1)] = 200
@@ -66,21 +83,10 @@ class PatchSelectionConfig:
     """Patches centred anywhere, or kept inside the image."""
     action_stride: Annotated[int, Ge(1)] | None = None
     """Spacing in pixels of the locations; by default the learned agents' own, and 1 for others."""
-    action_offset: Annotated[int, Ge(0)] | None = None
-    """Row and column of its cell on which a patch is centred; the middle by default. Learned agents
-    say it themselves, except for archives (.zip)."""
-    batch: Annotated[int, Ge(1)] = 32
-    """Images that are played at once."""
-    seed: Seed = 0
-    """Seed of the random agent."""
-    precision: Precision = "fp32"
-    """Numbers that the networks compute with: fp32 or bf16."""
     film_faces: Annotated[int, Ge(1)] = 3
     """Number of faces in the figure of the attended patches."""
     readme: Path | None = None
     """Markdown file to update between <!-- table:start --> and <!-- table:end -->."""
-    fresh: bool = False
-    """Measure everything again, whatever an earlier run has left in the cache."""
 
     def __post_init__(self) -> None:
         """Puts the numbers of patches in order."""
@@ -111,11 +117,9 @@ class PatchSelectionConfig:
 
 
 @dataclass
-class RestoringConfig:
+class RestoringConfig(BenchConfig):
     """Which faces are restored by whom; a benchmark adds what it does with them."""
 
-    faces: FacesSpec = field(default_factory=FacesSpec)
-    """The faces; always of the dataset's test split."""
     models: tuple[str, ...] = (BICUBIC, "compact")
     """Rows: NAME, with the weights that come with the project; NAME=PATH with those in a file,
     NAME being the network's name or one for the row; NAME=None, untrained, for its cost alone."""
@@ -123,32 +127,10 @@ class RestoringConfig:
     """Further rows: ROW=ENHANCER,AGENT or ROW=ENHANCER,AGENT,INITIAL restores patch by patch.
     ENHANCER and INITIAL, a network from whose result it starts, are names or files of weights;
     AGENT is a name or a file."""
-    limit: Annotated[int, Ge(1)] = 1000
-    """Number of test images, the first ones of a fixed random order."""
     steps: Annotated[int, Ge(1)] = 25
     """Patches of an agent, T."""
-    out: Path = field(default_factory=results_dir)
-    """Folder for the results (JSON, Markdown, figures) and for the cache."""
-    publish: bool = False
-    """Write the results into benchmarks/results of this checkout instead."""
-    device: str = "cpu"
-    """Where to compute."""
     action_stride: Annotated[int, Ge(1)] = 1
     """Spacing in pixels of the locations of agents that learn nothing; others have their own."""
-    action_offset: Annotated[int, Ge(0)] | None = None
-    """With --action-stride: row and column of its cell on which a patch is centred; the middle by
-    default. Learned agents say it themselves, except for archives (.zip)."""
-    batch: Annotated[int, Ge(1)] = 32
-    """Images that are restored at once when they are scored."""
-    seed: Seed = 0
-    """Seed of the random agent."""
-    trust_pickle: bool = False
-    """Read archives (.zip) of Stable-Baselines3 given as agents, though their pickles can run any
-    code of whoever made them."""
-    precision: Precision = "fp32"
-    """Numbers that the networks compute with: fp32 or bf16."""
-    fresh: bool = False
-    """Score everything again, whatever an earlier run has left in the cache."""
 
     def check(self) -> None:
         """Checks what can be checked before anything is loaded.
@@ -212,6 +194,16 @@ class JudgingConfig(RestoringConfig):
         """Adds the row bicubic, which is always there."""
         if BICUBIC not in self.models:
             self.models = (BICUBIC, *self.models)
+
+    def check(self) -> None:
+        """Checks what can be checked before anything is loaded.
+
+        Raises:
+            ConfigurationError: If a number is too small, or a row has the name of the true faces.
+        """
+        super().check()
+        if "truth" in (word.partition("=")[0] for word in (*self.models, *self.agents)):
+            raise ConfigurationError("A row is called 'truth', as the true faces are: rename it.")
 
 
 @dataclass

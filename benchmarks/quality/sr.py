@@ -21,45 +21,40 @@ from rich.console import Console
 
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
-from facehall_env.benchmarks.provenance import (
-    Row,
-    file_stem,
-    header,
-    output_folder,
-    write_results,
+from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
+from facehall_env.benchmarks.quality.opening import (
+    NAMED,
+    conditions,
+    open_faces,
+    specifications,
 )
-from facehall_env.benchmarks.quality.settings import RestoringConfig, SRBenchConfig
+from facehall_env.benchmarks.quality.settings import SRBenchConfig
 from facehall_env.benchmarks.restorers import (
     Conditions,
     Restorer,
     Spec,
     WholeFace,
     build,
-    conditions,
-    parse_agent,
-    parse_model,
 )
 from facehall_env.benchmarks.scoring import (
     Measurements,
     Scoring,
     TestFaces,
-    first_images,
     limit_of,
     score,
 )
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.timing import milliseconds
-from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
+from facehall_env.benchmarks.statistics import NONE, flat, mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Column, Table
-from facehall_env.data import FaceDataset, Protocol
+from facehall_env.data import Protocol
 from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError
 from facehall_env.progress import progress
 
-NAMED = ("dataset", "scale", "protocol", "precision")
-"""Settings that the names of the results say."""
-
 NOTES = {
+    "weights": "auto for those that come with the project, files, or none if untrained",
+    "psnr": "in dB under the protocol",
     "psnr_ci": "half width of the 95 % interval over images; so are the other *_ci",
     "psnr_minus": "minus the row `relative_to`, paired over the images that both have",
     "fsim": "over `fsim_images` images",
@@ -78,24 +73,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class SRRow(Row):
-    """What a restorer reached and costs; `NOTES` says more about the numbers.
-
-    Attributes:
-        model: Name of the row.
-        parameters: Number of parameters.
-        images: Number of images.
-        fsim_images: Number of images on which FSIM was taken.
-        macs_per_face: Multiply-accumulates.
-        ms_per_face: Time.
-        time_ratio: The time in multiples of the reference's.
-        psnr: Mean in dB.
-        psnr_ci: Half width of its interval, as all that end in ``_ci``.
-        ssim: Mean.
-        fsim: Mean.
-        psnr_minus: Difference to the reference in dB.
-        peak_memory_mib: Most memory in MiB; NaN if it was not measured.
-        weights: Where the weights come from; None if there are none.
-    """
+    """What a restorer reached and what it costs; `NOTES` says what the fields mean."""
 
     model: str
     parameters: int
@@ -166,7 +144,7 @@ class Results:
         scored = max(row.fsim_images for row in self.rows)
         if 0 < scored < images:
             caption += f" FSIM on the first {scored} images."
-        return Table(title, _columns(self.rows, self.relative_to, images), caption=caption)
+        return Table(title, columns(self.rows, self.relative_to, images), caption=caption)
 
 
 def run(config: SRBenchConfig, command: str = "", console: Console | None = None) -> Results:
@@ -228,31 +206,6 @@ def evaluate(restorers: Sequence[Restorer], faces: TestFaces, config: SRBenchCon
     rows = [_row(who, measured, costs, relative_to) for who in restorers]
     weights = {who.name: who.provenance for who in restorers}
     return Results(config, rows, measured, weights, relative_to)
-
-
-def specifications(config: RestoringConfig) -> list[Spec]:
-    """The rows that the settings ask for, in their order.
-
-    Raises:
-        FacehallError: If a row cannot be understood.
-    """
-    specs: list[Spec] = [parse_model(word) for word in config.models]
-    return specs + [
-        parse_agent(
-            word,
-            steps=config.steps,
-            seed=config.seed,
-            action_stride=config.action_stride,
-            action_offset=config.action_offset,
-        )
-        for word in config.agents
-    ]
-
-
-def open_faces(config: RestoringConfig, dataset: FaceDataset, limit: int) -> TestFaces:
-    """The first faces of a dataset, degraded as the settings say."""
-    faces = config.faces
-    return TestFaces(first_images(dataset, limit), faces.degradation, faces.scale, config.device)
 
 
 def reference(config: SRBenchConfig, names: Sequence[str]) -> str:
@@ -390,12 +343,18 @@ def _row(
         ms_per_face=cost.milliseconds,
         peak_memory_mib=cost.peak_memory,
         time_ratio=cost.milliseconds / costs[relative_to].milliseconds,
-        **{key: estimate.value for key, estimate in estimates.items()},
-        **{f"{key}_ci": estimate.half_width for key, estimate in estimates.items()},
+        **flat(estimates),
     )
 
 
-def _columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
+def columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
+    """The columns of the table.
+
+    Args:
+        rows: The rows.
+        other: Name of the row that others are compared with.
+        images: Number of images that a row has without a word about it.
+    """
     names = [
         row.model
         + (f" (first {row.images})" if row.images < images else "")

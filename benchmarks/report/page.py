@@ -1,119 +1,78 @@
-"""The page itself: one HTML file that needs nothing beside it."""
+"""The page: one HTML file that needs nothing beside it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
+from rich.console import Console
 
-from facehall_env.benchmarks.report import pictures, views
-from facehall_env.benchmarks.report.drawing import NARROW, WIDE, Chart, line_chart
-from facehall_env.benchmarks.report.grids import written
-from facehall_env.benchmarks.report.pictures import FEW, Gallery, Play
-from facehall_env.benchmarks.report.reading import Found, LeftOut
+from facehall_env.benchmarks import tables
+from facehall_env.benchmarks.papers.pages import DIFFERENCES
+from facehall_env.benchmarks.plots import curves_svg
+from facehall_env.benchmarks.provenance import published_folder
+from facehall_env.benchmarks.report.contents import WholeFaces
+from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map, make_gallery
+from facehall_env.benchmarks.report.layout import Chart, faces_of
+from facehall_env.benchmarks.report.reading import Found, LeftOut, read_results
+from facehall_env.benchmarks.report.sections import sections
+from facehall_env.benchmarks.report.selection import headlines
+from facehall_env.benchmarks.report.settings import ReportConfig
 from facehall_env.errors import ConfigurationError
-from facehall_env.rendering import Picture, draw_attention
+from facehall_env.files import results_dir, write_text_atomic
+from facehall_env.rendering import Picture
 
-LINKS = {
-    "paper": "https://openaccess.thecvf.com/content_cvpr_2017/html/"
+PAPER = (
+    "https://openaccess.thecvf.com/content_cvpr_2017/html/"
     "Cao_Attention-Aware_Face_Hallucination_CVPR_2017_paper.html"
-}
-"""The only addresses outside of the page: where to read on. Nothing is loaded from them."""
-
+)
+"""The only address outside of the page: where to read on. Nothing is loaded from it."""
 LARGEST = 8_000_000
 """Bytes that a page may have."""
+WIDEST = 1600
+"""Pixels; figures from the results' folder are made no wider."""
+COLOURS = "cividis"
+"""Colours of heat maps: brighter is more, for readers with any colour vision."""
 
 
-@dataclass(frozen=True)
-class Image:
-    """A picture in the page.
+def run(config: ReportConfig, console: Console | None = None) -> Path:
+    """Builds the page and says which files it leaves out.
 
-    Attributes:
-        address: ``data:`` address.
-        alt: What is on it.
-        width: In its own pixels.
-        height: Likewise.
+    Args:
+        config: The options.
+        console: Where messages go; the standard output by default.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        FacehallError: If there are no results, or the dataset or the weights are missing.
     """
-
-    address: str
-    alt: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A step of a film strip."""
-
-    title: str
-    decibels: str
-    face: Image
-    patch: Image | None
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A film strip, with what stood before it and after it."""
-
-    title: str
-    before: Image
-    after: Image
-    change: str
-    frames: Sequence[Frame]
-
-
-@dataclass(frozen=True)
-class Heat:
-    """Where one agent looks."""
-
-    title: str
-    decibels: str
-    image: Image
-
-
-@dataclass(frozen=True)
-class HeatRow:
-    """Where the agents look with a number of patches; all have the same colours."""
-
-    title: str
-    note: str
-    maps: Sequence[Heat]
-
-
-@dataclass(frozen=True)
-class Show:
-    """The pictures of the page."""
-
-    words: str
-    agent: str
-    looking: bool
-    number: int
-    hero: Sequence[tuple[str, Image]]
-    strips: Sequence[Strip]
-    heats: Sequence[HeatRow]
-    mean: Image
-    scale: Image
-    photographs: bool
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure from the results' folder."""
-
-    title: str
-    image: Image
+    config.check()
+    found = read_results(*(config.results or _usual_folders()))
+    gallery = make_gallery(config) if config.faces else None
+    figures = attention_figures(found, config.dataset)
+    text, left_out = render(found, gallery, figures)
+    write_text_atomic(config.out, text)
+    console = console or tables.terminal()
+    for file in left_out:
+        console.print(
+            f"left out: {file.name} {file.reason}.", soft_wrap=True, highlight=False, markup=False
+        )
+    return config.out
 
 
 def render(
-    found: Found,
-    gallery: Gallery | None = None,
-    figures: Sequence[tuple[str, Path]] = (),
+    found: Found, gallery: Gallery | None = None, figures: Sequence[tuple[str, Path]] = ()
 ) -> tuple[str, list[LeftOut]]:
     """Makes the page.
 
@@ -123,24 +82,27 @@ def render(
         figures: Titles and files of attention maps to show.
 
     Returns:
-        The page, and the files that it does without: those of ``found``, and broken figures.
+        The page, and the files that are left out: those of ``found``, and broken figures.
 
     Raises:
         ConfigurationError: If the page is too large.
     """
-    shown, broken = _figures(figures)
-    left_out = [*found.left_out, *broken]
+    shown, left_out = [], list(found.left_out)
+    for title, path in figures:
+        try:
+            shown.append((title, read_figure(path)))
+        except ConfigurationError:
+            left_out.append(LeftOut(path.name, "is no picture that can be read"))
     text = (
         _environment()
         .get_template("page.html")
         .render(
-            sections=views.sections(found),
-            headlines=views.headlines(found),
-            show=None if gallery is None else _show(gallery),
+            sections=sections(found),
+            headlines=headlines(found),
+            gallery=gallery,
             figures=shown,
             results=found.results,
             left_out=left_out,
-            links=LINKS,
         )
     )
     size = len(text.encode())
@@ -152,150 +114,112 @@ def render(
     return text, left_out
 
 
-def attention_figures(found: Found, folder: Path, dataset: str) -> list[tuple[str, Path]]:
+def _usual_folders() -> list[Path]:
+    """The user's folder of results, and the published ones of a checkout."""
+    own, published = results_dir(), published_folder()
+    if published is None:
+        return [own]
+    return [own, published] if own.is_dir() else [published]
+
+
+def attention_figures(found: Found, dataset: str) -> list[tuple[str, Path]]:
     """Titles and files of the attention maps that ``facehall bench sr`` drew.
 
     Those of photographs are people's faces: they are shown only in a report of that dataset.
     """
     figures = []
-    for result in found.of("sr"):
-        drawn_of = result.content["settings"]["dataset"]
+    for result in found.of(WholeFaces):
+        drawn_of = result.content.settings.dataset
         if drawn_of not in ("synthetic", dataset):
             continue
-        stem = f"{Path(result.name).stem}-attention-"
-        for path in sorted(folder.glob(f"{stem}*.png")):
+        stem = f"{result.path.stem}-attention-"
+        for path in sorted(result.path.parent.glob(f"{stem}*.png")):
             network = path.stem.removeprefix(stem)
-            figures.append((f"{network} on {views.faces_of(drawn_of)}", path))
+            figures.append((f"{network} on {faces_of(drawn_of)}", path))
     return figures
 
 
-def _figures(files: Sequence[tuple[str, Path]]) -> tuple[list[Figure], list[LeftOut]]:
-    shown, broken = [], []
-    for title, path in files:
-        try:
-            picture = pictures.figure(path)
-        except ConfigurationError:
-            broken.append(LeftOut(path.name, "is no picture that can be read"))
-            continue
-        alt = f"Attention maps of {title}, a row for each face, a column for each unit"
-        shown.append(Figure(title, _image(picture, alt, lossless=False)))
-    return shown, broken
+def read_figure(path: Path) -> Picture:
+    """A figure from the disk, no wider than `WIDEST`.
+
+    Raises:
+        ConfigurationError: If it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            picture = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConfigurationError(f"{path} is no picture that can be read ({error}).") from error
+    height, width = picture.shape[:2]
+    if width <= WIDEST:
+        return picture
+    size = (WIDEST, max(1, round(height * WIDEST / width)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _show(gallery: Gallery) -> Show:
-    play = gallery.shown
-    return Show(
-        words=views.faces_of(gallery.dataset),
-        agent=play.agent,
-        looking=play.looking,
-        number=gallery.number,
-        hero=_hero(gallery, play),
-        strips=[_strip(gallery, play, face) for face in range(len(gallery.truth))],
-        heats=[_heat_row(gallery, steps) for steps in sorted({min(FEW, play.steps), play.steps})],
-        mean=_image(gallery.mean, f"The mean of {gallery.number} test faces"),
-        scale=_image(pictures.heat_scale(), "Colour scale from dark blue, never, to yellow"),
-        photographs=gallery.dataset != "synthetic",
-    )
+def png(picture: Picture) -> str:
+    """A picture as a ``data:`` address, without loss."""
+    return _address(picture, "PNG", optimize=True)
 
 
-def _hero(gallery: Gallery, play: Play) -> list[tuple[str, Image]]:
-    """One face from the low resolution to the truth."""
-    truth, small = gallery.truth[0], gallery.small[0]
-    few = min(FEW, play.steps)
-    corners = play.corners(0)[:few]
-    looked = draw_attention(play.frames[few][0], corners, play.geometry.patch_size, upscale=2)
-    height, width = small.shape[:2]
-    return [
-        (
-            f"What it starts from: {width} × {height} pixels",
-            _image(
-                pictures.enlarged(small, gallery.scale),
-                f"A face of {width} by {height} coarse pixels",
-            ),
-        ),
-        (
-            f"Where it looked first: {few} patches",
-            _image(looked, f"The face with the outlines of {few} patches", lossless=False),
-        ),
-        (
-            f"After {play.steps} patches",
-            _image(play.frames[-1][0], f"The face, sharp after {play.steps} patches"),
-        ),
-        ("The truth", _image(truth, "The face as it was before it was made small")),
-    ]
+def webp(picture: Picture) -> str:
+    """A picture as a ``data:`` address, small, with losses that are hard to see."""
+    return _address(picture, "WEBP", quality=88, method=4)
 
 
-def _strip(gallery: Gallery, play: Play, face: int) -> Strip:
-    psnr = play.psnr[face].tolist()
-    title = f"Face {face + 1}"
-    frames = []
-    for step, picture, patch in pictures.film(play, face):
-        name = f"patch {step}" if step else "start"
-        alt = f"{title} after {step} patches" if step else f"{title} before the first patch"
-        frames.append(
-            Frame(
-                name,
-                f"{psnr[step]:.2f} dB",
-                _image(picture, alt, lossless=False),
-                None if patch is None else _image(patch, f"The restored patch {step} alone"),
-            )
-        )
-    truth = _image(gallery.truth[face], f"{title} as it really is")
-    return Strip(
-        title,
-        before=_image(play.frames[0][face], f"{title}, blurred, before the first patch"),
-        after=_image(play.frames[-1][face], f"{title}, restored by {play.steps} patches"),
-        change=f"{written(psnr[0], '.2f')} → {written(psnr[-1], '.2f')} dB",
-        frames=[*frames, Frame("truth", "", truth, None)],
-    )
+def _address(picture: Picture, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _heat_row(gallery: Gallery, steps: int) -> HeatRow:
-    looks = {play.agent: play.looks(steps) for play in gallery.plays}
-    # Not the largest of all: a single place where a fixed order returns to would darken the rest.
-    highest = float(np.quantile(np.stack(list(looks.values())), 0.99))
-    return HeatRow(
-        title=f"The first {steps} patches"
-        if steps < gallery.shown.steps
-        else f"All {steps} patches",
-        note=f"{highest:.1f} or more",
-        maps=[
-            Heat(
-                play.agent,
-                f"{play.mean(steps):.2f} dB",
-                _image(
-                    pictures.heat(looks[play.agent], highest),
-                    f"Where {play.agent} looks: most often {_whereabouts(looks[play.agent])}",
-                ),
-            )
-            for play in gallery.plays
-        ],
-    )
+def heat(values: Map, highest: float = 1.0) -> Picture:
+    """A map as colours, from 0 to ``highest``."""
+    from matplotlib import colormaps
+
+    coloured: Picture = colormaps[COLOURS](values / max(highest, 1e-12), bytes=True)[..., :3]
+    return coloured
 
 
-def _whereabouts(values: pictures.Map) -> str:
-    """The middle of the brightest tenth, in words.
+def whereabouts(values: Map) -> str:
+    """The centre of the brightest tenth of a map, in words.
 
     >>> import numpy as np
     >>> values = np.zeros((9, 9))
     >>> values[0, 4] = 1.0
-    >>> _whereabouts(values)
+    >>> whereabouts(values)
     'at the top, in the middle'
     """
     rows, columns = (values >= 0.9 * values.max()).nonzero()
-    third = [
+    down, across = (
         int(3 * places.mean() / side)
         for places, side in zip((rows, columns), values.shape, strict=True)
-    ]
-    down = ("at the top", "half-way up", "at the bottom")[third[0]]
-    across = ("on the left", "in the middle", "on the right")[third[1]]
-    return f"{down}, {across}"
+    )
+    return (
+        f"{('at the top', 'half-way up', 'at the bottom')[down]}, "
+        f"{('on the left', 'in the middle', 'on the right')[across]}"
+    )
 
 
-def _image(picture: Picture, alt: str, lossless: bool = True) -> Image:
-    height, width = picture.shape[:2]
-    address = pictures.png(picture) if lossless else pictures.webp(picture)
-    return Image(address, alt, width, height)
+def draw_chart(chart: Chart, id_: str) -> Markup:
+    """A chart drawn for wide and for narrow windows; the style sheet shows the one that fits."""
+    drawn = {
+        name: curves_svg(
+            chart.curves,
+            f"{id_}-{name}",
+            chart.title,
+            chart.description,
+            y_label="gain in dB",
+            x_ticks=chart.x_ticks,
+            size=size,
+            font=font,
+        )
+        for name, size, font in (("wide", (760, 440), 13), ("narrow", (360, 440), 13))
+    }
+    return Markup("").join(
+        Markup('<div class="{0}">{1}</div>').format(name, Markup(svg))
+        for name, svg in drawn.items()
+    )
 
 
 def _environment() -> Environment:
@@ -313,13 +237,16 @@ def _environment() -> Environment:
         "script": Markup(script),
         # The page may run this script and nothing else, and fetch nothing at all.
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "chart": _chart,
+        "paper": PAPER,
+        "few": FEW,
+        "chart": draw_chart,
+        "table": lambda table, id_: Markup(table.html(id_)),
+        "faces_of": faces_of,
+        "differences": DIFFERENCES,
+        "png": png,
+        "webp": webp,
+        "heat": heat,
+        "heat_scale": heat(np.tile(np.linspace(0.0, 1.0, 256), (12, 1))),
+        "whereabouts": whereabouts,
     }
     return environment
-
-
-def _chart(chart: Chart, id_: str) -> Markup:
-    """Drawn twice, of which the style sheet shows the one that fits the window."""
-    return Markup('<div class="wide">{0}</div><div class="narrow">{1}</div>').format(
-        line_chart(chart, WIDE, f"{id_}-wide"), line_chart(chart, NARROW, f"{id_}-narrow")
-    )

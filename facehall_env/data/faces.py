@@ -22,8 +22,8 @@ class Faces(NamedTuple):
 
     Attributes:
         hr: The truth, (N, 3, H, W).
-        lr: The truth made small by the protocol, (N, 3, H / scale, W / scale).
-        initial: ``lr`` made large again by the protocol, (N, 3, H, W): I_0 of the paper.
+        lr: The truth downsampled by the protocol, (N, 3, H / scale, W / scale).
+        initial: ``lr`` upsampled again by the protocol, (N, 3, H, W): I_0 of the paper.
         identity: Who is on them, (N,) int64: places in the dataset's `people`, -1 where unknown;
             None if the dataset does not know.
 

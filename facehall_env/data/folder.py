@@ -60,7 +60,7 @@ def directory(name: str, root: Path | str | None) -> Path:
     """The directory of a dataset that may be anywhere.
 
     Args:
-        name: Of the dataset, for the errors.
+        name: The dataset's name, for the errors.
         root: The directory; by default the one that ``FACEHALL_DATA`` names.
 
     Raises:

@@ -51,8 +51,8 @@ def read_image(path: Path | str) -> ImageArray:
     """Read an image as a viewer would show it.
 
     Greyscale becomes three equal channels, 16 bits become 8, palettes are resolved, transparent
-    pixels lie on white, and an EXIF orientation is applied. Of an animation the first frame is
-    taken.
+    pixels lie on white, and an EXIF orientation is applied. Only the first frame of an
+    animation is read.
 
     Args:
         path: The file.

@@ -32,7 +32,7 @@ NUM_PEOPLE = 5749
 NUM_IMAGES = 13233
 
 NAMES_SHA256 = "5a99269fa0134a4cf86d181c4230dc44937de324fd275b1167ac46c16fb58240"
-"""Of all people's names, sorted, each ended by a line feed: tells LFW from other folders."""
+"""Hash of all people's names, sorted, each ended by a line feed: tells LFW from other folders."""
 
 FUNNELED = Archive(
     url="https://ndownloader.figshare.com/files/5976015",

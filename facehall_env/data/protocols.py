@@ -1,21 +1,23 @@
-"""Protocol presets: how papers make a face small, and how they then measure the result.
+"""Protocol presets: how papers degrade a face, and how they then measure the result.
 
 "Bicubic" differs by over 2 dB and "PSNR" by 1 to 2 dB between papers, so no number is worth
-anything without its convention. A `Protocol` is that convention, as data.
+anything without its convention. A `Protocol` is that convention, as data. Listing them imports no
+torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from facehall_env.data.faces import Faces
-from facehall_env.data.resize import Kernel, resize
 from facehall_env.errors import ConfigurationError
-from facehall_env.registry import unknown_name
+from facehall_env.literals import Kernel
+from facehall_env.registry import named
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from facehall_env.data.faces import Faces
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Protocol:
 
     Attributes:
         name: The name under which `get` finds it.
-        down: Kernel that makes the truth small.
-        up: Kernel that makes it large again (the starting image).
-        round_lr: Whether the small image is stored in 8 bits, as in a file.
+        down: Kernel that downsamples the truth.
+        up: Kernel that upsamples the result to the starting image.
+        round_lr: Whether the low resolution is rounded to 8 bits, as in a file.
         colour: Metrics on ``"rgb"``, or on ``"y"``: ITU-R BT.601 luma in the limited range 16-235.
         shave_scales: Border left out by the metrics, in units of the scale...
         shave_pixels: ...plus this many pixels; see `shave`.
@@ -34,6 +36,7 @@ class Protocol:
         source: Where the convention comes from, in one line.
 
     Example:
+        >>> import torch
         >>> get("sisn").shave(scale=4)
         10
         >>> faces = get("bicubic").degrade(torch.zeros(2, 3, 16, 16), scale=4)
@@ -55,9 +58,8 @@ class Protocol:
         """Pixels on each side that the metrics leave out at ``scale``."""
         return self.shave_scales * scale + self.shave_pixels
 
-    @torch.no_grad()
     def degrade(self, hr: Tensor, scale: int) -> Faces:
-        """Make faces small and large again.
+        """Downsamples faces and upsamples them again.
 
         Args:
             hr: The truth, (N, 3, H, W): uint8 in 0-255 or floating point in [0, 1].
@@ -69,6 +71,11 @@ class Protocol:
         Raises:
             ConfigurationError: If ``hr`` is not such a batch or ``scale`` does not divide it.
         """
+        import torch
+
+        from facehall_env.data.faces import Faces
+        from facehall_env.data.resize import resize
+
         if hr.ndim != 4 or hr.shape[1] != 3:
             raise ConfigurationError(
                 f"Faces must have the shape (N, 3, H, W), got {tuple(hr.shape)}."
@@ -85,11 +92,12 @@ class Protocol:
             truth = hr.float()
         else:
             raise ConfigurationError(f"Faces must be uint8 or floating point, got {hr.dtype}.")
-        lr = resize(truth, (height // scale, width // scale), self.down).clamp(0, 1)
-        if self.round_lr:
-            # Halves go up, as in Pillow and MATLAB; torch.round would go to the even number.
-            lr = (lr * 255 + 0.5).floor() / 255
-        return Faces(truth, lr, resize(lr, (height, width), self.up).clamp(0, 1))
+        with torch.no_grad():
+            lr = resize(truth, (height // scale, width // scale), self.down).clamp(0, 1)
+            if self.round_lr:
+                # Halves go up, as in Pillow and MATLAB; torch.round would go to the even number.
+                lr = (lr * 255 + 0.5).floor() / 255
+            return Faces(truth, lr, resize(lr, (height, width), self.up).clamp(0, 1))
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -155,6 +163,4 @@ def get(name: str) -> Protocol:
     Raises:
         UnknownNameError: If there is none of that name.
     """
-    if name not in PROTOCOLS:
-        raise unknown_name("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    return named("protocol", name, PROTOCOLS)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError
-from facehall_env.registry import unknown_name
+from facehall_env.registry import named
 
 Blur = Literal["none", "gaussian", "average", "median", "motion"]
 SIDE = 512
@@ -226,9 +226,7 @@ def get(name: str) -> Degradation:
     Raises:
         UnknownNameError: If there is none of that name.
     """
-    if name not in DEGRADATIONS:
-        raise unknown_name("degradation", name, DEGRADATIONS)
-    return DEGRADATIONS[name]
+    return named("degradation", name, DEGRADATIONS)
 
 
 def degrade(image: ImageArray, preset: str, seed: int) -> ImageArray:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Kernel as Kernel
 
-Kernel = Literal["bicubic", "matlab-bicubic", "area", "catmull-rom-corners", "torch7-bicubic"]
 _Matrix = NDArray[np.float64]
 
 _KEYS_A = -0.5

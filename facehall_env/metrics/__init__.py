@@ -13,11 +13,6 @@ Example:
     tensor([1., 1.], dtype=torch.float64)
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from facehall_env.metrics.colour import rgb_to_y
-from facehall_env.metrics.feature_similarity import fsim
-from facehall_env.metrics.fidelity import psnr, ssim
-from facehall_env.metrics.scoring import METRIC_NAMES, ScoringProtocol, score
-
-__all__ = ["METRIC_NAMES", "ScoringProtocol", "fsim", "psnr", "rgb_to_y", "score", "ssim"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -25,7 +25,7 @@ class AttributeHead(nn.Module):
 
     Args:
         dimensions: Numbers in an embedding, D.
-        names: Of the A attributes.
+        names: Names of the A attributes.
 
     Example:
         >>> head = AttributeHead(128, ["Smiling", "Male"])
@@ -128,34 +128,3 @@ class AttributeHead(nn.Module):
         head = cls(metadata["dimensions"], metadata["names"])
         fill(head, tensors, f"{path} for a head of {len(head.names)} attributes")
         return head
-
-
-def balanced_accuracy(predicted: Tensor, labels: Tensor) -> Tensor:
-    """The mean of the shares of those with and of those without an attribute told rightly.
-
-    Guessing gives one half, however rare the attribute is.
-
-    Args:
-        predicted: (N, A) bool.
-        labels: (N, A) bool.
-
-    Returns:
-        (A,) float64; NaN for attributes that all faces or none have.
-
-    Raises:
-        ValueError: If the shapes differ.
-
-    Example:
-        >>> labels = torch.tensor([[1], [1], [1], [0]]).bool()
-        >>> balanced_accuracy(torch.tensor([[1], [1], [0], [1]]).bool(), labels).round(decimals=3)
-        tensor([0.3330], dtype=torch.float64)
-    """
-    if predicted.shape != labels.shape or labels.ndim != 2:
-        raise ValueError(
-            f"predicted has shape {tuple(predicted.shape)} and labels {tuple(labels.shape)}; "
-            "expected (N, A) of both."
-        )
-    said, has = predicted.bool().double(), labels.bool().double()
-    with_it = (said * has).sum(dim=0) / has.sum(dim=0)
-    without = ((1 - said) * (1 - has)).sum(dim=0) / (1 - has).sum(dim=0)
-    return (with_it + without) / 2

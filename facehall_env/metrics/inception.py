@@ -24,7 +24,7 @@ from facehall_env.metrics.perceptual import (
 SIDE = 299
 """Images are resized to this before they enter."""
 CLASSES_OF_FID = 1008
-"""Of the classifier in the weights that FID was published with; others have 1000."""
+"""Classes in the weights that FID was published with; other weights have 1000."""
 
 Kernel = tuple[int, int]
 Conv = tuple[str, int, Kernel, int]

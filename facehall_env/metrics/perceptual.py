@@ -118,7 +118,7 @@ class LPIPS(nn.Module):
 
     Args:
         features: Where the features come from.
-        weights: Of the channels of each of its outputs, (C,) each, not negative.
+        weights: One weight per channel for each of its outputs, (C,), not negative.
 
     >>> tiny = LPIPS(Features((2,), taps=(0,)), [torch.ones(2)])
     >>> image = torch.rand(1, 3, 8, 8)
@@ -200,7 +200,7 @@ class Gaussian:
     """Mean and covariance of features that come batch by batch, in float64.
 
     Args:
-        channels: Of the features.
+        channels: Number of features C.
 
     >>> statistics = Gaussian(1)
     >>> statistics.update(torch.tensor([[1.0], [2.0]]))

@@ -19,12 +19,12 @@ Embeddings = Tensor | ArrayLike
 
 
 class Verification(NamedTuple):
-    """How often it is told rightly whether two faces are of one person.
+    """How often a threshold tells rightly whether two faces are of one person.
 
     Attributes:
         accuracy: Mean over the folds of their accuracies, balanced ones if these were asked for.
-        standard_error: Of that mean: the folds' standard deviation (F - 1 in the denominator)
-            over the root of F, as LFW's protocol has it.
+        standard_error: Standard error of ``accuracy``: the folds' standard deviation (F - 1 in the
+            denominator) over the root of F, as LFW's protocol has it.
         accuracies: (F,) accuracy on each fold, at the threshold of the others.
         thresholds: (F,) these thresholds; at least so similar faces count as the same person's.
         right: (P,) whether each pair is told rightly at the threshold of its fold.
@@ -66,10 +66,10 @@ def verification(
 ) -> Verification:
     """Verification accuracy by cross-validation: the threshold is that of the other folds.
 
-    Of all thresholds that are best on the other folds the middle one is taken.
+    If several thresholds are best on the other folds, the middle one is taken.
 
     Args:
-        similarity: (P,) of each pair.
+        similarity: (P,) similarity of each pair.
         same: (P,) bool, whether the pair is of one person.
         fold: (P,) the fold of each pair, at least two different ones.
         balanced: Balanced accuracies: the mean of that on the matched pairs and that on the
@@ -114,9 +114,9 @@ def best_threshold(similarity: ArrayLike, same: ArrayLike, balanced: bool = Fals
     one.
 
     Args:
-        similarity: (P,) of each pair.
+        similarity: (P,) similarity of each pair.
         same: (P,) bool, whether the pair is of one person.
-        balanced: Of the highest balanced accuracy instead: matched and mismatched pairs count the
+        balanced: Maximise the balanced accuracy instead: matched and mismatched pairs count the
             same, whichever are more.
 
     Raises:
@@ -147,7 +147,7 @@ def tar_at_far(similarity: ArrayLike, same: ArrayLike, far: float) -> float:
     them passes.
 
     Args:
-        similarity: (P,) of each pair.
+        similarity: (P,) similarity of each pair.
         same: (P,) bool, whether the pair is of one person.
         far: Share of the mismatched pairs that may pass, in [0, 1).
 

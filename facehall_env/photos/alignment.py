@@ -42,7 +42,7 @@ class Box:
 
     @property
     def area(self) -> float:
-        """In square pixels."""
+        """Area in square pixels."""
         return (self.bottom - self.top) * (self.right - self.left)
 
     def square(self, margin: float) -> Window:

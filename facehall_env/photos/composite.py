@@ -164,7 +164,7 @@ def low_resolution(image: ImageArray, places: Sequence[Place], size: tuple[int, 
 
     Args:
         image: uint8 (H, W, 3).
-        places: Of N faces.
+        places: Places of N faces.
         size: Rows and columns of low-resolution faces.
 
     Returns:
@@ -213,7 +213,7 @@ def added_detail(
 
     Args:
         added: (3, H, W), the restored face minus the up-sampled one.
-        place: Of the face on the photograph.
+        place: Place of the face on the photograph.
         scale: Factor by which the photograph is enlarged.
         lr_size: Rows and columns of low-resolution faces.
 

@@ -12,55 +12,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
 from PIL import Image
-from tqdm.auto import tqdm
 
+from facehall_env import limits
 from facehall_env.data.images import ImageArray, images_below, read_image
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.files import atomic_path, write_text_atomic
 from facehall_env.photos.alignment import Window
 from facehall_env.photos.detect import DetectedFace, Detector, DlibDetector
+from facehall_env.photos.settings import PrepareConfig
+from facehall_env.progress import progress
 
 REPORT = "report.json"
 
 Status = Literal["written", "kept", "no face", "too small", "broken"]
-
-
-@dataclass
-class PrepareConfig:
-    """Settings of ``facehall data prepare``."""
-
-    src: Annotated[Path, tyro.conf.Positional]
-    """Folder of photographs; its sub-folders count."""
-    out: Annotated[Path, tyro.conf.Positional]
-    """Folder for the faces, PNG files under the same names, and for report.json."""
-    size: int = 128
-    """Side length of the faces in pixels."""
-    margin: float = 1.3
-    """The longer side of the detected box, which has the features only, is enlarged so much."""
-    align: Literal["eyes", "none"] = "none"
-    """eyes turns each face until its eyes are level."""
-    which: Literal["largest", "all"] = "largest"
-    """Of several faces on a photograph the largest, or all (NAME-1.png is the largest)."""
-    min_side: int = 0
-    """Leave out faces whose enlarged box has a shorter side in the photograph, in pixels; SPARNet
-    has 128."""
-    upsample: int = 1
-    """Double each photograph so often before the search: 0 is fast and finds faces from 80 pixels
-    on, 1 from 40 pixels on."""
-    overwrite: bool = False
-    """Make faces again that are there already."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ConfigurationError(f"size must be positive, got {self.size}.")
-        if not self.margin > 0:
-            raise ConfigurationError(f"margin must be positive, got {self.margin}.")
-        if self.min_side < 0:
-            raise ConfigurationError(f"min_side must be 0 or more, got {self.min_side}.")
 
 
 @dataclass
@@ -88,7 +55,7 @@ class Report:
     """What became of all photographs.
 
     Attributes:
-        settings: Those that decide how a face looks.
+        settings: The settings that decide how a face looks.
         files: One entry for each photograph, by path.
     """
 
@@ -96,7 +63,7 @@ class Report:
     files: list[FileReport]
 
     def named(self, status: Status) -> list[str]:
-        """The photographs of which that became."""
+        """The photographs with this outcome."""
         return [entry.file for entry in self.files if entry.status == status]
 
     def summary(self) -> str:
@@ -133,9 +100,11 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
 
     Raises:
         DatasetError: If the source is missing or has no images.
-        ConfigurationError: If the target lies in the source, or has faces made otherwise.
+        ConfigurationError: If a setting lies outside its limits, or the target lies in the source
+            or has faces made with other settings.
         MissingExtraError: If dlib is needed and not installed.
     """
+    limits.check(config)
     keys = _sources(config)
     settings = {name: getattr(config, name) for name in _SETTINGS}
     earlier = _earlier(config, settings)
@@ -143,7 +112,7 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
     report = Report(settings, [])
     ahead = dict(earlier)
     try:
-        for key, name in tqdm(_named(keys), desc="cutting out faces", unit="image"):
+        for key, name in progress(_named(keys), desc="cutting out faces", unit="image"):
             kept = None if config.overwrite else _kept(config, key, name, earlier)
             report.files.append(kept or _treated(config, detector, key, name))
             ahead.pop(key, None)

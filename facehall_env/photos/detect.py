@@ -81,7 +81,7 @@ class DlibDetector:
                 f"max_side must be at least 80, the smallest face that is found, got {max_side}."
             )
         try:
-            import dlib  # noqa: F401
+            import dlib  # noqa: F401  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise MissingExtraError("dlib", "faces") from error
         self._find, self._mark = _models(model_file(_POINTS_FILE))
@@ -126,7 +126,7 @@ class DlibDetector:
 @lru_cache(maxsize=1)
 def _models(points: Path) -> tuple[Any, Any]:
     """The detector and the points' model of dlib; loading them takes a second."""
-    import dlib
+    import dlib  # pyright: ignore[reportMissingImports]
 
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(points))
 
@@ -135,7 +135,7 @@ def model_file(name: str) -> Path:
     """A model of dlib's, found without importing its package, which needs an old setuptools.
 
     Args:
-        name: Of the file.
+        name: Name of the file.
 
     Raises:
         MissingExtraError: If the package that has it is not installed.

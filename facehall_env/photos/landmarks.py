@@ -23,9 +23,9 @@ OUTER_CORNERS = (36, 45)
 """The outer corners of the eyes."""
 NOSE_TIP, MOUTH_CORNERS = 30, (48, 54)
 MARGIN = 0.25
-"""Images in which nothing is found are searched again with a border of so much of their side."""
+"""Images in which nothing is found are searched again with a border of this share of their side."""
 LENIENT = -1.0
-"""And then for the face, there being one, that the detector is so little sure of."""
+"""If that finds nothing either, the detector accepts a face down to this score."""
 
 _POINTS_FILE = "shape_predictor_68_face_landmarks.dat"
 
@@ -120,7 +120,7 @@ class DlibLandmarks:
         return np.full((NUM_POINTS, 2), np.nan)
 
     def _marked(self, image: ImageArray, box: Box) -> Points:
-        import dlib
+        import dlib  # pyright: ignore[reportMissingImports]
 
         # dlib's last row and column belong to its rectangle.
         sides = (box.left, box.top, box.right - 1, box.bottom - 1)
@@ -148,6 +148,6 @@ def _nearest_to_middle(found: Sequence[DetectedFace], size: tuple[int, ...]) -> 
 @lru_cache(maxsize=1)
 def _predictor(path: str) -> Any:
     """The points' model, 100 MB; loading it takes a second."""
-    import dlib
+    import dlib  # pyright: ignore[reportMissingImports]
 
     return dlib.shape_predictor(path)

@@ -78,12 +78,12 @@ class AngularSoftmax(nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        """D."""
+        """Numbers in an embedding, D."""
         return self.weight.shape[0]
 
     @property
     def classes(self) -> int:
-        """C."""
+        """Number of people, C."""
         return self.weight.shape[1]
 
     @property

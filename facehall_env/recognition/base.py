@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import ChannelOrder as ChannelOrder
-from facehall_env.registry import Registry
 
 
 class Recogniser(nn.Module, ABC):
@@ -141,16 +140,3 @@ class Recogniser(nn.Module, ABC):
                 f"The recogniser {self.name!r} got a tensor of shape {tuple(faces.shape)}, "
                 "expected faces (N, 3, H, W)."
             )
-
-
-RECOGNISERS: Registry[Recogniser] = Registry(
-    "recogniser",
-    "facehall_env.recognisers",
-    {
-        "mobilefacenet": "facehall_env.recognition.mobilefacenet:MobileFaceNet",
-        "sphereface": "facehall_env.recognition.sphereface:SphereFace",
-    },
-)
-"""Recognisers by name. Other packages join by the entry point group
-``facehall_env.recognition.embed``."""
-register = RECOGNISERS.register

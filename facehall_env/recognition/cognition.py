@@ -69,7 +69,7 @@ class Cognition(nn.Module):
 
         Args:
             face: (N, 3, H, W) in [0, 1], restored.
-            truth: Of the same shape; nothing flows to it.
+            truth: True faces of the same shape; they get no gradient.
 
         Returns:
             (N,), differentiable in ``face``.

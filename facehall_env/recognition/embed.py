@@ -5,9 +5,9 @@ restored version of it, so that a blurred face is judged by its content and not 
 detector finds it.
 
 ```python
-from facehall_env import recognisers
+from facehall_env.recognition import embed
 
-recogniser = recognisers.make("mobilefacenet=mobilefacenet.safetensors")
+recogniser = embed.make("mobilefacenet=mobilefacenet.safetensors")
 landmarks = recogniser.align(truth)  # once for all versions of these faces
 embeddings = recogniser.embed(restored, landmarks)  # (N, D)
 landmarks.found  # faces that were not found are cut out as a whole, see `align_to`
@@ -174,7 +174,7 @@ class DlibRecogniser(FaceRecogniser):
     def __init__(self, align: Align = "landmarks", marker: Marker | None = None) -> None:
         super().__init__(align, marker)
         try:
-            import dlib
+            import dlib  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise MissingExtraError("dlib", "faces") from error
         self.name = DLIB
@@ -320,7 +320,7 @@ def _as_complex(places: NDArray[np.float64]) -> NDArray[np.complex128]:
 
 def _dlib_chip(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.uint8]:
     """The face as dlib aligns it."""
-    import dlib
+    import dlib  # pyright: ignore[reportMissingImports]
 
     parts = dlib.points([dlib.point(round(x - 0.5), round(y - 0.5)) for y, x in points])
     height, width = image.shape[:2]
@@ -333,6 +333,6 @@ def _dlib_chip(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray
 
 @lru_cache(maxsize=1)
 def _dlib_network(path: str) -> Any:
-    import dlib
+    import dlib  # pyright: ignore[reportMissingImports]
 
     return dlib.face_recognition_model_v1(path)

@@ -25,7 +25,7 @@ class Group(NamedTuple):
         expansion: By which factor a bottleneck is wider inside.
         channels: That leave it.
         repeats: How many follow one another.
-        stride: Of the first of them.
+        stride: Stride of the first block.
     """
 
     expansion: int

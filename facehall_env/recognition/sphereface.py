@@ -23,8 +23,8 @@ OFFSET, RANGE = 127.5, 128.0
 SLOPE = 0.25
 """Where the learned slopes of the activations begin."""
 UNIT_STD = 0.01
-"""Of a unit's first weights: it begins close to the identity, which a network of twenty layers
-without normalisation needs."""
+"""Standard deviation of a unit's first weights: the unit begins close to the identity, which a
+network of twenty layers without normalisation needs."""
 
 
 class SphereFace(Recogniser):

@@ -18,24 +18,20 @@ from facehall_env.checkpoints import (
     under_prefix,
 )
 from facehall_env.errors import ConfigurationError, WeightsError
-from facehall_env.recognition.base import RECOGNISERS, Recogniser
+from facehall_env.recognition.base import Recogniser
+from facehall_env.recognition.catalog import RECOGNISERS
 
 KIND, COGNITION_KIND = "recogniser", "cognition"
 """What our files hold: a recogniser alone, or with the angular head it was trained with."""
 PREFIX = "recogniser"
-"""Of its tensors in a file that holds a head, too."""
-
-
-def available() -> list[str]:
-    """Names that :func:`make` and :func:`load` accept."""
-    return RECOGNISERS.available()
+"""Prefix of the network's tensors in a file that also holds a head."""
 
 
 def make(name: str, **config: Any) -> Recogniser:
     """An untrained recogniser by name.
 
     Args:
-        name: One of :func:`available`.
+        name: One of :func:`facehall_env.recognition.available`.
         **config: Settings of that recogniser.
 
     Raises:
@@ -58,7 +54,7 @@ def load(name: str, weights: str | os.PathLike[str], **config: Any) -> Recognise
     """A trained recogniser, frozen: gradients flow through it to the faces, not to its weights.
 
     Args:
-        name: One of :func:`available`.
+        name: One of :func:`facehall_env.recognition.available`.
         weights: A file of :func:`save`, of a cognition network, or the state dictionary of
             others, ``.safetensors`` or ``.pth``, with just the names and shapes of this network.
         **config: Settings of the recogniser; those stored in a file of ours are the default.

@@ -39,7 +39,7 @@ class Reward(ABC):
         return total(self.terms(before, after, done))
 
     def for_people(self, people: Sequence[str] | None) -> Reward:
-        """The reward for faces of a dataset; :func:`facehall_env.spec.build_core` asks for it.
+        """The reward for faces of a dataset, which `facehall_env.spec.EpisodeSpec` asks for.
 
         Args:
             people: The dataset's `people`, to whom the states' ``identity`` refers; None if it

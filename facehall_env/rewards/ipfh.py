@@ -42,7 +42,7 @@ class IPFHReward(Reward):
     """Minus the losses of each restored patch, and at the end minus those of the face.
 
     Steps t < T are paid for the patch just restored (eq. 10): minus its mean squared error and
-    its texture loss, at the high resolution and made small again. The last step is paid for the
+    its texture loss, at the high resolution and downsampled again. The last step is paid for the
     face instead (eq. 12 and 15): minus its mean squared error and texture loss, the distance of
     its features from the truth's (eq. 13), and how little it is taken for the right person (eq.
     14). What a patch holds outside of the image does not count. The paper gives no weights of the
@@ -154,7 +154,7 @@ class IPFHReward(Reward):
         if self._class_of is None:
             raise ConfigurationError(
                 "The reward's term 'ipfh_identity' does not know yet whom the numbers on the faces "
-                "mean: give the core reward.for_people(dataset.people), as build_core does."
+                "mean: give the core reward.for_people(dataset.people), as EpisodeSpec.build does."
             )
         classes = self._class_of.to(state.identity.device)
         return classes[state.identity].where(state.identity != UNKNOWN, UNKNOWN)
@@ -215,7 +215,7 @@ class IPFHReward(Reward):
         return self.cognition(state.image.device).feature_loss(state.image, state.hr)
 
     def _identity_loss(self, state: CoreState) -> Tensor:
-        """Of people whom the network does not know it says nothing: 0."""
+        """0 for people whom the network does not know."""
         label = self.labels(state)
         known = (label != UNKNOWN).nonzero()[:, 0]
         loss = torch.zeros_like(state.mse)

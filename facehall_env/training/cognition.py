@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from facehall_env import limits, recognition
 from facehall_env.data import FaceDataset, Identified
 from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.progress import progress
 from facehall_env.recognition import AngularSoftmax, Cognition, Recogniser
 from facehall_env.spec import FacesSpec
 from facehall_env.training.augment import Views, draw_views, look
@@ -237,7 +237,7 @@ class CognitionTrainer(Trainer):
         """(N, D), what the recogniser makes of every training face."""
         self.cognition.eval()
         images = self.faces.images[: self.faces.num_training].split(self.config.batch)
-        shown = tqdm(images, desc="looking at the faces", disable=not self.team.leads)
+        shown = progress(images, desc="looking at the faces", disable=not self.team.leads)
         embed = self.cognition.recogniser.embed
         return torch.cat([embed(part.to(self.device).float() / 255).cpu() for part in shown])
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from facehall_env.data import Faces, Protocol
 from facehall_env.data.base import FaceDataset
 from facehall_env.data.faces import identity_numbers
 from facehall_env.errors import ConfigurationError
+from facehall_env.progress import progress as progress_bar
 from facehall_env.spec import FacesSpec
 from facehall_env.training.settings import HeldOutConfig
 
@@ -111,7 +111,7 @@ def decode(dataset: FaceDataset, indices: Sequence[int], progress: bool = True) 
     Returns:
         uint8 (N, 3, H, W) on the CPU.
     """
-    bar = tqdm(
+    bar = progress_bar(
         range(0, len(indices), CHUNK),
         desc=f"reading {dataset.name}",
         unit_scale=CHUNK,

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from facehall_env.progress import progress
 from facehall_env.training.budget import Budget
 from facehall_env.training.distributed import Team, launch
 from facehall_env.training.run import TrainingRun
@@ -33,13 +32,13 @@ def train(trainer: type[Trainer], config: LoopConfig, directory: Path | None = N
         MissingExtraError: If several devices are asked for without Lightning Fabric.
         WeightsError: If the weights to start from cannot be used.
     """
-    work = partial(_train, trainer=trainer, directory=directory or config.out)
+    work = partial(train_share, trainer=trainer, directory=directory or config.out)
     shared: Any = config if isinstance(config, SharedConfig) else None
     return work(config, Team()) if shared is None else launch(work, shared)
 
 
-def _train(config: LoopConfig, team: Team, *, trainer: type[Trainer], directory: Path) -> Path:
-    """What each of the processes does; the one that leads writes."""
+def train_share(config: LoopConfig, team: Team, *, trainer: type[Trainer], directory: Path) -> Path:
+    """What one of the processes does; the one that leads writes."""
     with TrainingRun(directory, config, config.resume, writes=team.leads) as run:
         training = trainer(config, team)
         try:
@@ -74,7 +73,7 @@ def fit(run: TrainingRun, trainer: Trainer, minutes: float | None = None) -> dic
     budget = Budget(minutes, before.get("spent", 0.0), trainer.team.size)
     scores: dict[str, float] = before.get("scores", {})
     total = trainer.plan(budget)
-    with tqdm(total=total, initial=trainer.step, desc=trainer.title, disable=not leads) as bar:
+    with progress(total=total, initial=trainer.step, desc=trainer.title, disable=not leads) as bar:
         while trainer.step < total:
             values = trainer.update()
             bar.total = total = trainer.plan(budget)

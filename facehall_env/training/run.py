@@ -155,7 +155,7 @@ class TrainingRun:
 
     def provenance(self) -> dict[str, Any]:
         """How this run's weights came to be: settings, versions, time."""
-        settings = {k: v for k, v in self.settings.items() if k not in ("out", "resume")}
+        settings = {k: v for k, v in _flat(self.settings).items() if k not in ("out", "resume")}
         return {
             "settings": settings,
             "minutes": round(self.seconds / 60, 1),

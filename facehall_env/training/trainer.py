@@ -81,13 +81,14 @@ class Learner:
         """
         optimizer = self.optimizers[name]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        of_which = f" of the {name}" if len(self.optimizers) > 1 else ""
         value = self.team.mean(loss).item()
-        self.check_finite(value, "the loss", index)
+        self.check_finite(value, f"the loss{of_which}", index)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.team.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, grad_clip or math.inf).item()
-        self.check_finite(norm, "the gradient's norm", index)
+        self.check_finite(norm, f"the gradient's norm{of_which}", index)
         optimizer.step()
         return value, norm
 
@@ -107,7 +108,7 @@ class Learner:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that the next update depends on; every process has to call this."""
-        tensors = {f"generator/{name}": g.get_state() for name, g in self.generators.items()}
+        tensors = {f"random/{name}": g.get_state() for name, g in self.generators.items()}
         for name, module in self.modules.items():
             tensors |= with_prefix(name, module.state_dict())
         for name, optimizer in self.optimizers.items():
@@ -131,7 +132,7 @@ class Learner:
             unpack_optimizer(optimizer, packed, metadata["optimizers"][name])
             _restore_memory_layout(optimizer)
         for name, generator in self.generators.items():
-            generator.set_state(tensors[f"generator/{name}"])
+            generator.set_state(tensors[f"random/{name}"])
 
 
 class Trainer(Learner, ABC):

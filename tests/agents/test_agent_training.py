@@ -12,22 +12,20 @@ import pytest
 import torch
 
 from facehall_env import agents, data, enhancers, patches
-from facehall_env.agents.training import (
-    AgentTrainer,
-    DaggerTrainer,
-    QMapTrainer,
+from facehall_env.agents import training
+from facehall_env.agents.dagger import DaggerTrainer, train_dagger
+from facehall_env.agents.fixed.static_training import train_static
+from facehall_env.agents.qmap.training import QMapTrainer, train_qmap
+from facehall_env.agents.reinforce.training import ReinforceTrainer, train_agent
+from facehall_env.agents.settings import (
     TrainAgentConfig,
     TrainDaggerConfig,
     TrainQMapConfig,
     TrainStaticConfig,
-    make_core,
-    train_agent,
-    train_dagger,
-    train_qmap,
-    train_static,
 )
 from facehall_env.checkpoints import load_tensors
 from facehall_env.errors import ConfigurationError
+from facehall_env.nested import build
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +43,8 @@ def enhancer_weights(tmp_path_factory) -> Path:
 def settings(out: Path, weights: Path, **changes: object) -> dict[str, object]:
     return {
         "out": out,
-        "enhancer_weights": str(weights),
-        "num_steps": 2,
+        "weights": str(weights),
+        "steps": 2,
         "updates": 6,
         "batch": 4,
         "limit": 12,
@@ -55,6 +53,10 @@ def settings(out: Path, weights: Path, **changes: object) -> dict[str, object]:
         "checkpoint_every": 2,
         **changes,
     }
+
+
+def configured(out: Path, weights: Path, **changes: object) -> TrainAgentConfig:
+    return build(TrainAgentConfig, **settings(out, weights, **changes))
 
 
 def entries(folder: Path) -> list[dict[str, float]]:
@@ -79,8 +81,8 @@ def assert_same_run(one: Path, other: Path) -> None:
 def test_killed_at_any_update_and_resumed_it_ends_with_the_same_bits(
     changes, tmp_path, enhancer_weights, monkeypatch
 ) -> None:
-    train_agent(TrainAgentConfig(**settings(tmp_path / "whole", enhancer_weights, **changes)))
-    update = AgentTrainer.update
+    train_agent(configured(tmp_path / "whole", enhancer_weights, **changes))
+    update = ReinforceTrainer.update
     calls = {"left": 0}
 
     def fragile(self):
@@ -89,11 +91,13 @@ def test_killed_at_any_update_and_resumed_it_ends_with_the_same_bits(
             raise KeyboardInterrupt
         return update(self)
 
-    monkeypatch.setattr(AgentTrainer, "update", fragile)
+    monkeypatch.setattr(ReinforceTrainer, "update", fragile)
     killed, resume = tmp_path / "killed", False
     for survives in (3, 2, 10):
         calls["left"] = survives
-        config = TrainAgentConfig(**settings(killed, enhancer_weights, **changes), resume=resume)
+        config = build(
+            TrainAgentConfig, **settings(killed, enhancer_weights, **changes), resume=resume
+        )
         if survives < 10:
             with pytest.raises(KeyboardInterrupt):
                 train_agent(config)
@@ -118,7 +122,7 @@ def test_the_other_learners_resume_with_the_same_bits(
     if "batch" not in changes:
         del quick["batch"]
         quick |= {"gradient_steps": 1, "learn_batch": 4, "width": 8, "memory": 4}
-    train(config_class(**quick))
+    train(build(config_class, **quick))
     update, calls = trainer.update, {"left": 3}
 
     def fragile(self):
@@ -130,12 +134,12 @@ def test_the_other_learners_resume_with_the_same_bits(
     monkeypatch.setattr(trainer, "update", fragile)
     quick["out"] = tmp_path / "killed"
     with pytest.raises(KeyboardInterrupt):
-        train(config_class(**quick))
+        train(build(config_class, **quick))
     calls["left"] = 10
-    train(config_class(**quick, resume=True))
+    train(build(config_class, **quick, resume=True))
 
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-    core = make_core(config_class(**quick), action_stride=16)
+    core = training.build(build(config_class, **quick)).core
     assert agents.load(tmp_path / "whole" / "best.safetensors", core).provenance["updates"] > 0
 
 
@@ -143,9 +147,13 @@ def test_killed_process_resumes_with_the_same_bits(tmp_path, enhancer_weights) -
     changes = {"updates": 12, "validate_every": 12, "checkpoint_every": 1}
     program = (
         "import json, sys, torch\n"
-        "from facehall_env.agents.training import TrainAgentConfig, train_agent\n"
+        "from pathlib import Path\n"
+        "from facehall_env.agents.reinforce.training import train_agent\n"
+        "from facehall_env.agents.settings import TrainAgentConfig\n"
+        "from facehall_env.nested import build\n"
         "torch.set_num_threads(int(sys.argv[1]))\n"
-        "train_agent(TrainAgentConfig(**json.loads(sys.argv[2])))\n"
+        "settings = json.loads(sys.argv[2])\n"
+        "train_agent(build(TrainAgentConfig, **{**settings, 'out': Path(settings['out'])}))\n"
     )
     killed = settings(tmp_path / "killed", enhancer_weights, **changes)
     command = [
@@ -164,13 +172,15 @@ def test_killed_process_resumes_with_the_same_bits(tmp_path, enhancer_weights) -
         victim.kill()
     _, metadata = load_tensors(tmp_path / "killed" / "checkpoint.safetensors", "training")
     assert metadata["step"] < 12
-    train_agent(TrainAgentConfig(**killed, resume=True))
-    train_agent(TrainAgentConfig(**settings(tmp_path / "whole", enhancer_weights, **changes)))
+    train_agent(build(TrainAgentConfig, **killed, resume=True))
+    train_agent(configured(tmp_path / "whole", enhancer_weights, **changes))
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_best_weights_are_those_of_the_best_measurement(tmp_path, enhancer_weights) -> None:
-    config = TrainAgentConfig(**settings(tmp_path / "run", enhancer_weights, validate_every=1))
+    config = build(
+        TrainAgentConfig, **settings(tmp_path / "run", enhancer_weights, validate_every=1)
+    )
     best = train_agent(config)
     measured = {
         entry["step"]: entry["held_out/psnr_auc"]
@@ -178,7 +188,7 @@ def test_best_weights_are_those_of_the_best_measurement(tmp_path, enhancer_weigh
         if "held_out/psnr_auc" in entry
     }
     assert sorted(measured) == [1, 2, 3, 4, 5, 6]
-    trainer = AgentTrainer(config)
+    trainer = ReinforceTrainer(config)
     agent = agents.load(best, trainer.core)
     scores = trainer.measure(agent)
     assert scores["held_out/psnr_auc"] == pytest.approx(max(measured.values()), abs=1e-9)
@@ -186,20 +196,23 @@ def test_best_weights_are_those_of_the_best_measurement(tmp_path, enhancer_weigh
 
 
 def test_init_starts_from_other_weights(tmp_path, enhancer_weights) -> None:
-    first = train_agent(TrainAgentConfig(**settings(tmp_path / "a", enhancer_weights, updates=2)))
-    config = TrainAgentConfig(**settings(tmp_path / "b", enhancer_weights, init=first))
+    first = train_agent(configured(tmp_path / "a", enhancer_weights, updates=2))
+    config = configured(tmp_path / "b", enhancer_weights, init=first)
     tensors, _ = load_tensors(first, "agent")
-    for name, tensor in AgentTrainer(config).learner.policy.state_dict().items():
+    for name, tensor in ReinforceTrainer(config).learner.policy.state_dict().items():
         assert tensor.equal(tensors[name])
     with pytest.raises(ConfigurationError, match=r"'conv' policy.*'fc'"):
-        AgentTrainer(
-            TrainAgentConfig(**settings(tmp_path / "c", enhancer_weights, init=first, policy="fc"))
+        ReinforceTrainer(
+            build(
+                TrainAgentConfig,
+                **settings(tmp_path / "c", enhancer_weights, init=first, policy="fc"),
+            )
         )
 
 
 def test_one_shot_pastes_pieces_of_the_whole_face(tmp_path, enhancer_weights) -> None:
-    config = TrainAgentConfig(**settings(tmp_path, enhancer_weights, one_shot=True))
-    trainer = AgentTrainer(config)
+    config = configured(tmp_path, enhancer_weights, one_shot=True)
+    trainer = ReinforceTrainer(config)
     faces = trainer.pool.held_out()
     state = trainer.core.reset(faces)
     whole = enhancers.load(enhancer_weights).whole_face()(faces.initial).clamp(0, 1)
@@ -209,10 +222,9 @@ def test_one_shot_pastes_pieces_of_the_whole_face(tmp_path, enhancer_weights) ->
 
 
 def test_one_shot_of_patches_alone_restores_tiles() -> None:
-    config = TrainAgentConfig(
-        enhancer="ipfh", enhancer_weights=None, scale=8, one_shot=True, dataset="synthetic"
-    )
-    core = make_core(config)
+    task = {"enhancer": "ipfh", "weights": None, "scale": 8, "one_shot": True}
+    config = build(TrainAgentConfig, **task, action_stride=1)
+    core = training.build(config).core
     torch.nn.init.normal_(core.enhancer.network.enhancer.leave.weight, std=0.1)
     faces = core.begin(data.protocols.get("bicubic").degrade(torch.rand(1, 3, 128, 128), 8))
     state = core.reset(faces)
@@ -227,18 +239,18 @@ def test_one_shot_of_patches_alone_restores_tiles() -> None:
 
 
 def test_static_run_writes_a_sequence_that_loads_again(tmp_path, enhancer_weights) -> None:
-    config = TrainStaticConfig(
+    config = build(
+        TrainStaticConfig,
         out=tmp_path / "static.safetensors",
-        enhancer_weights=str(enhancer_weights),
-        faces=4,
-        limit=6,
-        num_steps=3,
+        weights=str(enhancer_weights),
+        limit=4,
+        steps=3,
         stride=32,
     )
     path = train_static(config)
-    core = make_core(config)
+    core = training.build(config).core
     agent = agents.load(path, core)
-    assert agent.provenance["settings"]["faces"] == "4"
+    assert agent.provenance["settings"]["limit"] == "4"
     assert len(agent.centres) == 3
-    with pytest.raises(ConfigurationError, match=r"faces=9.*6 faces"):
-        train_static(TrainStaticConfig(out=tmp_path / "x", faces=9, limit=6))
+    with pytest.raises(ConfigurationError, match="limit=0: give a whole number of 1 or more"):
+        train_static(TrainStaticConfig(out=tmp_path / "x", limit=0))

@@ -10,8 +10,9 @@ from torch.nn import functional
 from facehall_env import agents
 from facehall_env.agents import Controller, ReinforceAgent, rollout
 from facehall_env.agents.ipfh.controller import OneHotLinear, last_action
-from facehall_env.agents.reinforce.learner import Reinforce, ReinforceConfig
+from facehall_env.agents.reinforce.learner import Reinforce
 from facehall_env.agents.reinforce.policies import make_policy
+from facehall_env.agents.settings import ReinforceConfig
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import Bicubic

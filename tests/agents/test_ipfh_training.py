@@ -13,13 +13,16 @@ from torch import Tensor
 from facehall_env import agents, enhancers, recognition
 from facehall_env.agents.ipfh import stages
 from facehall_env.agents.ipfh.controller import Controller
-from facehall_env.agents.ipfh.stages import IPFHTrainer, TrainIPFHConfig, ipfh_reward, train_ipfh
-from facehall_env.agents.ipfh.two_part import IPFHLearner, RestorerLosses, TermWeights
-from facehall_env.agents.reinforce.learner import ReinforceConfig, play_episode
+from facehall_env.agents.ipfh.stages import train_ipfh
+from facehall_env.agents.ipfh.training import IPFHTrainer, ipfh_reward
+from facehall_env.agents.ipfh.two_part import IPFHLearner, RestorerLosses
+from facehall_env.agents.reinforce.learner import play_episode
+from facehall_env.agents.settings import ReinforceConfig, TermWeights, TrainIPFHConfig
 from facehall_env.checkpoints import load_tensors
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.errors import ConfigurationError, EnhancerError, FacehallError, WeightsError
+from facehall_env.nested import build
 from facehall_env.patches import crop, inside_mask, paste
 from facehall_env.state import CoreState
 from facehall_env.training.dual_consistency import DualConsistency
@@ -288,7 +291,7 @@ class TestWhatTheRestorerLearnsFrom:
         before = {name: t.clone() for name, t in learner.state_tensors().items()}
         broken = faces()
         broken.hr[0, 0, 0, 0] = torch.nan
-        with pytest.raises(EnhancerError, match="at update 0"):
+        with pytest.raises(EnhancerError, match="At update 0"):
             learner.update(broken)
         after = learner.state_tensors()
         weights = [name for name in before if name.startswith(("policy/", "enhancer/"))]
@@ -300,7 +303,7 @@ def settings(out: Path, **changes: object) -> TrainIPFHConfig:
         "dataset_settings": ("images_per_person=3",),
         "limit": 6,
         "validation_faces": 2,
-        "num_steps": 2,
+        "steps": 2,
         "action_stride": 32,
         "batch": 2,
         "updates": 2,
@@ -320,7 +323,7 @@ def settings(out: Path, **changes: object) -> TrainIPFHConfig:
         "restorer_rollout_updates": 2,
         **changes,
     }
-    return TrainIPFHConfig(out=out, **quick)  # type: ignore[arg-type]
+    return build(TrainIPFHConfig, out=out, **quick)
 
 
 @pytest.fixture(scope="module")
@@ -356,18 +359,18 @@ class TestPipeline:
         [
             ({"policy": "ipf"}, "'ipf'.*ipfh"),
             ({"reward": "delta_psn"}, "'delta_psn'.*delta_psnr"),
-            ({"keep": "lst"}, "keep='lst' is unknown"),
-            ({"updates": 0}, "updates=0: give 1 or more"),
+            ({"keep": "lst"}, "Unknown keep 'lst'"),
+            ({"updates": 0}, "updates=0: give a whole number of 1 or more"),
             ({"device": "gpu"}, "device='gpu' cannot be used here"),
             ({"feature": float("nan")}, "feature=nan"),
             ({"cognition_learning_rate": -1.0}, "cognition_learning_rate=-1.0"),
-            ({"samples_per_face": 3}, "samples_per_face=3 do not fit"),
+            ({"samples_per_face": 3}, "batch=2 is no multiple of samples_per_face=3"),
             ({"foresight": True}, "works on patches"),
             ({"init": COMPACT}, "holds enhancer, expected agent"),
             ({"enhancer": "compakt"}, "'compakt'.*compact"),
             ({"enhancer": "srcnn", "enhancer_settings": ()}, "joint=True .* 'srcnn' cannot"),
             ({"enhancer_settings": ("widt=8",)}, "widt"),
-            ({"enhancer_weights": str(COMPACT)}, "compact-lfw-x4.*expected 'ipfh'"),
+            ({"weights": str(COMPACT)}, "compact-lfw-x4.*expected 'ipfh'"),
             ({"action_offset": 99}, "action_offset=99"),
             ({"dataset": "synthetic", "dataset_settings": ("images_per_person=1",)}, "who is on"),
         ],
@@ -380,11 +383,11 @@ class TestPipeline:
         assert not (tmp_path / "run").exists()
 
     def test_the_restorer_learns_on_the_controllers_grid(self, whole: Path, tmp_path: Path) -> None:
-        told = json.loads((whole / "restorer" / "config.json").read_text())
+        told = json.loads((whole / "restorer" / "config.json").read_text())["episode"]
         assert (told["action_stride"], told["action_offset"]) == (32, None)
         given = {"initial": "bicubic", "cognition": whole / "cognition.safetensors"}
         train_ipfh(settings(tmp_path, action_offset=15, **given))
-        told = json.loads((tmp_path / "restorer" / "config.json").read_text())
+        told = json.loads((tmp_path / "restorer" / "config.json").read_text())["episode"]
         assert (told["action_stride"], told["action_offset"]) == (32, 15)
         agent = load_tensors(tmp_path / "best.safetensors", "agent")[1]
         assert agent["geometry"]["offset"] == 15
@@ -418,7 +421,7 @@ class TestPipeline:
             tmp_path,
             initial=str(whole / "coarse.safetensors"),
             cognition=whole / "cognition.safetensors",
-            enhancer_weights=str(whole / "restorer.safetensors"),
+            weights=str(whole / "restorer.safetensors"),
             keep="last",
         )
         train_ipfh(config)
@@ -496,7 +499,7 @@ class TestPipeline:
             tmp_path,
             initial=str(whole / "coarse.safetensors"),
             cognition=whole / "cognition.safetensors",
-            enhancer_weights=str(whole / "restorer.safetensors"),
+            weights=str(whole / "restorer.safetensors"),
         )
         train_ipfh(config)
         assert_same(whole, tmp_path, stages=("joint",))
@@ -509,7 +512,7 @@ class TestPipeline:
             tmp_path,
             dataset_settings=(),
             initial="bicubic",
-            enhancer_weights=str(whole / "restorer.safetensors"),
+            weights=str(whole / "restorer.safetensors"),
             without=("texture", "perceptual", "identity"),
             reward="delta_psnr",
             updates=1,
@@ -551,7 +554,7 @@ class TestBadInput:
         changes = {
             "initial": "bicubic",
             "cognition": whole / "cognition.safetensors",
-            "enhancer_weights": str(whole / "restorer.safetensors"),
+            "weights": str(whole / "restorer.safetensors"),
         }
         with pytest.raises(ConfigurationError, match="does not know"):
             train_ipfh(settings(tmp_path, **changes, dataset_settings=("seed=1",)))

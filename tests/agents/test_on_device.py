@@ -11,7 +11,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from facehall_env.agents.reinforce.learner import play_episode
-from facehall_env.agents.training import AgentTrainer, TrainAgentConfig
+from facehall_env.agents.reinforce.training import ReinforceTrainer
+from facehall_env.agents.settings import TrainAgentConfig
+from facehall_env.nested import build
 
 TO_HOST = ("aten::_local_scalar_dense", "aten::nonzero", "aten::multinomial")
 """What waits for a device: item() and bool(), shapes that depend on values, and what looks at its
@@ -35,17 +37,17 @@ class HostWatch(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def make_trainer(device: str = "cpu", **settings: Any) -> AgentTrainer:
+def make_trainer(device: str = "cpu", **settings: Any) -> ReinforceTrainer:
     torch.manual_seed(0)
     defaults: dict[str, Any] = {
-        "enhancer_weights": None,
-        "num_steps": 2,
+        "weights": None,
+        "steps": 2,
         "batch": 2,
         "limit": 4,
         "validation_faces": 1,
         "device": device,
     }
-    return AgentTrainer(TrainAgentConfig(**{**defaults, **settings}))
+    return ReinforceTrainer(build(TrainAgentConfig, **{**defaults, **settings}))
 
 
 SETTINGS: list[dict[str, Any]] = [

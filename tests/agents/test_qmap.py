@@ -13,13 +13,9 @@ from facehall_env import agents
 from facehall_env.agents.lookahead import gain_map, mse_after_each, mse_after_everywhere
 from facehall_env.agents.play import rollout
 from facehall_env.agents.qmap.agent import QMapAgent
-from facehall_env.agents.qmap.learner import (
-    QMapConfig,
-    QMapLearner,
-    ReplayMemory,
-    untrained_network,
-)
+from facehall_env.agents.qmap.learner import QMapLearner, ReplayMemory, untrained_network
 from facehall_env.agents.qmap.network import KEYS, GainNetwork
+from facehall_env.agents.settings import QMapConfig
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.errors import ConfigurationError, WeightsError
@@ -102,7 +98,7 @@ def test_it_learns_the_planted_gains(planted_core, flat_faces, best_first) -> No
     core = planted_core(best_first)
     faces = flat_faces(best_first, 1)
     trained = learner(core, drawing(flat_faces, best_first))
-    while trained.updates < QUICK.updates:
+    while trained.step < QUICK.updates:
         trained.update()
 
     observation = observe(core, core.reset(faces), KEYS)
@@ -145,7 +141,7 @@ def test_the_next_state_is_valued_by_the_other_network(
 def test_the_rest_of_the_return_is_learned(planted_core, flat_faces, best_first) -> None:
     core = planted_core(best_first)
     trained = learner(core, drawing(flat_faces, best_first), gamma=0.5, averaging=0.2)
-    while trained.updates < QUICK.updates:
+    while trained.step < QUICK.updates:
         trained.update()
 
     observation = observe(core, core.reset(flat_faces(best_first, 1)), KEYS)
@@ -254,8 +250,8 @@ def test_sampled_actions_follow_the_seed_and_the_temperature(
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"tries": 1}, "tries=1 is too small: give at least 2"),
-        ({"memory": 1}, "memory=1 is too small: give at least 2"),
+        ({"tries": 1}, "tries=1: give a whole number of 2 or more"),
+        ({"memory": 1}, "memory=1: give a whole number of 2 or more"),
         ({"gamma": 1.5}, "gamma=1.5: give a number from 0 to 1"),
     ],
 )
@@ -280,7 +276,7 @@ def test_a_network_and_weights_are_one_too_many(planted_core, best_first) -> Non
 def test_the_averaged_network_follows_the_other(planted_core, flat_faces, best_first) -> None:
     core = planted_core(best_first)
     trained = learner(core, drawing(flat_faces, best_first), averaging=0.25)
-    trained.updates = 50
+    trained.step = 50
     with torch.no_grad():
         trained.averaged.density.bias.fill_(2.0)
         trained.network.density.bias.fill_(4.0)
@@ -290,6 +286,6 @@ def test_the_averaged_network_follows_the_other(planted_core, flat_faces, best_f
 
     assert trained.averaged.density.bias.item() == 2.5
     assert trained.averaged.scale.tolist() == [7.0, 7.0]
-    trained.updates = 0
+    trained.step = 0
     trained._average()
     assert trained.averaged.density.bias.item() == 4.0

@@ -13,8 +13,9 @@ from facehall_env import agents, enhancers
 from facehall_env.agents.lookahead import errors_by_guess
 from facehall_env.agents.play import rollout
 from facehall_env.agents.qmap.agent import QMapAgent
-from facehall_env.agents.qmap.learner import QMapConfig, QMapLearner, load_guess, untrained_network
+from facehall_env.agents.qmap.learner import QMapLearner, load_guess, untrained_network
 from facehall_env.agents.qmap.network import remember_guess
+from facehall_env.agents.settings import QMapConfig
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError

@@ -11,13 +11,13 @@ from facehall_env import agents, enhancers
 from facehall_env.agents import ReinforceAgent, rollout
 from facehall_env.agents.reinforce.learner import (
     Reinforce,
-    ReinforceConfig,
     moments,
     others_mean,
     play_episode,
     reward_to_go,
 )
 from facehall_env.agents.reinforce.policies import Policy, make_policy
+from facehall_env.agents.settings import ReinforceConfig
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
@@ -460,7 +460,7 @@ def test_training_on_longer_episodes_counts_patches_as_playing_does(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch": 6, "samples_per_face": 4}, "samples_per_face divides batch"),
+        ({"batch": 6, "samples_per_face": 4}, "batch=6 is no multiple of samples_per_face=4"),
         ({"baseline": "group"}, "samples_per_face is 1"),
         ({"updates": 0}, "updates=0"),
     ],

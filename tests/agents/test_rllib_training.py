@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 
 from facehall_env import agents, data
-from facehall_env.agents.integrations.rllib_training import (
-    RLlibTrainer,
-    TrainRLlibConfig,
-    train_rllib,
-)
-from facehall_env.agents.training import make_core
+from facehall_env.agents import training
+from facehall_env.agents.integrations.rllib_training import RLlibTrainer, train_rllib
+from facehall_env.agents.settings import TrainRLlibConfig
 from facehall_env.checkpoints import load_tensors
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ConfigurationError, WeightsError
+from facehall_env.nested import build
 
 
 class Grey(FaceDataset):
@@ -42,7 +40,7 @@ def config(out: Path, **settings: Any) -> TrainRLlibConfig:
     toy: dict[str, Any] = {
         "enhancer": "bicubic",
         "reward": "coverage",
-        "num_steps": 2,
+        "steps": 2,
         "action_stride": 32,
         "num_env_runners": 0,
         "envs_per_runner": 32,
@@ -53,7 +51,7 @@ def config(out: Path, **settings: Any) -> TrainRLlibConfig:
         "validate_every": 100,
         "checkpoint_every": 100,
     }
-    return TrainRLlibConfig(out=out, **{**toy, **settings})
+    return build(TrainRLlibConfig, out=out, **{**toy, **settings})
 
 
 def returns(out: Path) -> list[float]:
@@ -84,7 +82,7 @@ def test_it_learns_to_cover_more_than_chance(ray: Any, tmp_path: Path) -> None:
     assert curve[0] == pytest.approx(chance, abs=0.02)
     assert np.mean(curve[-3:]) > (chance + good) / 2
     # What it wrote plays without Ray, and no worse than it was sampled at the end.
-    core = make_core(settings, "coverage", settings.action_stride)
+    core = training.build(settings).core
     agent = agents.load(best, core)
     faces = data.protocols.get("bicubic").degrade(Grey().batch([0]), 4)
     covered = agents.rollout(core, agent, faces).state.coverage.double().mean().item()

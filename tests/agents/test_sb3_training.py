@@ -15,14 +15,15 @@ from facehall_env.agents.integrations import sb3_training
 from facehall_env.agents.integrations.sb3_training import (
     PoolFaces,
     SB3Trainer,
-    TrainSB3Config,
     train_sb3,
 )
+from facehall_env.agents.settings import TrainSB3Config
 from facehall_env.agents.training import held_out_scores
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.checkpoints import load_tensors
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ConfigurationError
+from facehall_env.nested import build
 from facehall_env.training.face_pool import FacePool
 
 SMALL = {
@@ -63,15 +64,15 @@ def settings(out: Path, algo: str = "ppo", **changes: Any) -> TrainSB3Config:
         "dataset": "noise",
         "enhancer": "bicubic",
         "reward": "coverage",
-        "num_steps": 2,
-        "steps": 48,
+        "steps": 2,
+        "timesteps": 48,
         "hyperparameter": ("n_envs=2", *SMALL[algo]),
         "validation_faces": 3,
         "validate_every": 16,
         "checkpoint_every": 8,
         **changes,
     }
-    return TrainSB3Config(**keywords)
+    return build(TrainSB3Config, **keywords)
 
 
 def entries(folder: Path) -> list[dict[str, float]]:
@@ -197,8 +198,8 @@ class TestCommandLine:
 
     def test_it_trains(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         line = (
-            f"train agent --algo maskable_ppo --dataset noise --enhancer bicubic --num-steps 2 "
-            f"--steps 16 --validation-faces 2 --out {tmp_path} "
+            f"train agent --algo maskable_ppo --dataset noise --enhancer bicubic --steps 2 "
+            f"--timesteps 16 --validation-faces 2 --out {tmp_path} "
             f"--hyperparameter n_envs=2 n_steps=4 batch_size=8"
         )
         assert main(line.split()) == 0

@@ -14,23 +14,19 @@ from rich.console import Console
 from torch import Tensor
 
 from facehall_env import data, recognition
+from facehall_env.benchmarks import restorers
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.quality import sr
-from facehall_env.benchmarks.quality.attributes import (
-    AttributesBenchConfig,
-    Results,
-    image_scores,
-    read,
-    run,
-)
+from facehall_env.benchmarks.quality.attributes import Results, image_scores, read, run
+from facehall_env.benchmarks.quality.settings import AttributesBenchConfig
 from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Attributed, CelebA, FaceDataset, SyntheticFaces
 from facehall_env.data.base import check_split
-from facehall_env.data.synthetic import portrait
+from facehall_env.data.synthetic.traits import Traits
 from facehall_env.errors import ConfigurationError
-from facehall_env.metrics.attributes import AttributeHead, balanced_accuracy
+from facehall_env.metrics.attributes import AttributeHead
 from facehall_env.photos.landmarks import Landmarks
 from facehall_env.recognition import RECOGNISERS, Recogniser
+from facehall_env.spec import FacesSpec
 
 
 class Look(Recogniser):
@@ -106,8 +102,7 @@ def head(tmp_path: Path) -> Path:
 
 def config(out: Path, recogniser: str, **settings: Any) -> AttributesBenchConfig:
     defaults: dict[str, Any] = {
-        "dataset": "patterns",
-        "scale": 4,
+        "faces": FacesSpec("patterns", scale=4),
         "recogniser": recogniser,
         "align": "none",
         "batch": 5,
@@ -121,8 +116,13 @@ def quietly(settings: AttributesBenchConfig, **options: Any) -> Results:
     return run(settings, "facehall bench attributes", console, **options)
 
 
+def written(folder: Path, suffix: str) -> Path:
+    (file,) = folder.glob(f"attributes-patterns-x4-bicubic-look-*{suffix}")
+    return file
+
+
 def by_name(results: Results) -> dict[str, dict[str, Any]]:
-    return {row["model"]: dict(row) for row in results.rows}
+    return {row.model: row.to_json() for row in results.rows}
 
 
 def test_image_scores_by_hand() -> None:
@@ -130,6 +130,13 @@ def test_image_scores_by_hand() -> None:
     scores = image_scores(torch.tensor([[1], [1], [0], [1]]).bool(), labels)
     # Two of three are told, the one without is not: (2/3 + 0) / 2; deviations weigh 4/3 and 4.
     assert scores[:, 0].tolist() == pytest.approx([5 / 9, 5 / 9, -1 / 9, 1 / 3])
+
+
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> Tensor:
+    """(A,) float64, the mean of the shares told rightly of those with and without an attribute."""
+    right = (predicted == labels).double()
+    parts = [(right * part).sum(0) / part.sum(0) for part in (labels.double(), 1 - labels.double())]
+    return (parts[0] + parts[1]) / 2
 
 
 def test_their_spread_is_that_of_a_bootstrap() -> None:
@@ -174,9 +181,9 @@ def test_the_head_is_fitted_to_true_training_faces(look: str, tmp_path: Path) ->
     out = tmp_path / "out"
     file = tmp_path / "fitted.safetensors"
     results = quietly(config(out, look, save_head=file))
-    training = read(Patterns("train"), 12)
+    training = read(Patterns("train"), 12, data.protocols.get("bicubic"), config(out, look))
     with torch.no_grad():
-        embedded = Look().embed(training.images.float() / 255)
+        embedded = Look().embed(training.faces.images.float() / 255)
     names = ("Bright", "Striped", "Lone")
     own = AttributeHead(2, names).fit(embedded, training.labels_of(names))
     written = AttributeHead.load(file)
@@ -194,7 +201,7 @@ def test_the_head_is_fitted_to_true_training_faces(look: str, tmp_path: Path) ->
 def test_what_is_written(look: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = f"bench attributes --dataset patterns --scale 4 --recogniser {look} --align none"
     assert main([*words.split(), "--limit", "12", "--out", str(tmp_path)]) == 0
-    file = tmp_path / "attributes-patterns-x4-bicubic-look.json"
+    file = written(tmp_path, ".json")
     # `facehall report` reads it, too.
     assert isinstance(read_result(file), Result)
     content = json.loads(file.read_text())
@@ -203,9 +210,9 @@ def test_what_is_written(look: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (content["left_out"], content["untested"]) == (["Always"], ["Lone"])
     assert (content["head"]["faces"], content["share"]["Striped"]) == (12, pytest.approx(1 / 3))
     assert content["rows"][1]["psnr"] is None
-    markdown = (tmp_path / "attributes-patterns-x4-bicubic-look.md").read_text()
+    markdown = written(tmp_path, ".md").read_text()
     line = next(line for line in markdown.splitlines() if line.startswith("| Striped"))
-    assert line == "| Striped | 33 % | 50.00 ± 0.00 | 100.00 ± 0.00 |"
+    assert line == "| Striped | 33 % | 50.00 ± 0.00 % | 100.00 ± 0.00 % |"
     assert "Not known to the head: Always. The same on all test faces: Lone." in markdown
     assert capsys.readouterr().out.count("written: ") == 2
 
@@ -214,18 +221,20 @@ def test_agents_are_rows_and_nothing_is_restored_twice(
     look: str, head: Path, tmp_path: Path, weights: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restored: list[tuple[str, int]] = []
-    restore = sr.restored
+    for kind in (restorers.WholeFace, restorers.PatchByPatch):
+        restore = kind.restore
 
-    def counted(contestant: Any, faces: Any, first: int = 0) -> Tensor:
-        restored.append((contestant.name, first))
-        return restore(contestant, faces, first)
+        def counted(own: Any, faces: Any, first: int = 0, restore: Any = restore) -> Tensor:
+            restored.append((own.name, first))
+            given: Tensor = restore(own, faces, first)
+            return given
 
-    monkeypatch.setattr(sr, "restored", counted)
+        monkeypatch.setattr(kind, "restore", counted)
     settings = config(
         tmp_path, look, head=head, agents=(f"ours={weights(1.0)},even",), steps=2, limit=8
     )
     results = quietly(settings)
-    assert [row["model"] for row in results.rows] == ["bicubic", "ours", "truth"]
+    assert [row.model for row in results.rows] == ["bicubic", "ours", "truth"]
     assert by_name(results)["ours"]["psnr"] != by_name(results)["bicubic"]["psnr"]
     batches = [("bicubic", 0), ("bicubic", 5), ("ours", 0), ("ours", 5)]
     assert restored == batches
@@ -252,8 +261,7 @@ def test_neither_split_is_looked_at_twice(
     again = quietly(settings, marker=Marker())
     assert seen == 3 * [5, 5, 2]
     assert repr(again.rows) == repr(results.rows)
-    kept = {path.parent.name for path in tmp_path.rglob("truth-*.safetensors")}
-    assert kept == {"attributes-train", "attributes-test"}
+    assert len(list(tmp_path.rglob("truth-*.safetensors"))) == 2
 
 
 class Marker:
@@ -269,21 +277,23 @@ def test_faces_that_are_not_found_are_listed(look: str, tmp_path: Path) -> None:
     results = quietly(config(tmp_path, look, align="landmarks"), marker=Marker())
     assert sorted(results.not_found) == sorted(f"test/{number}" for number in range(0, 12, 2))
     assert "Not found in the truth and cut out as a whole: 6 (listed" in results.table.caption
-    content = json.loads((tmp_path / "attributes-patterns-x4-bicubic-look.json").read_text())
+    content = json.loads(written(tmp_path, ".json").read_text())
     assert content["not_found"] == results.not_found
     assert len(content["head"]["not_found"]) == 6
-    assert results.rows[0]["images"] == 12
+    assert results.rows[0].images == 12
 
 
 def test_synthetic_faces(look: str, tmp_path: Path) -> None:
-    settings = config(tmp_path, look, dataset="synthetic", scale=8, train_limit=20, limit=10)
+    settings = config(tmp_path, look, faces=FacesSpec(scale=8), train_limit=20, limit=10)
     results = quietly(settings)
-    training = read(data.make("synthetic", split="train"), 20)
+    training = read(
+        data.make("synthetic", split="train"), 20, data.protocols.get("bicubic"), settings
+    )
     numbers = training.labels.sum(dim=0).tolist()
     varying = {name for name, own in zip(training.names, numbers, strict=True) if 0 < own < 20}
     assert set(results.head.names) == varying
     assert set(results.left_out) == set(training.names) - varying
-    told = set(results.rows[0]["attributes"])
+    told = set(results.rows[0].attributes)
     assert told == varying - set(results.untested)
     assert {"Smiling", "Young"} <= told
 
@@ -291,7 +301,7 @@ def test_synthetic_faces(look: str, tmp_path: Path) -> None:
 def test_synthetic_attributes_are_what_is_drawn() -> None:
     faces = SyntheticFaces("test")
     for index in range(40):
-        traits = portrait.Traits.sample(np.random.default_rng([0, 1, index]))
+        traits = Traits.sample(np.random.default_rng([0, 1, index]))
         own = faces.attributes(index)
         assert tuple(own) == faces.attribute_names
         assert own["Eyeglasses"] == (traits.glasses > 0)
@@ -322,8 +332,8 @@ def test_a_dataset_without_attributes(look: str, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"limit": 0}, "--limit 0: give 1 or more"),
-        ({"train_limit": 0}, "--train-limit 0: give 1 or more"),
+        ({"limit": 0}, "limit=0: give a whole number of 1 or more"),
+        ({"train_limit": 0}, "train_limit=0: give a whole number"),
         ({"head": Path("a"), "save_head": Path("b")}, "give one of them"),
         ({"save_head": Path(".")}, "--save-head . is a folder"),
         ({"train_limit": 1}, "All 1 training faces have the same attributes.*raise --train-limit"),

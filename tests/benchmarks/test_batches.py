@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facehall_env.benchmarks import cache
-from facehall_env.benchmarks.cache import Store, in_batches
+from facehall_env.benchmarks.cache import Advance, Cache
 
 CHECKSUMS = torch.arange(7) + 100
 
@@ -21,7 +21,7 @@ class Squares:
         self.slices: list[tuple[int, int]] = []
         self.stop_at = stop_at
 
-    def __call__(self, rows: slice) -> dict[str, Tensor]:
+    def __call__(self, rows: slice, advance: Advance) -> dict[str, Tensor]:
         if rows.start >= self.stop_at:
             raise KeyboardInterrupt
         self.slices.append((rows.start, rows.stop))
@@ -29,14 +29,14 @@ class Squares:
         return {"square": numbers**2, "both": torch.stack((numbers, -numbers), dim=1)}
 
 
-def run(work: Squares, store: Store, checksums: Tensor = CHECKSUMS, **settings: object) -> Tensor:
-    rows = in_batches(work, checksums, 2, store, "a row", {"scale": 4, **settings})
+def run(work: Squares, store: Cache, checksums: Tensor = CHECKSUMS, **settings: object) -> Tensor:
+    rows = store.rows(work, checksums, name="a row", settings={"scale": 4, **settings}, batch=2)
     assert rows["both"][:, 1].tolist() == [-n for n in range(len(checksums))]
     return rows["square"]
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
-    store = Store(tmp_path / "cache")
+    store = Cache(tmp_path / "cache")
     with pytest.raises(KeyboardInterrupt):
         run(Squares(stop_at=4), store)
     second = Squares()
@@ -56,35 +56,50 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 def test_what_is_kept_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "SAVE_EVERY", 0.0)
     saved = []
-    save = Store.save
+    save = Cache._save
 
-    def counted(self: Store, path: Path, checksums: Tensor, rows: dict[str, Tensor]) -> None:
+    def counted(self: Cache, path: Path, checksums: Tensor, rows: dict[str, Tensor]) -> None:
         saved.append(len(rows["square"]))
         save(self, path, checksums, rows)
 
-    monkeypatch.setattr(Store, "save", counted)
-    run(Squares(), Store(tmp_path))
+    monkeypatch.setattr(Cache, "_save", counted)
+    run(Squares(), Cache(tmp_path))
     assert saved == [2, 4, 6, 7]
 
 
 def test_other_images_or_settings_begin_again(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Cache(tmp_path)
     run(Squares(), store)
     for settings, checksums in (({"scale": 8}, CHECKSUMS), ({}, CHECKSUMS + 1)):
         work = Squares()
         run(work, store, checksums, **settings)
         assert len(work.slices) == 4
-    for store in (Store(None), Store(tmp_path, fresh=True)):
+    for store in (Cache(None), Cache(tmp_path, fresh=True)):
         work = Squares()
         run(work, store)
         assert len(work.slices) == 4
 
 
 def test_a_damaged_file_is_no_file(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Cache(tmp_path)
     run(Squares(), store)
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-3])
     work = Squares()
-    run(work, store)
+    with pytest.warns(UserWarning, match="computed again"):
+        run(work, store)
     assert len(work.slices) == 4
+
+
+def test_nothing_is_kept_of_what_has_no_fingerprint(tmp_path: Path) -> None:
+    store, work = Cache(tmp_path), Squares()
+
+    def compute() -> None:
+        for _ in range(2):
+            store.rows(work, CHECKSUMS, name="a row", settings=None, batch=2)
+
+    with pytest.warns(UserWarning, match="a row holds parts whose code or state") as said:
+        compute()
+    assert len(work.slices) == 8
+    assert len(said) == 1
+    assert list(tmp_path.iterdir()) == []

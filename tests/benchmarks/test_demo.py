@@ -39,10 +39,11 @@ def test_demo_writes_the_table_and_a_gif(
 ) -> None:
     fill(shipped)
     out = tmp_path / "out"
-    arguments = "demo --images 2 --steps 1 2 --faces 2 --oracle-stride 64 --out"
+    arguments = "demo --limit 2 --steps 1 2 --film-faces 2 --oracle-stride 64 --out"
     assert main([*arguments.split(), str(out)]) == 0
     printed = capsys.readouterr().out
-    stem = "patch-selection-compact-synthetic-x4-bicubic"
+    (results,) = out.glob("patch-selection-compact-synthetic-x4-bicubic-*.json")
+    stem = results.stem
     files = ["restoring.gif", f"{stem}.json", f"{stem}.md", f"{stem}.png", f"{stem}-patches.png"]
     for name in files:
         assert f"written: {out / name}" in printed

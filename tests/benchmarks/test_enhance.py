@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from facehall_env.benchmarks.apps.enhance import EnhanceConfig, Report, gather, run
+from facehall_env.benchmarks.apps.enhance import run
 from facehall_env.benchmarks.apps.enhance_pictures import Film, Look, animate, compare
+from facehall_env.benchmarks.apps.enhance_report import Report, gather
+from facehall_env.benchmarks.apps.settings import EnhanceConfig
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.data.images import ImageArray, read_image
@@ -63,7 +65,7 @@ def enhance(
         options = {
             "weights": path,
             "agent": "even",
-            "num_steps": 4,
+            "steps": 4,
             "face_size": 4 * SIDE,
             "margin": 1.0,
             "out": tmp_path / "out",
@@ -170,11 +172,11 @@ def test_the_policy_says_what_size_and_locations(
     enhance: Callable[..., Report], tmp_path: Path, policy: Path
 ) -> None:
     path = saved(tmp_path / "in")
-    report = enhance(path, agent=None, policy=policy, face_size=None, num_steps=2)
+    report = enhance(path, agent=str(policy), face_size=None, steps=2)
     assert report.entries[0].status == "written"
     assert (restored(tmp_path) != bicubic(path)).any()
     with pytest.raises(WeightsError, match="image_size"):
-        enhance(path, agent=None, policy=policy, face_size=48)
+        enhance(path, agent=str(policy), face_size=48)
 
 
 def test_a_policy_with_locations_elsewhere_in_their_cells(
@@ -186,9 +188,7 @@ def test_a_policy_with_locations_elsewhere_in_their_cells(
     images = []
     for path in (policy, tmp_path / "shifted.safetensors"):
         saved(tmp_path / "in")
-        report = enhance(
-            tmp_path / "in", agent=None, policy=path, face_size=None, num_steps=2, overwrite=True
-        )
+        report = enhance(tmp_path / "in", agent=str(path), face_size=None, steps=2, overwrite=True)
         assert report.entries[0].status == "written"
         images.append(restored(tmp_path))
     assert (images[0] != images[1]).any()
@@ -403,11 +403,11 @@ def test_what_is_there_is_kept(
     before = [output.stat().st_mtime_ns for output in outputs]
     (again,) = enhance(path).entries
     assert (again.status, again.outputs, again.notes) == ("kept", outputs, [])
-    (other,) = enhance(path, num_steps=2).entries
+    (other,) = enhance(path, steps=2).entries
     assert other.status == "kept"
-    assert other.notes == ["kept, though made with other settings (num_steps=4, now 2)"]
+    assert other.notes == ["kept, though made with other settings (steps=4, now 2)"]
     assert [output.stat().st_mtime_ns for output in outputs] == before
-    assert enhance(path, num_steps=2, overwrite=True).entries[0].status == "written"
+    assert enhance(path, steps=2, overwrite=True).entries[0].status == "written"
     with Image.open(outputs[2]) as gif:
         assert gif.n_frames == 3
 
@@ -447,15 +447,15 @@ def test_the_output_of_another_photograph_is_not_taken_for_its_own(
     ("options", "error", "words"),
     [
         ({"agent": "oracle"}, ConfigurationError, "needs the truth"),
-        ({"agent": None, "policy": Path("a.zip")}, ConfigurationError, "archive"),
+        ({"agent": "a.zip"}, ConfigurationError, "archive"),
         ({"agent": "rl"}, WeightsError, "No 'rl-conv' agent for the enhancer 'tiny'"),
         ({"scale": 2}, WeightsError, "scale 4, expected 2"),
         ({"enhancer": "compact"}, WeightsError, "name 'tiny', expected 'compact'"),
         ({"face_size": 30}, ConfigurationError, "Scale 4 does not divide"),
         ({"device": "nowhere"}, ConfigurationError, "device"),
-        ({"margin": 0}, ConfigurationError, "margin must be positive"),
-        ({"max_face": 0}, ConfigurationError, "max_face must be positive"),
-        ({"batch": -1}, ConfigurationError, "batch must be positive"),
+        ({"margin": 0}, ConfigurationError, "margin=0: give a number above 0"),
+        ({"max_face": 0}, ConfigurationError, "max_face="),
+        ({"batch": -1}, ConfigurationError, "batch=-1: give a whole number of 1 or more"),
     ],
 )
 def test_impossible_settings(
@@ -487,7 +487,7 @@ def test_the_command_says_by_its_status_whether_all_went_well(
 ) -> None:
     path = saved(tmp_path / "in", height=8, width=8)
     words = ["enhance", str(path), "--weights", str(weights(0.5)), "--agent", "even"]
-    words += ["--num-steps", "2", "--face-size", "32", "--crop", "none", "--no-gif"]
+    words += ["--steps", "2", "--face-size", "32", "--crop", "none", "--no-gif"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     assert "1 photographs: 1 written with 1 faces" in capsys.readouterr().out
     (tmp_path / "in" / "b.png").write_bytes(b"nothing")

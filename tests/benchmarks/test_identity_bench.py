@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,19 @@ from rich.console import Console
 from torch import Tensor
 
 from facehall_env import data, metrics, recognition
-from facehall_env.benchmarks import scoring
-from facehall_env.benchmarks.cache import Store
+from facehall_env.benchmarks import restorers
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.quality import identity as bench
-from facehall_env.benchmarks.quality import sr
-from facehall_env.benchmarks.quality.identity import IdentityBenchConfig, Results, run
+from facehall_env.benchmarks.quality.identity import Results, run
+from facehall_env.benchmarks.quality.opening import specifications
+from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
 from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Identified, pairs
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics import verification
 from facehall_env.photos.landmarks import Landmarks
-from facehall_env.recognition import RECOGNISERS, Recogniser, embed
-from facehall_env.training.run import versions
+from facehall_env.recognition import RECOGNISERS, Recogniser
+from facehall_env.spec import FacesSpec
 
 
 class Glance(Recogniser):
@@ -88,10 +87,9 @@ def glance(tmp_path: Path) -> str:
 
 def config(out: Path, *judges: str, **settings: Any) -> IdentityBenchConfig:
     defaults: dict[str, Any] = {
-        "dataset": "tiny",
+        "faces": FacesSpec("tiny", scale=4),
         "limit": 3,
         "folds": 2,
-        "scale": 4,
         "recognisers": judges,
         "align": "none",
         "batch": 5,
@@ -105,8 +103,13 @@ def quietly(settings: IdentityBenchConfig, **options: Any) -> Results:
     return run(settings, "facehall bench identity", console, **options)
 
 
+def written(folder: Path, suffix: str) -> Path:
+    (file,) = folder.glob(f"identity-tiny-x4-bicubic-*{suffix}")
+    return file
+
+
 def by_name(results: Results) -> dict[str, dict[str, Any]]:
-    return {row["model"]: dict(row) for row in results.rows}
+    return {row.model: row.to_json() for row in results.rows}
 
 
 @pytest.mark.parametrize("against", ["restored", "truth"])
@@ -123,7 +126,7 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     other = embedded if against == "restored" else true
     alike = verification.cosine_similarity(embedded[drawn.first], other[drawn.second])
     verified = verification.verification(alike, drawn.same, drawn.fold)
-    assert results.right[0].tolist() == verified.right.tolist()
+    assert results.judged[0].right.tolist() == verified.right.tolist()
     row = rows["bicubic"]
     assert row["accuracy"] == pytest.approx(verified.accuracy)
     assert row["accuracy_se"] == pytest.approx(verified.standard_error)
@@ -132,12 +135,12 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     alike = verification.cosine_similarity(embedded[every.first], other[every.second])
     verified = verification.verification(alike, every.same, every.fold, balanced=True)
     assert len(every) > len(drawn)
-    assert results.by_fold[0].tolist() == verified.accuracies.tolist()
+    assert results.judged[0].by_fold.tolist() == verified.accuracies.tolist()
     assert row["accuracy_all"] == pytest.approx(verified.accuracy)
     assert row["accuracy_all_se"] == pytest.approx(verified.standard_error)
     cosine = verification.cosine_similarity(embedded, true)[drawn.faces]
     assert row["cosine"] == pytest.approx(cosine.mean(), abs=1e-5)
-    assert results.alike[0] == pytest.approx(cosine, abs=1e-5)
+    assert results.judged[0].cosine == pytest.approx(cosine, abs=1e-5)
     psnr = metrics.psnr(faces.initial, truth)[drawn.faces]
     assert row["psnr"] == pytest.approx(psnr.mean().item(), abs=1e-4)
     # The first face of everyone is known, the others are asked for.
@@ -151,7 +154,7 @@ def test_the_numbers_are_those_of_the_parts(glance: str, tmp_path: Path, against
     assert rows["truth"]["cosine"] == pytest.approx(1)
     assert np.isnan(rows["truth"]["psnr"])
     # Six mismatched pairs cannot show a rate of one in a hundred.
-    assert np.isnan(row["tar_at_far_0.01"])
+    assert np.isnan(row["tar"]["0.01"])
 
 
 def test_rates_that_so_many_pairs_can_show(
@@ -164,7 +167,7 @@ def test_rates_that_so_many_pairs_can_show(
     with torch.no_grad():
         true = Glance().embed(dataset.batch(range(12)).float() / 255)
     alike = verification.cosine_similarity(true[drawn.first], true[drawn.second])
-    assert row["tar_at_far_0.2"] == verification.tar_at_far(alike, drawn.same, 0.2)
+    assert row["tar"]["0.2"] == verification.tar_at_far(alike, drawn.same, 0.2)
 
 
 def test_every_row_before_every_recogniser(glance: str, tmp_path: Path, weights: Any) -> None:
@@ -173,22 +176,21 @@ def test_every_row_before_every_recogniser(glance: str, tmp_path: Path, weights:
     agents = (f"patches={weights(1.0)},even",)
     settings = config(tmp_path, glance, f"blink={path}", agents=agents, steps=3)
     results = quietly(settings)
-    names = [(row["recogniser"], row["model"]) for row in results.rows]
+    names = [(row.recogniser, row.model) for row in results.rows]
     rows = ["bicubic", "patches", "truth"]
     assert names == [(judge, row) for judge in ("glance", "blink") for row in rows]
     # A gain changes no angle.
     first, second = results.rows[:3], results.rows[3:]
     for one, other in zip(first, second, strict=True):
-        assert one["cosine"] == pytest.approx(other["cosine"], abs=1e-6)
-        assert one["accuracy"] == other["accuracy"]
+        assert one.cosine == pytest.approx(other.cosine, abs=1e-6)
+        assert one.accuracy == other.accuracy
     # The agent's row is what the agent leaves behind.
-    setup = sr.still_setup(settings.restoring(), data.make("tiny", split="test"))
-    entry = sr.gather(settings.restoring(), setup)[1]
-    truth = results.faces.images
-    faces = setup.protocol.degrade(truth, 4)
-    scores = metrics.psnr(sr.restored(entry.contestant, faces), faces.hr)
-    assert first[1]["psnr"] == pytest.approx(scores.mean().item(), abs=1e-4)
-    assert first[1]["psnr"] != first[0]["psnr"]
+    place = restorers.Conditions((32, 32), scale=4)
+    patches = restorers.build(specifications(settings), place)[1]
+    faces = data.protocols.get("bicubic").degrade(results.faces.faces.images, 4)
+    scores = metrics.psnr(patches.restore(faces), faces.hr)
+    assert first[1].psnr == pytest.approx(scores.mean().item(), abs=1e-4)
+    assert first[1].psnr != first[0].psnr
 
 
 class Marker:
@@ -212,8 +214,8 @@ def test_faces_that_are_not_found_are_listed(glance: str, tmp_path: Path) -> Non
     results = quietly(
         config(tmp_path, glance, align="landmarks", landmarks=True, fresh=True), marker=Marker()
     )
-    number = len(results.faces.images)
-    content = json.loads((tmp_path / "identity-tiny-x4-bicubic.json").read_text())
+    number = len(results.faces.keys)
+    content = json.loads(written(tmp_path, ".json").read_text())
     assert content["not_found"] == [results.faces.keys[0]]
     assert "Not found in the truth and cut out as a whole: 1 (listed" in results.table.caption
     row = by_name(results)["bicubic"]
@@ -228,7 +230,7 @@ def test_faces_that_are_not_found_are_listed(glance: str, tmp_path: Path) -> Non
 def test_aligned_by_the_truths_landmarks(glance: str, tmp_path: Path) -> None:
     aligned = quietly(config(tmp_path / "a", glance, align="landmarks"), marker=Marker())
     whole = quietly(config(tmp_path / "b", glance))
-    assert aligned.rows[0]["cosine"] != pytest.approx(whole.rows[0]["cosine"], abs=1e-4)
+    assert aligned.rows[0].cosine != pytest.approx(whole.rows[0].cosine, abs=1e-4)
     assert whole.not_found == []
 
 
@@ -236,15 +238,15 @@ def test_an_interrupted_table_goes_on(
     glance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restored: list[int] = []
-    restore = sr.restored
+    restore = restorers.WholeFace.restore
 
-    def counted(contestant: scoring.Contestant, faces: Any, first: int = 0) -> Tensor:
+    def counted(own: restorers.WholeFace, faces: Any, first: int = 0) -> Tensor:
         if len(restored) == stop_at:
             raise KeyboardInterrupt
         restored.append(first)
-        return restore(contestant, faces, first)
+        return restore(own, faces, first)
 
-    monkeypatch.setattr(sr, "restored", counted)
+    monkeypatch.setattr(restorers.WholeFace, "restore", counted)
     stop_at = 1
     settings = config(tmp_path, glance, models=("bicubic",))
     with pytest.raises(KeyboardInterrupt):
@@ -261,51 +263,13 @@ def test_an_interrupted_table_goes_on(
     assert restored == 2 * [0, 5, 10]
 
 
-def test_files_of_the_cache_are_named_by_what_they_depend_on(
-    glance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
-    path = Store.path
-
-    def noted(store: Store, name: str, settings: dict[str, Any]) -> Path | None:
-        asked.append((name, settings))
-        return path(store, name, settings)
-
-    monkeypatch.setattr(Store, "path", noted)
-    settings = config(tmp_path, glance)
-    quietly(settings)
-    setup = sr.still_setup(settings.restoring(), data.make("tiny", split="test"))
-    (bicubic,) = sr.gather(settings.restoring(), setup)
-    # What is kept for months: with another setting among these, all of it would be lost.
-    shared = {
-        "judges": [scoring.fingerprint(embed.make(glance, "none"))],
-        "marker": None,
-        "landmarks": False,
-        "protocol": asdict(setup.protocol),
-        "scale": 4,
-        "batch": 5,
-        "versions": versions(),
-    }
-    assert asked == [
-        ("truth", {"who": {"row": "truth"}, **shared}),
-        ("bicubic", {"who": bicubic.contestant.identity(), **shared}),
-    ]
-    asked.clear()
-    marker = Marker()
-    expected = {"marker": scoring.fingerprint(marker), "versions": versions()}
-    quietly(config(tmp_path, glance, landmarks=True), marker=marker)
-    assert asked[0] == ("landmarks", expected)
-    assert [own["landmarks"] for _, own in asked[1:]] == [True, True]
-    assert {path.parent for path in tmp_path.rglob("*-*.safetensors")} == {tmp_path / ".cache"}
-
-
 def test_what_is_written(glance: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
         f"bench identity --dataset tiny --limit 2 --folds 2 --scale 4 --recognisers {glance} "
         f"--align none --out {tmp_path}"
     )
     assert main(words.split()) == 0
-    file = tmp_path / "identity-tiny-x4-bicubic.json"
+    file = written(tmp_path, ".json")
     # `facehall report` reads it, too.
     assert isinstance(read_result(file), Result)
     content = json.loads(file.read_text())
@@ -318,13 +282,13 @@ def test_what_is_written(glance: str, tmp_path: Path, capsys: pytest.CaptureFixt
     counted = content["pairs"]["all"], content["pairs"]["all_matched"]
     assert counted == (len(every), every.same.sum())
     row = content["rows"][0]
-    assert row["tar_at_far_0.001"] is None
-    markdown = (tmp_path / "identity-tiny-x4-bicubic.md").read_text()
+    assert row["tar"]["0.001"] is None
+    markdown = written(tmp_path, ".md").read_text()
     line = next(line for line in markdown.splitlines() if line.startswith("| bicubic"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1:3] == ["glance", f"{row['psnr']:.2f} ± {row['psnr_ci']:.2f}"]
-    assert cells[4] == f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_se']:.2f}"
-    assert cells[5] == f"{100 * row['accuracy_all']:.2f} ± {100 * row['accuracy_all_se']:.2f}"
+    assert cells[4] == f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_se']:.2f} %"
+    assert cells[5] == f"{100 * row['accuracy_all']:.2f} ± {100 * row['accuracy_all_se']:.2f} %"
     assert f"balanced accuracy on the {len(every)} that the folds' faces make" in markdown
     assert "written: " in capsys.readouterr().out
 
@@ -337,20 +301,20 @@ def test_all_pairs_are_left_out_where_they_are_too_many(
     assert fitting.faces.all_pairs is not None
     monkeypatch.setattr(bench, "MOST_PAIRS", len(fitting.faces.all_pairs) - 1)
     results = quietly(settings)
-    content = json.loads((tmp_path / "identity-tiny-x4-bicubic.json").read_text())
+    content = json.loads(written(tmp_path, ".json").read_text())
     assert (content["pairs"]["all"], content["pairs"]["all_matched"]) == (None, None)
     for row, before in zip(content["rows"], fitting.rows, strict=True):
         assert (row["accuracy_all"], row["accuracy_all_se"]) == (None, None)
-        assert row["accuracy"] == before["accuracy"]
-    assert np.isnan(results.by_fold).all()
+        assert row["accuracy"] == before.accuracy
+    assert all(np.isnan(judged.by_fold).all() for judged in results.judged)
     assert "of all pairs: more than" in results.table.caption
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"limit": 0}, "--limit 0: give 1 or more"),
-        ({"folds": 1}, "--folds 1: give 2 or more"),
+        ({"limit": 0}, "limit=0: give a whole number of 1 or more"),
+        ({"folds": 1}, "folds=1: give a whole number of 2 or more"),
         ({"recognisers": ()}, "--recognisers is empty"),
         ({"recognisers": ("dlib", "dlib")}, "--recognisers dlib dlib: give each one once"),
         ({"pairs": "official"}, "official pairs are LFW's"),

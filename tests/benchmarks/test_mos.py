@@ -17,11 +17,14 @@ from PIL import Image, PngImagePlugin
 from rich.console import Console
 
 from facehall_env import data
-from facehall_env.benchmarks.apps import mos
-from facehall_env.benchmarks.apps.mos import MosBuildConfig, MosScoreConfig, build, read_key, score
+from facehall_env.benchmarks.apps import mos_page, mos_scores
+from facehall_env.benchmarks.apps.mos_page import build, read_key
+from facehall_env.benchmarks.apps.mos_scores import score
+from facehall_env.benchmarks.apps.settings import MosBuildConfig, MosScoreConfig
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.quality.patch_selection import fixed_order
+from facehall_env.benchmarks.scoring import fixed_order
 from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.spec import FacesSpec
 
 T1, T2 = 12.706205, 4.302653
 """The 97.5 % quantiles of Student's t with one and two degrees of freedom."""
@@ -139,8 +142,7 @@ def test_faces_restored_on_the_spot(tmp_path: Path, weights: Any) -> None:
     settings = MosBuildConfig(
         models=("bicubic",),
         agents=(f"even={weights(1.0)},even",),
-        dataset="tiny",
-        scale=4,
+        faces=FacesSpec("tiny", scale=4),
         steps=2,
         limit=3,
         out=tmp_path / "out",
@@ -172,12 +174,12 @@ ITEMS = {
 def key(tmp_path: Path) -> Path:
     path = tmp_path / "key.json"
     items = {name: {"method": method, "face": face} for name, (method, face) in ITEMS.items()}
-    path.write_text(json.dumps({"format": mos.KEY_FORMAT, "page": "p", "items": items}))
+    path.write_text(json.dumps({"format": mos_page.KEY_FORMAT, "page": "p", "items": items}))
     return path
 
 
 def ratings(path: Path, rater: str, given: dict[str, int], page: str = "p") -> Path:
-    content = {"format": mos.RATINGS_FORMAT, "page": page, "rater": rater, "ratings": given}
+    content = {"format": mos_scores.RATINGS_FORMAT, "page": page, "rater": rater, "ratings": given}
     path.write_text(json.dumps(content))
     return path
 
@@ -232,7 +234,12 @@ def test_a_bad_file_is_named_and_left_out(what: str, key: Path, tmp_path: Path) 
     good = ratings(tmp_path / "good.json", "ada", {"1": 4, "3": 2})
     bad, (content, reason) = tmp_path / "bad.json", BAD[what]
     if isinstance(content, dict):
-        own = {"format": mos.RATINGS_FORMAT, "page": "p", "rater": "bob", "ratings": {"1": 1}}
+        own = {
+            "format": mos_scores.RATINGS_FORMAT,
+            "page": "p",
+            "rater": "bob",
+            "ratings": {"1": 1},
+        }
         bad.write_text(json.dumps({**own, **content}))
     elif content is not None:
         bad.write_bytes(content.encode("latin-1"))
@@ -272,7 +279,7 @@ def test_a_key_that_is_none(tmp_path: Path, content: str) -> None:
     [
         ({}, "Give either --folders"),
         ({"folders": ("a=b",), "models": ("bicubic",)}, "Give either --folders"),
-        ({"folders": ("a=b",), "limit": 0}, "--limit 0: give 1 or more"),
+        ({"folders": ("a=b",), "limit": 0}, "limit=0: give a whole number of 1 or more"),
         ({"folders": ("a",)}, "'a' is not NAME=FOLDER"),
         ({"folders": ("a=.", "a=.")}, "has 'a' twice"),
     ],
@@ -294,7 +301,7 @@ def test_folders_that_cannot_be(folders: tuple[str, ...], tmp_path: Path) -> Non
 def test_a_page_that_would_be_too_large(
     folders: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mos, "LARGEST_PAGE", 100)
+    monkeypatch.setattr(mos_page, "LARGEST_PAGE", 100)
     with pytest.raises(ConfigurationError, match=r"6 images make a page of .* lower --limit"):
         build(MosBuildConfig(folders=folders, out=tmp_path / "out"), quiet())
 

@@ -12,8 +12,10 @@ from torch.nn import functional
 
 from facehall_env import enhancers
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.speed import network_speed
-from facehall_env.benchmarks.speed.network_speed import NetworkSpeedConfig, measure, prepare, record
+from facehall_env.benchmarks.speed import network as network_speed
+from facehall_env.benchmarks.speed.network import cases, measure, prepare, record
+from facehall_env.benchmarks.speed.settings import Form, NetworkConfig
+from facehall_env.benchmarks.speed.untrained import make_enhancer
 from facehall_env.errors import ConfigurationError
 
 
@@ -48,9 +50,9 @@ def test_a_convolution_that_is_used_twice_is_listed_twice() -> None:
 
 
 @pytest.mark.parametrize("form", ["plain", "fused"])
-def test_sparnets_convolutions_are_complete(form: network_speed.Form) -> None:
+def test_sparnets_convolutions_are_complete(form: Form) -> None:
     words = "sparnet width=1 blocks=1 bottleneck=16"
-    enhancer = network_speed.make_enhancer(words, 4)
+    enhancer = make_enhancer(words, 4)
     network = prepare(enhancer, "fp32", form, "contiguous")
     levels = (2, 1, 0, 0, 1, 2, 3)
     in_hourglasses = sum(3 * depth + 2 for depth in levels)
@@ -66,14 +68,14 @@ def test_a_network_of_small_faces_is_given_small_faces() -> None:
         def __init__(self) -> None:
             super().__init__(nn.Conv2d(3, 3, 1), scale=4, takes="lr")
 
-    config = NetworkSpeedConfig(image_size=(16, 8), batch=2)
+    config = NetworkConfig(image_size=(16, 8), batch=2)
     given = network_speed.faces(Small(), config)
     assert given.shape == (2, 3, 4, 2)
 
 
 @pytest.mark.parametrize("form", ["fast", "fused", "plain"])
 def test_times_are_of_the_forward_and_of_all_convolutions(
-    monkeypatch: pytest.MonkeyPatch, form: network_speed.Form
+    monkeypatch: pytest.MonkeyPatch, form: Form
 ) -> None:
     """1 s for a convolution, 100 s for a forward; of the fast network what it stands for."""
 
@@ -81,7 +83,7 @@ def test_times_are_of_the_forward_and_of_all_convolutions(
         return 1.0 if isinstance(work, network_speed.Convolution) else 100.0
 
     monkeypatch.setattr(network_speed, "seconds", seconds)
-    config = NetworkSpeedConfig(
+    config = NetworkConfig(
         enhancer="sparnet width=1 blocks=0 attention=none", image_size=(16, 16), repetitions=2
     )
     steps: list[int] = []
@@ -95,14 +97,14 @@ def test_times_are_of_the_forward_and_of_all_convolutions(
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
-        *("bench", "network", "--enhancer", "sparnet width=1 blocks=0 attention=none"),
+        *("profile", "network", "--enhancer", "sparnet width=1 blocks=0 attention=none"),
         *("--image-size", "16", "16", "--repetitions", "1", "--precisions", "fp32"),
         *("--forms", "fused", "plain"),
         *("--out", str(tmp_path)),
     ]
     assert main(arguments) == 0
     content = json.loads((tmp_path / "network-sparnet.json").read_text("utf-8"))
-    assert content["command"].startswith("facehall bench network")
+    assert content["command"].startswith("facehall profile network")
     cases = [(row["form"], row["layout"]) for row in content["rows"]]
     assert cases == [
         ("fused", "channels_last"),
@@ -119,13 +121,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (NetworkSpeedConfig(layouts=()), "--layouts is empty"),
-        (NetworkSpeedConfig(repetitions=0), "at least 1, got 0"),
-        (NetworkSpeedConfig(enhancer="attention_fh"), "works on patches"),
-        (NetworkSpeedConfig(enhancer="bicubic"), "has no convolution"),
+        (NetworkConfig(layouts=()), "--layouts is empty"),
+        (NetworkConfig(repetitions=0), "repetitions=0: give a whole number of 1 or more"),
+        (NetworkConfig(enhancer="attention_fh"), "works on patches"),
+        (NetworkConfig(enhancer="bicubic"), "has no convolution"),
     ],
 )
-def test_bad_settings_are_refused(config: NetworkSpeedConfig, message: str, tmp_path: Path) -> None:
+def test_bad_settings_are_refused(config: NetworkConfig, message: str, tmp_path: Path) -> None:
     config.out = tmp_path
     with pytest.raises(ConfigurationError, match=message):
         network_speed.run(config)
@@ -133,8 +135,8 @@ def test_bad_settings_are_refused(config: NetworkSpeedConfig, message: str, tmp_
 
 def test_bf16_is_left_out_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_speed, "cpu_has_bfloat16", lambda: False)
-    assert {case[0] for case in NetworkSpeedConfig().cases()} == {"fp32"}
+    assert {case[0] for case in cases(NetworkConfig())} == {"fp32"}
     with pytest.raises(ConfigurationError, match="give --precisions fp32"):
-        NetworkSpeedConfig(precisions=("bf16",)).cases()
+        cases(NetworkConfig(precisions=("bf16",)))
     monkeypatch.setattr(network_speed, "cpu_has_bfloat16", lambda: True)
-    assert {case[0] for case in NetworkSpeedConfig().cases()} == {"fp32", "bf16"}
+    assert {case[0] for case in cases(NetworkConfig())} == {"fp32", "bf16"}

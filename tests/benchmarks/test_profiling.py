@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from facehall_env.agents.training import AgentTrainer
+from facehall_env.agents.reinforce.training import ReinforceTrainer
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.speed import update_profile
-from facehall_env.benchmarks.speed.update_profile import ProfileConfig, SpanTimer
+from facehall_env.benchmarks.speed import update
+from facehall_env.benchmarks.speed.settings import UpdateConfig
+from facehall_env.benchmarks.speed.update import SpanTimer
 from facehall_env.enhancers import ENHANCERS, Enhancer
+from facehall_env.spec import EpisodeSpec
 
 
 class Clock:
@@ -30,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(update_profile, "now", clock)
+    monkeypatch.setattr(update, "now", clock)
     return clock
 
 
@@ -67,13 +69,17 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
             return patch * self.amount
 
     monkeypatch.setitem(ENHANCERS._factories, "slow", Slow)
-    trainer = AgentTrainer(
-        ProfileConfig(
-            enhancer="slow",
-            enhancer_weights=None,
+    trainer = ReinforceTrainer(
+        UpdateConfig(
+            episode=EpisodeSpec(
+                enhancer="slow",
+                weights=None,
+                steps=4,
+                reward="delta_psnr",
+                action_stride=8,
+            ),
             joint=True,
             batch=2,
-            num_steps=4,
             updates=2,
             limit=4,
         )
@@ -94,7 +100,7 @@ def test_an_update_is_charged_to_who_worked(clock: Clock, monkeypatch) -> None:
     )
     monkeypatch.setattr(trainer.pool, "draw", lambda *a: (later(1.5)(), draw(*a))[1])
     updates: list[int] = []
-    seconds = update_profile.profile(trainer, 2, lambda: updates.append(1))
+    seconds = update.profile(trainer, 2, lambda: updates.append(1))
     assert len(updates) == 3
     assert {name: value for name, value in seconds.items() if value} == {
         "enhancer/forward": 2 * 4 * 3,
@@ -114,7 +120,7 @@ def profiling_target(name: str) -> Any:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
-        "bench profile --enhancer-weights None --one-shot --batch 2 --num-steps 2 --limit 4 "
+        "profile update --weights None --one-shot --batch 2 --steps 2 --limit 4 "
         f"--updates 1 --out {tmp_path}"
     )
     assert main(arguments.split()) == 0
@@ -133,5 +139,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_several_processes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "profile", "--devices", "2"]) == 2
+    assert main(["profile", "update", "--devices", "2"]) == 2
     assert "leave both at 1" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import agents, data, enhancers, metrics
-from facehall_env.benchmarks import scoring
+from facehall_env.benchmarks import restorers
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.quality import sr
-from facehall_env.benchmarks.quality.patch_selection import fixed_order
-from facehall_env.benchmarks.quality.sr import Results, SRBenchConfig, run
+from facehall_env.benchmarks.quality.opening import specifications
+from facehall_env.benchmarks.quality.settings import SRBenchConfig
+from facehall_env.benchmarks.quality.sr import Results, run
 from facehall_env.benchmarks.report.reading import Result, read_result
-from facehall_env.benchmarks.speed import complexity
-from facehall_env.benchmarks.speed.complexity import milliseconds, multiply_accumulates
+from facehall_env.benchmarks.restorers import Conditions, build
+from facehall_env.benchmarks.scoring import fixed_order
+from facehall_env.benchmarks.speed import timing
+from facehall_env.benchmarks.speed.timing import milliseconds
 from facehall_env.data import FaceDataset, Faces
 from facehall_env.enhancers import Enhancer, OneShot
+from facehall_env.enhancers.base import multiply_accumulates
 from facehall_env.errors import ConfigurationError, WeightsError
-from facehall_env.spec import build_core
+from facehall_env.spec import FacesSpec, build_core
 
 T5 = 2.570582
 
@@ -90,7 +95,7 @@ def mixer(tmp_path: Path) -> str:
 
 def config(out: Path, *models: str, **settings: Any) -> SRBenchConfig:
     defaults: dict[str, Any] = {
-        "dataset": "tiny",
+        "faces": FacesSpec("tiny"),
         "models": models,
         "limit": 6,
         "fsim_limit": 2,
@@ -108,7 +113,7 @@ def quietly(settings: SRBenchConfig) -> Results:
 
 
 def by_name(results: Results) -> dict[str, dict[str, Any]]:
-    return {row["model"]: dict(row) for row in results.rows}
+    return {row.model: row.to_json() for row in results.rows}
 
 
 def first_faces(faces: FaceDataset) -> Faces:
@@ -144,7 +149,7 @@ class TestComplexity:
     def test_times_take_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = [0.0]
         calls: list[str] = []
-        monkeypatch.setattr(complexity, "now", lambda device: clock[0])
+        monkeypatch.setattr(timing, "now", lambda device: clock[0])
 
         def work(name: str, *seconds: float) -> Any:
             left = iter(seconds)
@@ -199,7 +204,7 @@ def test_scores_are_those_of_the_restored_faces(
             assert row["psnr_minus"] == pytest.approx(gain.mean().item(), abs=1e-5)
             half = T5 * gain.std().item() / math.sqrt(6)
             assert row["psnr_minus_ci"] == pytest.approx(half, rel=1e-3)
-    assert [row["model"] for row in results.rows] == ["bicubic", "mixer", "my row"]
+    assert [row.model for row in results.rows] == ["bicubic", "mixer", "my row"]
     assert math.isnan(rows["bicubic"]["psnr_minus"])
 
 
@@ -216,16 +221,16 @@ def test_costs_are_those_of_the_networks(mixer: str, tmp_path: Path) -> None:
 
 def test_up_sampling_is_part_of_the_time_where_it_is_needed(mixer: str, tmp_path: Path) -> None:
     settings = config(tmp_path, f"mixer={mixer}", "grow=None")
-    setup = sr.still_setup(settings)
-    first, second = sr.gather(settings, setup)
+    place = Conditions((32, 32), scale=4)
+    first, second = build(specifications(settings), place)
     lr = torch.rand(1, 3, 8, 8)
     nothing = torch.zeros(1, 3, 32, 32)
     enlarged = data.protocols.resize(lr, (32, 32), "bicubic").clamp(0, 1)
     with torch.no_grad():
-        found = first.from_lr(Faces(nothing, lr, nothing), setup.protocol)
+        found = first.from_lr(Faces(nothing, lr, nothing), data.protocols.get("bicubic"))
         expected = enhancers.load(mixer).whole_face()(enlarged)
-    torch.testing.assert_close(found, expected)
-    assert second.upsampled is False
+    torch.testing.assert_close(found, expected.clamp(0, 1))
+    assert not second.needs_initial
 
 
 def test_agents_are_further_rows(weights: Any, mixer: str, tmp_path: Path) -> None:
@@ -289,20 +294,22 @@ def core_faces(index: int) -> Tensor:
 
 
 class Counted:
-    """Counts the batches that are scored, and can be interrupted."""
+    """Counts the batches that are restored, and can be interrupted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: list[str] = []
         self.stop_at = 99
-        play = scoring._play
+        restore = restorers.WholeFace.restore
 
-        def counted(contestant: Any, *rest: Any) -> Any:
+        def counted(own: restorers.WholeFace, faces: Faces, first: int = 0) -> Tensor:
+            if len(faces.hr) == 1:
+                return restore(own, faces, first)  # Its cost is counted.
             if len(self.rows) == self.stop_at:
                 raise KeyboardInterrupt
-            self.rows.append(contestant.name)
-            return play(contestant, *rest)
+            self.rows.append(own.name)
+            return restore(own, faces, first)
 
-        monkeypatch.setattr(scoring, "_play", counted)
+        monkeypatch.setattr(restorers.WholeFace, "restore", counted)
 
 
 def test_an_interrupted_table_goes_on(
@@ -329,10 +336,11 @@ def test_an_interrupted_table_goes_on(
 def test_what_is_written(mixer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
         f"bench sr --dataset tiny --models bicubic mixer={mixer} --limit 3 --fsim-limit 0 "
-        f"--seconds 0 --repetitions 1 --no-memory --attention-figure --faces 2 --out {tmp_path}"
+        f"--seconds 0 --repetitions 1 --no-memory --attention-figure --figure-faces 2 "
+        f"--out {tmp_path}"
     )
     assert main(arguments.split()) == 0
-    file = tmp_path / "sr-tiny-x4-bicubic.json"
+    (file,) = tmp_path.glob("sr-tiny-x4-bicubic-*.json")
     # `facehall report` reads it, too.
     assert isinstance(read_result(file), Result)
     content = json.loads(file.read_text())
@@ -342,12 +350,12 @@ def test_what_is_written(mixer: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert content["machine"]["threads"] == torch.get_num_threads()
     row = content["rows"][1]
     assert row["fsim"] is None
-    markdown = (tmp_path / "sr-tiny-x4-bicubic.md").read_text()
+    markdown = file.with_suffix(".md").read_text()
     line = next(line for line in markdown.splitlines() if line.startswith("| mixer"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:4] == ["mixer", "84", "0.000", f"{row['psnr']:.2f} ± {row['psnr_ci']:.2f}"]
     assert cells[6] == "–"
-    figure = np.asarray(Image.open(tmp_path / "sr-tiny-x4-bicubic-attention-mixer.png"))
+    figure = np.asarray(Image.open(f"{file.with_suffix('')}-attention-mixer.png"))
     # The second panel of the first row: dark on the left, light on the right.
     left = 12 + 32 + 6
     panel = figure[30:62, left : left + 32].astype(int).sum(2)
@@ -359,25 +367,26 @@ def test_what_is_written(mixer: str, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_memory_is_measured_for_each_row(
     mixer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[str] = []
 
-    def peak(method: str, device: str, work: Any, settings: SRBenchConfig, place: int) -> float:
-        with work(settings, place) as processes:
+    def peak(method: str, device: str, work: Any, *arguments: Any) -> float:
+        # What goes to the other process is plain data.
+        with work(*pickle.loads(pickle.dumps(arguments))) as processes:
             assert list(processes) == []
-        seen.append(place)
-        return 10.0 + place
+        seen.append(arguments[0].name)
+        return 10.0 + len(seen)
 
     monkeypatch.setattr(sr, "peak_memory", peak)
     rows = by_name(quietly(config(tmp_path, "bicubic", f"mixer={mixer}", memory=True)))
-    assert seen == [0, 1]
-    assert rows["mixer"]["peak_memory_mib"] == 11
+    assert seen == ["bicubic", "mixer"]
+    assert rows["mixer"]["peak_memory_mib"] == 12
 
 
 @pytest.mark.parametrize(
     ("models", "settings", "message"),
     [
         ((), {}, "--models and --agents are empty"),
-        (("bicubic",), {"time_batch": 0}, "--time-batch 0: give 1 or more"),
+        (("bicubic",), {"time_batch": 0}, "time_batch=0: give a whole number of 1 or more"),
         (("bicubic", "bicubic"), {}, "called bicubic, bicubic"),
         (("bicubic",), {"relative_to": "vdsr"}, "--relative-to 'vdsr' is none of the rows bicubic"),
         (("bicubic",), {"attention_figure": True}, "none of the rows is a network with attention"),

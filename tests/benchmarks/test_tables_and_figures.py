@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,50 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from facehall_env.benchmarks import plots, tables
-from facehall_env.benchmarks.tables import Table
+from facehall_env.benchmarks.tables import Column, Table
 from facehall_env.errors import ConfigurationError
 
-TABLE = Table("Title", ("name", "value"), [("a", "1"), ("b", "2")], caption="Note.")
+TABLE = Table.of_text("Title", ("name", "value"), [("a", "1"), ("b", "2")], caption="Note.")
+WIDE = Table(
+    "A wide table",
+    [
+        Column("agent", ["random", "oracle (first 200)"]),
+        Column("T", [5, 25]),
+        *(Column(f"minus baseline {n}", [n + 0.125, None], [0.5, None], "+.3f") for n in range(9)),
+    ],
+    [1],
+    "± is the half width of the 95 % interval over images; differences are paired.",
+    keys=2,
+)
 
 
 def test_markdown() -> None:
     assert TABLE.markdown() == ("| name | value |\n| --- | ---: |\n| a | 1 |\n| b | 2 |\n\nNote.\n")
+
+
+@pytest.mark.parametrize("width", [24, 40, 80, 200])
+def test_nothing_is_cut_off_at_any_width(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(WIDE)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, printed.splitlines())) <= width
+    assert "…" not in printed
+    words = " ".join(printed.replace("│", " ").replace("┃", " ").split())
+    for text in ("oracle (first 200)", *(f"+{n}.125 ± 0.500" for n in range(9))):
+        assert text in words
+    # Each block says which row it is about.
+    blocks = printed.count("┏")
+    assert blocks == {24: 0, 40: 0, 80: 4, 200: 1}[width] or blocks == words.count("oracle")
+
+
+def test_columns_as_text() -> None:
+    column = Column("ms", [1234.5, None, 2.0], [1.0, None, None], ",.1f", "lower")
+    assert column.cells == ["1,234.5 ± 1.0", "–", "2.0"]
+    with pytest.raises(ValueError, match="different lengths"):
+        Table("Title", [Column("a", [1.0]), Column("b", [1.0, 2.0])])
 
 
 def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:

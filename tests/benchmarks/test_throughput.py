@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.speed import throughput
+from facehall_env.benchmarks.speed import env_kinds, envs, timing
 from facehall_env.benchmarks.speed.peak_memory import peak_memory, private_memory
-from facehall_env.benchmarks.speed.throughput import ThroughputConfig
+from facehall_env.benchmarks.speed.settings import EnvsConfig
+from facehall_env.benchmarks.speed.untrained import make_enhancer
 from facehall_env.enhancers import ENHANCERS, Enhancer
 from facehall_env.errors import MissingExtraError
 
@@ -38,7 +39,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(throughput, "now", clock)
+    for module in (env_kinds, timing):
+        monkeypatch.setattr(module, "now", clock)
     return clock
 
 
@@ -72,7 +74,7 @@ def test_stopwatch_adds_up_the_networks_time_and_patches(clock: Clock) -> None:
             return torch.zeros(4)
 
     network = Network()
-    watch = throughput.Stopwatch([network, network], torch.device("cpu"))
+    watch = env_kinds.Stopwatch([network, network], torch.device("cpu"))
     for seconds in (2.0, 5.0):
         network(seconds)
         clock.time += 100
@@ -84,8 +86,8 @@ def test_stopwatch_adds_up_the_networks_time_and_patches(clock: Clock) -> None:
 @pytest.mark.parametrize("kind", ["batched", "SyncVectorEnv", "DummyVecEnv"])
 def test_network_share(kind: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Episodes of 25 steps of which the network takes three seconds and all else one."""
-    config = ThroughputConfig(enhancer="three_seconds", seconds=40)
-    env = throughput.Watched(throughput.make_env(config, kind, 1, "fp32"), config)
+    config = EnvsConfig(enhancer="three_seconds", seconds=40)
+    env = env_kinds.Watched(env_kinds.make_env(config, kind, 1, "fp32"), config)
     step = env.env.step
 
     def slow_step(actions: Any) -> Any:
@@ -103,10 +105,10 @@ def test_network_share(kind: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch)
 
 def test_all_kinds_restore_the_same_faces() -> None:
     """Nothing but the way that they are put side by side is compared."""
-    config = ThroughputConfig(enhancer="bicubic")
+    config = EnvsConfig(enhancer="bicubic")
     rewards = {}
     for kind in config.kinds:
-        env = throughput.make_env(config, kind, 2, "fp32")
+        env = env_kinds.make_env(config, kind, 2, "fp32")
         env.reset(seed=3)
         rewards[kind] = [env.step(np.array([5000, 9000]))[1] for _ in range(25)][-1]
         env.close()
@@ -116,27 +118,27 @@ def test_all_kinds_restore_the_same_faces() -> None:
 
 
 def test_single_environments_of_a_process_share_one_network() -> None:
-    config = ThroughputConfig(enhancer="compact width=8 blocks=1")
-    network = throughput.make_enhancer(config.enhancer, 4)
+    config = EnvsConfig(enhancer="compact width=8 blocks=1")
+    network = make_enhancer(config.enhancer, 4)
     for kind in ("batched", "SyncVectorEnv", "DummyVecEnv"):
-        env = throughput.make_env(config, kind, 3, "fp32", network)
-        cores = throughput._cores(env)
+        env = env_kinds.make_env(config, kind, 3, "fp32", network)
+        cores = env_kinds._cores(env)
         assert len(cores) == (1 if kind == "batched" else 3)
         assert all(core.enhancer is network for core in cores)
 
 
 def test_processes_are_limited() -> None:
-    config = ThroughputConfig(processes=8)
+    config = EnvsConfig(processes=8)
     assert config.kinds_at(8) == list(config.kinds)
     assert config.kinds_at(9) == ["batched", "SyncVectorEnv", "DummyVecEnv"]
 
 
 @pytest.mark.usefixtures("three_seconds")
 def test_patches_per_second() -> None:
-    config = ThroughputConfig(
+    config = EnvsConfig(
         enhancers=("three_seconds",), num_envs=(2, 4), precisions=("fp32",), seconds=6
     )
-    (row,) = throughput.enhancer_rows(config, lambda: None)
+    (row,) = envs.enhancer_rows(config, lambda: None)
     assert row["patches_per_second"] == pytest.approx(4 / 3)
     assert row["batch"] == 4
     assert row["ratio"] == 1
@@ -150,7 +152,7 @@ def test_measurements_take_turns() -> None:
         order.append(name)
         return next(numbers)
 
-    timings = throughput.take_turns(
+    timings = timing.take_turns(
         {"a": lambda: measurement("a"), "b": lambda: measurement("b")}, 3, lambda: None
     )
     assert order == ["a", "b"] * 3
@@ -159,7 +161,7 @@ def test_measurements_take_turns() -> None:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
-        "bench throughput --enhancer tiny --enhancers tiny bicubic --num-envs 1 2 --no-memory "
+        "profile envs --enhancer tiny --enhancers tiny bicubic --num-envs 1 2 --no-memory "
         f"--kinds batched SyncVectorEnv DummyVecEnv --seconds 0.02 --repetitions 2 --out {tmp_path}"
     )
     assert main(arguments.split()) == 0
@@ -191,9 +193,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_stable_baselines_has_to_be_there_only_where_it_is_asked_for(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "stable_baselines3.common", None)
-    ThroughputConfig(kinds=("batched", "SyncVectorEnv")).check()
     with pytest.raises(MissingExtraError, match=r"facehall-env\[sb3\]"):
-        ThroughputConfig().check()
+        envs.run(EnvsConfig())
 
 
 @contextmanager
@@ -247,5 +248,5 @@ class TestMemory:
     "option", ["--num-envs", "--seconds 0", "--repetitions 0", "--kinds SyncVectorEnv"]
 )
 def test_bad_settings(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "throughput", *option.split()]) == 2
+    assert main(["profile", "envs", *option.split()]) == 2
     assert capsys.readouterr().err.count("\n") == 1

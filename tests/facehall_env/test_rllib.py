@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facehall_env.agents import training
 from facehall_env.agents.integrations.rllib_training import (
     FirstFaces,
-    TrainRLlibConfig,
     algorithm_config,
     train_rllib,
 )
-from facehall_env.agents.training import make_core
+from facehall_env.agents.settings import TrainRLlibConfig
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.data import SyntheticFaces
 from facehall_env.env import FaceHallucinationEnv
 from facehall_env.errors import MissingExtraError
+from facehall_env.nested import build
 
 T, RUNNERS, ENVS = 25, 2, 2
 
@@ -52,10 +53,11 @@ def test_the_first_faces_are_the_datasets() -> None:
 def algorithm() -> Iterator[Any]:
     """PPO with two remote runners, of an enhancer that restores the whole face once."""
     ray = pytest.importorskip("ray", reason="needs RLlib: pip install 'facehall-env[rllib]'")
-    config = TrainRLlibConfig(
+    config = build(
+        TrainRLlibConfig,
         enhancer="compact",
         one_shot=True,
-        num_steps=T,
+        steps=T,
         reward="delta_mse + 0.01*coverage",
         action_stride=16,
         num_env_runners=RUNNERS,
@@ -64,7 +66,7 @@ def algorithm() -> Iterator[Any]:
         minibatch=RUNNERS * ENVS,
         epochs=1,
     )
-    core = make_core(config, config.reward, config.action_stride)
+    core = training.build(config).core
     ray.init(num_cpus=RUNNERS + 1, include_dashboard=False, log_to_driver=False)
     settings = algorithm_config(config, core, SyntheticFaces(split="train"))
     algorithm = settings.build_algo()
@@ -82,7 +84,7 @@ def test_remote_runners_play_what_the_single_environment_plays(algorithm: Any) -
     assert len(both) == RUNNERS
     single = FaceHallucinationEnv(
         enhancer=core.enhancer,
-        num_steps=T,
+        steps=T,
         reward="delta_mse + 0.01*coverage",
         action_stride=16,
         observation=("image", "last_action", "step", "coverage"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,9 +94,10 @@ def test_bad_names_are_refused_before_a_dataset_is_opened(
 
 
 @pytest.mark.parametrize("module", ["spec", "limits", "literals"])
-def test_settings_need_no_torch(module: str) -> None:
+def test_settings_need_no_torch(module: str, root: Path) -> None:
     code = f"import sys, facehall_env.{module}; print('torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
     assert run.stdout == "False\n", run.stderr
 
 

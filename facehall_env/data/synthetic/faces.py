@@ -11,6 +11,7 @@ from numpy.random import Generator
 from facehall_env.data.base import Attributed, FaceDataset, Identified, check_split
 from facehall_env.data.images import ImageArray
 from facehall_env.data.synthetic import portrait
+from facehall_env.data.synthetic.traits import CROWS_FEET, MOUTH_OPENS, SIZE, Traits
 from facehall_env.errors import ConfigurationError, DatasetError
 
 _LENGTHS = {"train": 100_000, "test": 10_000}
@@ -18,16 +19,16 @@ _STREAMS = {"train": 0, "test": 1}
 _PEOPLE = 1
 """Key of the streams that people come from, apart from those of the images."""
 
-_ATTRIBUTES: Mapping[str, Callable[[portrait.Traits], bool]] = {
+_ATTRIBUTES: Mapping[str, Callable[[Traits], bool]] = {
     "Bald": lambda face: face.style == "bald",
     "Bangs": lambda face: face.style == "fringe",
     "Eyeglasses": lambda face: face.glasses > 0,
-    "Mouth_Slightly_Open": lambda face: face.mouth_open > portrait.MOUTH_OPENS,
+    "Mouth_Slightly_Open": lambda face: face.mouth_open > MOUTH_OPENS,
     "Mustache": lambda face: face.moustache > 0,
     "No_Beard": lambda face: face.beard == 0,
     "Smiling": lambda face: face.smile > 0.35,
     "Wavy_Hair": lambda face: face.style == "curly",
-    "Young": lambda face: face.age <= portrait.CROWS_FEET,
+    "Young": lambda face: face.age <= CROWS_FEET,
 }
 """What is to be seen of a portrait's traits, in CelebA's words."""
 
@@ -62,7 +63,7 @@ class SyntheticFaces(FaceDataset, Identified, Attributed):
             )
         self.name = "synthetic"
         self.split = check_split(split)
-        self.image_size = (portrait.SIZE, portrait.SIZE)
+        self.image_size = (SIZE, SIZE)
         self.seed = seed
         self.images_per_person = images_per_person
         self.people = self._names() if images_per_person > 1 else ()

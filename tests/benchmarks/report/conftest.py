@@ -27,6 +27,10 @@ def selection_row(agent: str, steps: int) -> dict[str, Any]:
         "agent": agent,
         "steps": steps,
         "images": 10,
+        "enhancer": "tiny",
+        "dataset": "tiny",
+        "scale": 4,
+        "protocol": "bicubic",
         "initial": "bicubic",
         "psnr": curves[steps],
         "psnr_ci": 0.1,
@@ -44,6 +48,7 @@ def selection_row(agent: str, steps: int) -> dict[str, Any]:
         "oracle_share": None if agent == "bicubic" else (curves[2] - 32) / 2,
         "oracle_share_ci": None if agent == "bicubic" else 0.04,
         "oracle_images": 10,
+        "psnr_oracle_images": curves[steps],
         "ms_per_image": 5.0,
     }
 
@@ -66,7 +71,8 @@ def whole_faces() -> dict[str, Any]:
     row = {
         "weights": "auto",
         "images": 10,
-        "macs_per_face": 2e9,
+        "fsim_images": 0,
+        "macs_per_face": 2_000_000_000,
         "time_ratio": 1.0,
         "peak_memory_mib": None,
         "psnr_ci": 0.1,
@@ -103,10 +109,14 @@ def paper_table() -> dict[str, Any]:
             "reason": "",
         }
 
+    row = {"kind": "agent", "series": "", "x": None, "weights": {}}
     return {
         "benchmark": "paper-table",
-        "version": 1,
+        "version": 2,
         **MADE,
+        "name": "attention-fh-2",
+        "experiment": {},
+        "differences": [{"of": ["our"], "setting": "gamma", "ours": "0.9", "paper": "1"}],
         "paper": "attention-fh",
         "kind": "table",
         "number": "2",
@@ -122,8 +132,8 @@ def paper_table() -> dict[str, Any]:
             {"condition": "x4", "metric": "psnr", "title": "PSNR", "digits": 2, "lower": False}
         ],
         "rows": [
-            {"key": "t5", "name": "T = 5", "kind": "agent", "cells": [cell(30.0, "28.89", None)]},
-            {"key": "t9", "name": "T = 9", "kind": "agent", "cells": [cell(31.0, "31.51", 1.0)]},
+            {**row, "key": "t5", "name": "T = 5", "cells": [cell(30.0, "28.89", None)]},
+            {**row, "key": "t9", "name": "T = 9", "cells": [cell(31.0, "31.51", 1.0)]},
         ],
         "orderings": [
             {
@@ -144,14 +154,18 @@ def paper_table() -> dict[str, Any]:
 def identity() -> dict[str, Any]:
     row = {
         "recogniser": "judge",
+        "images": 10,
         "accuracy_se": 0.01,
         "accuracy_all_se": 0.02,
+        "tar": {"0.001": None, "0.01": 0.25},
         "rank1": 0.5,
         "rank1_ci": 0.1,
         "cosine": 0.7,
         "cosine_ci": 0.01,
         "psnr": 30.0,
         "psnr_ci": 0.1,
+        "ssim": 0.9,
+        "ssim_ci": 0.01,
     }
     return {
         "benchmark": "identity",
@@ -168,6 +182,8 @@ def identity() -> dict[str, Any]:
                 "accuracy_all": 0.9,
                 "psnr": None,
                 "psnr_ci": None,
+                "ssim": None,
+                "ssim_ci": None,
             },
         ],
     }
@@ -211,9 +227,11 @@ def profile() -> dict[str, Any]:
     return {
         "benchmark": "profile",
         **MADE,
-        "settings": {"enhancer": "tiny", "batch": "2", "num_steps": "4"},
+        "settings": {"enhancer": "tiny", "batch": "2", "steps": "4", "policy": "conv"},
         "seconds_per_update": 1.5,
         "shares": {"policy": 0.25, "enhancer": 0.75},
+        "largest_other": {"span": "other/rest", "share": 0.0},
+        "spans": [{"span": "policy/forward", "seconds": 0.375, "share": 0.25}],
     }
 
 
@@ -247,6 +265,19 @@ def throughput() -> dict[str, Any]:
     }
 
 
+def network() -> dict[str, Any]:
+    row = {"form": "plain", "precision": "fp32", "convolutions": 7, "ms_per_image": 3.0}
+    return {
+        "benchmark": "network",
+        **MADE,
+        "settings": {"enhancer": "tiny", "image_size": [8, 6], "batch": 1, "repetitions": 3},
+        "rows": [
+            {**row, "layout": "contiguous", "convolutions_ms_per_image": 2.0, "ratio": 1.5},
+            {**row, "layout": "channels_last", "convolutions_ms_per_image": 2.5, "ratio": 1.2},
+        ],
+    }
+
+
 def training_memory() -> dict[str, Any]:
     return {
         "benchmark": "training-memory",
@@ -268,6 +299,7 @@ CONTENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "profile": profile,
     "throughput": throughput,
     "training-memory": training_memory,
+    "network": network,
 }
 
 

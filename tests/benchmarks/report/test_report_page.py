@@ -21,10 +21,18 @@ import torch
 from PIL import Image
 
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.report import ReportConfig, page, pictures, run, views
-from facehall_env.benchmarks.report.grids import Column, grid
-from facehall_env.benchmarks.report.pictures import Gallery, Play
+from facehall_env.benchmarks.report import gallery as restored
+from facehall_env.benchmarks.report import page
+from facehall_env.benchmarks.report.contents import PatchSelection
+from facehall_env.benchmarks.report.gallery import Gallery, Play
+from facehall_env.benchmarks.report.layout import Section
+from facehall_env.benchmarks.report.page import run
 from facehall_env.benchmarks.report.reading import Found, Result, read_results
+from facehall_env.benchmarks.report.sections import sections
+from facehall_env.benchmarks.report.selection import headlines
+from facehall_env.benchmarks.report.settings import ReportConfig
+from facehall_env.benchmarks.restorers import NetworkSpec
+from facehall_env.benchmarks.tables import Table
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import PatchGeometry
 
@@ -79,7 +87,7 @@ def gallery(seed: int = 0) -> Gallery:
         Play("rl", GEOMETRY, actions, psnr, [faces] * 3),
     ]
     small = [face[::4, ::4] for face in faces]
-    return Gallery("synthetic", 4, "tiny", 2, faces, small, faces[0], plays)
+    return Gallery("synthetic", 4, 2, faces, small, faces[0], plays)
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ def test_nothing_is_loaded_from_elsewhere(document: Document) -> None:
         if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href") and address
     ]
     outside = {address for address in addresses if not address.startswith(("data:", "#"))}
-    assert outside == set(page.LINKS.values())
+    assert outside == {page.PAPER}
     links = {a["href"] for tag, a, _ in document.all("a") if (a["href"] or "").startswith("http")}
     assert links == outside
     style = next(text for _, _, text in document.all("style"))
@@ -148,112 +156,97 @@ def test_what_was_left_out_is_said(document: Document) -> None:
     assert "patch-selection.json" in " ".join(items)
 
 
+def by_id(results: Path) -> dict[str, Section]:
+    return {section.id: section for section in sections(read_results(results))}
+
+
+def bold(table: Table) -> dict[str, list[str]]:
+    """Titles of the columns in which a row is the best."""
+    names = table.columns[0].cells
+    best = [(column.title, column.best(table.aside)) for column in table.columns]
+    return {name: [title for title, rows in best if row in rows] for row, name in enumerate(names)}
+
+
 def test_the_best_is_bold_but_never_the_oracle(results: Path) -> None:
-    found = read_results(results)
-    sections = {section.id: section for section in views.sections(found)}
-    table = sections["choosing"].blocks[0].grids[0]
-    best = {line.name: [cell.best for cell in line.cells] for line in table.lines}
-    assert best.pop("rl") == [True] * 5
-    assert not any(any(cells) for cells in best.values())
-    oracle = next(line for line in table.lines if line.name == "oracle")
-    assert [cell.text for cell in oracle.cells[:2]] == ["33.00", "34.00"]
-    # Of sizes and times, the least; the faces themselves do not compete for identity.
-    cost = sections["whole"].blocks[0].grids[1]
-    assert [line.cells[0].best for line in cost.lines] == [True, False]
-    identity = sections["identity"].blocks[0].grids[0]
-    assert [line.cells[0].best for line in identity.lines] == [False, True, False]
-    assert [line.cells[1].best for line in identity.lines] == [True, False, False]
-    assert [line.cells[1].text for line in identity.lines] == [
-        "75.0\N{NO-BREAK SPACE}%",
-        "70.0\N{NO-BREAK SPACE}%",
-        "90.0\N{NO-BREAK SPACE}%",
-    ]
+    shown = by_id(results)
+    table = shown["choosing"].blocks[0].tables[0]
+    best = bold(table)
+    assert best.pop("rl") == ["T=1", "T=2", "area"]
+    assert not any(best.values())
+    assert table.rows[4][:3] == ("oracle", "33.00", "34.00")
+    # The least of sizes and times is the best; the truth does not compete for identity.
+    whole = bold(shown["whole"].blocks[0].tables[0])
+    assert {"parameters", "ms/face"} <= set(whole["small"]) - set(whole["large"])
+    assert "PSNR" in set(whole["large"]) - set(whole["small"])
+    identity = bold(shown["identity"].blocks[0].tables[0])
+    assert "accuracy" in identity["mine"]
+    assert "of all pairs" in identity["bicubic"]
+    assert identity["truth"] == []
 
 
 def test_attributes_have_a_table_of_networks_and_one_of_attributes(results: Path) -> None:
-    found = read_results(results)
-    (section,) = (s for s in views.sections(found) if s.id == "attributes")
-    (block,) = section.blocks
+    (block,) = by_id(results)["attributes"].blocks
     assert block.intro == "10 test images, 2 attributes, told from what judge sees."
-    table, each = block.grids[0], block.details[0]
-    assert table.header == ("balanced accuracy", "minus bicubic", "PSNR")
-    cells = {
-        line.name: [(cell.text.replace("\xa0", " "), cell.best) for cell in line.cells]
-        for line in table.lines
+    table, each = block.tables[0], block.details[0]
+    assert table.rows == [
+        ("bicubic", "62.5 ± 2.0 %", "–", "30.00 ± 0.10"),
+        ("mine", "68.8 ± 2.0 %", "+6.25 ± 1.00 %", "31.00 ± 0.10"),
+        ("truth", "81.2 ± 2.0 %", "+18.75 ± 1.00 %", "–"),
+    ]
+    assert bold(table) == {
+        "bicubic": [],
+        "mine": ["balanced accuracy", "PSNR"],
+        "truth": [],
     }
-    assert cells == {
-        "bicubic": [("62.5 %", False), ("–", False), ("30.00", False)],
-        "mine": [("68.8 %", True), ("+6.25 %", False), ("31.00", True)],
-        "truth": [("81.2 %", False), ("+18.75 %", False), ("–", False)],
-    }
-    # Only what was told is listed, with how many have it, and nothing is the best of a column.
-    assert each.header == ("have it", "bicubic", "mine", "truth")
-    assert not each.marks
-    told = {
-        line.name: [cell.text.replace("\xa0", " ") for cell in line.cells] for line in each.lines
-    }
-    assert told == {
-        "Smiling": ["50 %", "75.0 %", "75.0 %", "75.0 %"],
-        "No_Beard": ["90 %", "50.0 %", "62.5 %", "87.5 %"],
-    }
-    assert each.lines[0].cells[1].interval.replace("\xa0", " ") == "4.0 %"
+    # Only what was told is listed, with how many have it.
+    assert each.header == ["balanced accuracy", "have it", "bicubic", "mine", "truth"]
+    assert each.rows[3:] == [
+        ("Smiling", "50 %", "75.00 ± 4.00 %", "75.00 ± 4.00 %", "75.00 ± 4.00 %"),
+        ("No_Beard", "90 %", "50.00 ± 4.00 %", "62.50 ± 4.00 %", "87.50 ± 4.00 %"),
+    ]
 
 
-def test_bold_is_what_reads_best() -> None:
-    columns = [
-        Column("a", [1.004, 1.0, 0.5, 9.0], ".2f", [0.1, None, None, None], "higher"),
-        Column("b", [3.0, 2.0, None, 1.0], ".0f", better="lower"),
-        Column("nothing", [None] * 4),
-        Column("c", [1.0, 2.0, 3.0, 4.0]),
-    ]
-    table = grid("caption", "corner", "wxyz", columns, competes=[True, True, True, False])
-    assert table.header == ("a", "b", "c")
-    assert [[cell.best for cell in line.cells] for line in table.lines] == [
-        [True, False, False],
-        [True, True, False],
-        [False, False, False],
-        [False, False, False],
-    ]
-    assert [cell.interval for cell in table.lines[0].cells] == ["0.10", "", ""]
-    alone = grid("", "", "ab", [Column("a", [1.0, None], better="higher")])
-    assert not alone.marks
+def test_most_environments_are_shown_and_all_are_there(results: Path) -> None:
+    block = by_id(results)["speed"].blocks[0]
+    assert block.tables[0].title == "Environments around tiny, 32 at once"
+    assert [row[2:4] for row in block.tables[0].rows] == [("32", "77")]
+    assert [row[2:4] for row in block.details[0].rows] == [("1", "11"), ("32", "77")]
 
 
 def test_the_papers_numbers_stand_beside_ours(document: Document) -> None:
     cells = [text for _, _, text in document.all("td")]
-    assert "30.00 ± 0.20paper 28.89" in [text.replace(" paper", "paper") for text in cells]
+    assert "30.00 ± 0.20 (28.89)" in cells
     text = " ".join(text for _, _, text in document.all("main"))
     assert "T = 9 before T = 5" in text
-    assert "Tiny 4x PSNR: holds" in text
+    assert {"+2.62", "+1.000 ± 0.100", "holds"} <= set(cells)
     assert "A row could not be made." in text
 
 
 def test_what_was_found_is_said_in_the_numbers_of_the_table(results: Path) -> None:
-    assert [
-        sentence.replace("\xa0", " ") for sentence in views.headlines(read_results(results))
-    ] == [
+    assert headlines(read_results(results)) == [
         "With 1 patch, where it is put is worth 1.00 dB: 31.00 dB for places chosen at random, "
         "32.00 dB for rl, the best agent, on 10 faces of tiny.",
         "After 2 patches, rl is 0.750 ± 0.050 dB above the fixed order even, on the same faces "
         "with the same network (95 % interval).",
-        "Of what an oracle that knows the truth wins over random places, rl wins 50 ± 4 % after 2 "
-        "patches (95 % interval).",
+        "An oracle that knows the truth gains the most over random places. Of its gain, rl reaches "
+        "50 ± 4 % after 2 patches (95 % interval).",
     ]
 
 
 def test_the_curves_start_where_the_faces_did(results: Path) -> None:
-    chart = views.sections(read_results(results))[0].blocks[0].chart
+    chart = sections(read_results(results))[0].blocks[0].chart
     assert chart is not None
-    assert chart.lines["rl"] == [0.0, 2.0, 3.0]
-    assert set(chart.lines) == {"random", "even", "rl", "oracle"}
-    assert chart.best == "rl"
+    assert chart.curves["rl"] == [0.0, 2.0, 3.0]
+    assert set(chart.curves) == {"random", "even", "rl", "oracle"}
+    assert chart.start == 30.0
 
 
 def test_markup_in_results_is_text(contents: dict[str, dict[str, Any]]) -> None:
     content = json.loads(
         json.dumps(contents["patch-selection"]).replace('"rl"', '"<script>rl</script>"')
     )
-    text, _ = page.render(Found((Result("a<b>.json", "patch-selection", content),)))
+    found = Found((Result(Path("a<b>.json"), PatchSelection.from_json(content)),))
+    text, _ = page.render(found)
     assert "<script>rl" not in text
     assert "&lt;script&gt;rl" in text
     assert "a<b>" not in text
@@ -266,7 +259,7 @@ def test_coverage_is_counted() -> None:
     expected = np.zeros((32, 32))
     expected[1:17, 3:15] = 1.5
     expected[17:33, 3:15] = 0.5
-    np.testing.assert_array_equal(pictures.coverage(GEOMETRY, actions), expected)
+    np.testing.assert_array_equal(restored.coverage(GEOMETRY, actions), expected)
 
 
 def test_the_shown_agent_is_the_best_of_those_that_look() -> None:
@@ -274,7 +267,7 @@ def test_the_shown_agent_is_the_best_of_those_that_look() -> None:
 
 
 def test_heat_goes_from_the_first_colour_to_the_last() -> None:
-    coloured = pictures.heat(np.array([[0.0, 2.0, 9.0]]), 2.0)
+    coloured = page.heat(np.array([[0.0, 2.0, 9.0]]), 2.0)
     assert coloured.shape == (1, 3, 3)
     assert coloured[0, 0].sum() < coloured[0, 1].sum()
     # What is beyond the highest has its colour.
@@ -283,7 +276,7 @@ def test_heat_goes_from_the_first_colour_to_the_last() -> None:
 
 def test_pictures_are_kept_without_loss() -> None:
     picture = gallery().truth[0]
-    kind, _, data = pictures.png(picture).partition(",")
+    kind, _, data = page.png(picture).partition(",")
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert (np.asarray(image) == picture).all()
@@ -296,13 +289,13 @@ def test_attention_figures_of_people_need_their_dataset(
     Image.fromarray(noise).save(results / "sr-attention-sparnet.png")
     (results / "sr-attention-torn.png").write_bytes(b"\x89PNG")
     found = read_results(results)
-    assert page.attention_figures(found, results, "synthetic") == []
-    figures = page.attention_figures(found, results, "tiny")
+    assert page.attention_figures(found, "synthetic") == []
+    figures = page.attention_figures(found, "tiny")
     assert [title for title, _ in figures] == ["sparnet on faces of tiny", "torn on faces of tiny"]
     text, left_out = page.render(found, None, figures)
     assert [file.name for file in left_out] == ["sr-attention-torn.png"]
     widths = [a["width"] for _, a, _ in Document(text).all("img")]
-    assert widths == [str(pictures.WIDEST)]
+    assert widths == [str(page.WIDEST)]
 
 
 def test_a_page_that_is_too_large_is_refused(
@@ -315,16 +308,10 @@ def test_a_page_that_is_too_large_is_refused(
 
 @pytest.fixture
 def config(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReportConfig:
-    """Of a report with small faces and a network that does nothing."""
-    build = pictures.build_core
-    tiny = {"enhancer": "tiny", "weights": None}
-    monkeypatch.setattr(pictures, "build_core", lambda **given: build(**{**given, **tiny}))
-    config = pictures.PatchSelectionConfig
-    monkeypatch.setattr(
-        pictures, "PatchSelectionConfig", lambda **given: config(**{**given, **tiny})
-    )
+    """A report with small faces and a network that does nothing."""
+    monkeypatch.setattr(restored, "ENHANCER", NetworkSpec("tiny", None))
     return ReportConfig(
-        results=results,
+        results=(results,),
         out=tmp_path / "page.html",
         dataset="tiny",
         faces=2,
@@ -348,6 +335,21 @@ def test_the_seed_decides_and_the_old_page_is_replaced(config: ReportConfig) -> 
     assert "These are people" in text
 
 
+def test_the_users_results_and_the_published_ones_are_read(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    monkeypatch.setenv("FACEHALL_RESULTS", str(own))
+    monkeypatch.setattr(page, "published_folder", lambda: results)
+    config = ReportConfig(out=tmp_path / "page.html", faces=0)
+    assert "mine.json" not in run(config).read_text("utf-8")
+    own.mkdir()
+    (results / "training-memory.json").rename(own / "mine.json")
+    assert "mine.json" in run(config).read_text("utf-8")
+    monkeypatch.setattr(page, "published_folder", lambda: None)
+    assert "profile.json" not in run(config).read_text("utf-8")
+
+
 def test_a_failure_leaves_the_old_page(
     config: ReportConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,10 +363,10 @@ def test_a_failure_leaves_the_old_page(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--faces", "-1"], "--faces -1: give 0 or more"),
-        (["--images", "0"], "--images 0: give 1 or more"),
+        (["--faces", "-1"], "faces=-1: give a whole number of 0 or more"),
+        (["--images", "0"], "images=0: give a whole number of 1 or more"),
         (["--results", "nowhere"], "There is no folder nowhere"),
-        (["--agents", "bicubic"], "bicubic chooses no patches"),
+        (["--agents", "bicubic"], "Unknown agent 'bicubic'"),
         (["--agents", "nobody"], "nobody"),
         (["--out", "."], "--out . is a folder"),
     ],
@@ -445,7 +447,7 @@ def test_in_a_browser(results: Path, tmp_path: Path) -> None:
 
 
 def test_what_patches_add_to_a_restored_face_is_not_the_main_finding(results: Path) -> None:
-    before = views.headlines(read_results(results))
+    before = headlines(read_results(results))
     (path,) = (each for each in results.glob("*.json") if "patch-selection" in each.read_text())
     content = json.loads(path.read_text(encoding="utf-8"))
     content["settings"]["initial"] = "light"
@@ -454,6 +456,6 @@ def test_what_patches_add_to_a_restored_face_is_not_the_main_finding(results: Pa
     for curve in content["curves"]:
         curve["psnr"] = [psnr + 3 for psnr in curve["psnr"]]
     (results / "patch-selection-on-light.json").write_text(json.dumps(content), encoding="utf-8")
-    assert views.headlines(read_results(results)) == before
+    assert headlines(read_results(results)) == before
     path.unlink()
-    assert "35.00 dB for rl" in views.headlines(read_results(results))[0].replace("\xa0", " ")
+    assert "35.00 dB for rl" in headlines(read_results(results))[0].replace("\xa0", " ")

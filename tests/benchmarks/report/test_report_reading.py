@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from facehall_env.benchmarks.report.forms import mismatch
-from facehall_env.benchmarks.report.reading import (
-    KINDS,
-    LeftOut,
-    Result,
-    read_result,
-    read_results,
-)
+from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
+from facehall_env.benchmarks.provenance import Row
+from facehall_env.benchmarks.report.contents import CONTENTS, PatchSelection
+from facehall_env.benchmarks.report.reading import LeftOut, Result, read_result, read_results
+from facehall_env.benchmarks.speed.contents import UpdateProfile
 from facehall_env.errors import ConfigurationError
 
 Content = dict[str, Any]
@@ -33,14 +32,34 @@ def reason(path: Path, content: object) -> str:
 def test_every_kind_is_read(results: Path, contents: dict[str, Content]) -> None:
     found = read_results(results)
     assert found.left_out == ()
-    assert {result.kind: result.content for result in found.results} == contents
-    assert set(contents) | {"network"} == set(KINDS)
+    assert {result.name for result in found.results} == {f"{name}.json" for name in contents}
+    kinds = {**CONTENTS, BENCHMARK: PaperResult}
+    assert set(contents) == set(kinds)
+    for result in found.results:
+        written = contents[result.name.removesuffix(".json")]
+        assert isinstance(result.content, kinds[written["benchmark"]])
+        assert_holds(result.content.to_json(), written)
+
+
+def assert_holds(read: Any, written: Any) -> None:
+    """What was written is what was read, where null became NaN and lists tuples."""
+    if isinstance(written, dict):
+        for key in set(read) & set(written):
+            assert_holds(read[key], written[key])
+    elif isinstance(written, list):
+        assert len(read) == len(written)
+        for one, other in zip(read, written, strict=True):
+            assert_holds(one, other)
+    elif isinstance(read, float) and math.isnan(read):
+        assert written is None
+    else:
+        assert read == written
 
 
 def test_the_projects_own_results_are_read(root: Path) -> None:
     found = read_results(root / "benchmarks" / "results")
     assert found.left_out == ()
-    assert len(found.of("patch-selection")) >= 2
+    assert len(found.of(PatchSelection)) >= 2
 
 
 @pytest.mark.parametrize("kind", ["patch-selection", "sr", "throughput", "identity", "attributes"])
@@ -50,11 +69,11 @@ def test_an_older_form_is_named_with_the_command_that_renews_it(
     content = contents[kind]
     old = content["vector_env" if kind == "throughput" else "rows"][1]
     # As they were before, with the same numbers under other names.
-    old["batched_steps_per_second"] = old.pop(next(key for key in old if "_" in key))
+    old["per_second"] = old.pop("psnr" if "psnr" in old else "steps_per_second")
     told = reason(tmp_path / "old.json", content)
     assert told.startswith("is of another version, or was changed by hand (there is no ")
     assert "[1]." in told
-    assert told.endswith(f"run `{KINDS[kind].command}` again")
+    assert told.endswith(f"run `{CONTENTS[kind].again}` again")
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
@@ -120,6 +139,15 @@ def test_contradictions_of_other_kinds(contents: dict[str, Content], tmp_path: P
     assert "the row t5 has 2 cells for 1 columns" in reason(path, table)
 
 
+@pytest.mark.parametrize("kind", ["identity", "network", "throughput", "training-memory"])
+def test_a_table_without_rows_is_named(
+    kind: str, contents: dict[str, Content], tmp_path: Path
+) -> None:
+    rows = "vector_env" if kind == "throughput" else "rows"
+    told = reason(tmp_path / "a.json", {**contents[kind], rows: []})
+    assert f"({rows} is empty, expected a list with at least one entry)" in told
+
+
 def change_a_mean(content: Content) -> None:
     content["rows"][1]["balanced_accuracy"] = 0.75
 
@@ -166,9 +194,12 @@ def test_attributes_that_contradict_one_another_are_found(
 
 def test_what_is_no_number_is_named(contents: dict[str, Content], tmp_path: Path) -> None:
     content = contents["attributes"]
-    content["rows"][2]["attributes"]["Smiling"]["balanced_accuracy"] = None
+    content["rows"][2]["attributes"]["Smiling"]["balanced_accuracy"] = "0.5"
     place = "rows[2].attributes.Smiling.balanced_accuracy"
-    assert f"({place} is null, expected a number)" in reason(tmp_path / "a.json", content)
+    assert f"({place} is '0.5', expected a number)" in reason(tmp_path / "a.json", content)
+    # Null, which stands for a number that could not be computed, is not the mean of anything.
+    content["rows"][2]["attributes"]["Smiling"]["balanced_accuracy"] = None
+    assert "nan is the mean over the attributes" in reason(tmp_path / "a.json", content)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +233,36 @@ def test_the_good_files_are_read_beside_the_bad(
     (results / ".being-written.json").write_text("{", encoding="utf-8")
     found = read_results(results)
     assert [file.name for file in found.left_out] == ["folder.json", "foreign.json"]
-    assert {result.kind for result in found.results} == set(contents)
+    assert {result.name for result in found.results} == {f"{name}.json" for name in contents}
     assert all(isinstance(result, Result) for result in found.results)
+
+
+def test_an_older_paper_table_is_named_with_its_command(
+    contents: dict[str, Content], tmp_path: Path
+) -> None:
+    old = {**contents["paper-table"], "version": 1}
+    assert reason(tmp_path / "a.json", old) == (
+        "has format 1, expected 2: make it again by `facehall bench paper attention-fh-2`"
+    )
+    damaged = contents["paper-table"]
+    del damaged["rows"][1]["name"]
+    told = reason(tmp_path / "a.json", damaged)
+    assert "there is no key 'name'" in told
+    assert "again by `facehall bench paper attention-fh-2`" in told
+
+
+def test_of_two_files_of_one_name_the_first_folders_is_read(
+    results: Path, contents: dict[str, Content], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    changed = {**contents["profile"], "seconds_per_update": 9.0}
+    (own / "profile.json").write_text(json.dumps(changed), encoding="utf-8")
+    found = read_results(own, results)
+    assert len(found.results) == len(contents)
+    (profile,) = found.of(UpdateProfile)
+    assert profile.content.seconds_per_update == 9.0
+    assert profile.path == own / "profile.json"
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
@@ -216,25 +275,55 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         read_results(tmp_path)
 
 
+@dataclass(frozen=True)
+class Inner(Row):
+    number: int
+
+
+@dataclass(frozen=True)
+class Outer(Row):
+    name: str
+    whole: int = 0
+    real: float = 0.0
+    inner: tuple[Inner, ...] = ()
+    named: Mapping[str, int] = field(default_factory=dict)
+    maybe: str | None = None
+    either: str | int = 0
+    sure: bool = True
+
+
 @pytest.mark.parametrize(
-    ("value", "form", "words"),
+    ("content", "words"),
     [
-        (True, int, "x is True, expected a whole number"),
-        (1.5, int, "x is 1.5, expected a whole number"),
-        (None, float, "x is null, expected a number"),
-        ("1", (float, None), "x is '1', expected a number or null"),
-        ([], [int], "x is empty, expected a list with at least one entry"),
-        ({}, [int, ...], "x is {}, expected a list"),
-        ([1, "2"], [int, ...], "x[1] is '2', expected a whole number"),
-        ({"a": 1}, {"a": int, "b": int}, "there is no x.b"),
-        ({"a": "b"}, {str: int}, "x.a is 'b', expected a whole number"),
+        ([], "x is [], expected names with values"),
+        ({}, "there is no x.name"),
+        ({"name": 3}, "x.name is 3, expected text"),
+        ({"whole": True}, "x.whole is True, expected a whole number"),
+        ({"whole": 1.5}, "x.whole is 1.5, expected a whole number"),
+        ({"whole": None}, "x.whole is null, expected a whole number"),
+        ({"real": "1"}, "x.real is '1', expected a number"),
+        ({"inner": {}}, "x.inner is {}, expected a list"),
+        ({"inner": [{"number": 1}, {}]}, "there is no x.inner[1].number"),
+        ({"inner": [2]}, "x.inner[0] is 2, expected names with values"),
+        ({"named": {"a": "b"}}, "x.named.a is 'b', expected a whole number"),
+        ({"maybe": 1}, "x.maybe is 1, expected text"),
+        ({"either": 1.5}, "x.either is 1.5, expected text or a whole number"),
+        ({"sure": 1}, "x.sure is 1, expected true or false"),
+        ({"real": "x" * 99}, f"x.real is '{'x' * 36}..., expected a number"),
     ],
 )
-def test_the_first_mismatch_is_named(value: object, form: object, words: str) -> None:
-    assert mismatch(value, form, "x") == words
+def test_the_first_mismatch_is_named(content: Any, words: str) -> None:
+    if isinstance(content, dict) and content:
+        content = {"name": "n", **content}
+    with pytest.raises(ConfigurationError) as raised:
+        Outer.from_json(content, "x")
+    assert str(raised.value) == words
 
 
-def test_what_fits_has_no_mismatch() -> None:
-    form = {"a": (str, int), "b": [{"c": float}], "d": [str, ...], "e": {str: (float, None)}}
-    value = {"a": 3, "b": [{"c": 1}, {"c": 0.5, "more": []}], "d": [], "e": {"f": None}}
-    assert mismatch(value, form) is None
+def test_what_fits_is_read() -> None:
+    content = {"name": "n", "real": 1, "inner": [{"number": 2, "more": []}], "named": {"a": 3}}
+    read = Outer.from_json({**content, "either": 4, "maybe": "m"})
+    assert read == Outer("n", 0, 1.0, (Inner(2),), {"a": 3}, "m", 4)
+    assert isinstance(read.real, float)
+    assert Outer.from_json(json.loads(json.dumps(read.to_json()))) == read
+    assert math.isnan(Outer.from_json({"name": "n", "real": None}).real)

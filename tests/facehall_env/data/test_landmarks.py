@@ -119,7 +119,7 @@ def test_the_whole_of_a_box_is_handed_on() -> None:
     """dlib's rectangles include their last row and column."""
     face = SyntheticFaces("test")[1]
     (found,) = DlibDetector(upsample=0)(face)
-    import dlib
+    import dlib  # pyright: ignore[reportMissingImports]
 
     landmarks = DlibLandmarks(DlibDetector(upsample=0))
     box = dlib.get_frontal_face_detector()(face, 0)[0]

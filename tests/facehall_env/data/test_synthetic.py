@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from facehall_env import data
 from facehall_env.data import SyntheticFaces
 from facehall_env.data.synthetic import portrait
+from facehall_env.data.synthetic.traits import Traits
 
 
 def fingerprint(image: np.ndarray) -> str:
@@ -91,7 +92,7 @@ def test_the_detail_lies_on_the_face() -> None:
 
 
 def test_faces_vary() -> None:
-    traits = [portrait.Traits.sample(np.random.default_rng(i)) for i in range(200)]
+    traits = [Traits.sample(np.random.default_rng(i)) for i in range(200)]
     assert {t.style for t in traits} == {"bald", "buzz", "short", "fringe", "long", "curly"}
     assert 20 < sum(t.glasses > 0 for t in traits) < 80
     assert min(t.yaw for t in traits) < -0.3 < 0.3 < max(t.yaw for t in traits)

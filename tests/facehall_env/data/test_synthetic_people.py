@@ -7,7 +7,8 @@ import pytest
 
 from facehall_env import data
 from facehall_env.data import Identified, SyntheticFaces
-from facehall_env.data.synthetic import portrait
+from facehall_env.data.synthetic.canvas import Canvas
+from facehall_env.data.synthetic.traits import PERSONAL, Traits
 from facehall_env.errors import ConfigurationError, DatasetError
 
 FIRST_FACES = {
@@ -77,18 +78,18 @@ def test_people_of_both_splits_in_order() -> None:
 def test_a_person_keeps_the_face_and_changes_pose_light_and_expression(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn: list[portrait.Traits] = []
-    initialise = portrait._Portrait.__init__
+    drawn: list[Traits] = []
+    initialise = Canvas.__init__
 
     def spy(self, traits, rng, marks) -> None:
         drawn.append(traits)
         initialise(self, traits, rng, marks)
 
-    monkeypatch.setattr(portrait._Portrait, "__init__", spy)
+    monkeypatch.setattr(Canvas, "__init__", spy)
     faces = SyntheticFaces(images_per_person=3)
     images = faces.batch(range(6)).numpy()
     first, second = drawn[:3], drawn[3:]
-    for name in portrait.PERSONAL:
+    for name in PERSONAL:
         for person in (first, second):
             values = [np.asarray(getattr(traits, name)) for traits in person]
             assert all(np.array_equal(values[0], value) for value in values), name

@@ -1,4 +1,4 @@
-"""The attribute head: what it learns, what its accuracy counts, and its way to disk and back."""
+"""The attribute head: what it learns, and its way to disk and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError, WeightsError
-from facehall_env.metrics.attributes import AttributeHead, balanced_accuracy
+from facehall_env.metrics.attributes import AttributeHead
 
 NAMES = ("Smiling", "Rare")
 
@@ -27,8 +27,10 @@ def examples(number: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 def test_it_learns_directions_and_rare_attributes() -> None:
     head = AttributeHead(6, NAMES).fit(*examples(800))
     embeddings, labels = examples(800, seed=1)
-    accuracy = balanced_accuracy(head.predict(embeddings), labels)
-    assert accuracy.min() > 0.88
+    right = head.predict(embeddings) == labels
+    # Of those with an attribute and of those without: guessing gives one half of each.
+    shares = [right[:, i][labels[:, i] == answer] for i in (0, 1) for answer in (True, False)]
+    assert min(share.double().mean() for share in shares) > 0.85
     weights = head.linear.weight.detach()
     assert weights.abs().argmax(dim=1).tolist() == [0, 1]
 
@@ -46,18 +48,6 @@ def test_the_fit_is_the_minimum() -> None:
     assert max(gradient.abs().max().item() for gradient in gradients) < 1e-3
     again = AttributeHead(6, NAMES).fit(embeddings, labels, decay=0.01)
     assert torch.equal(again.linear.weight, head.linear.weight)
-
-
-def test_balanced_accuracy_by_hand() -> None:
-    labels = torch.tensor([[1, 0], [1, 0], [0, 0], [0, 0], [0, 0]]).bool()
-    predicted = torch.tensor([[1, 0], [0, 1], [0, 0], [0, 0], [1, 0]]).bool()
-    found = balanced_accuracy(predicted, labels)
-    assert found[0].item() == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert found[1].isnan()
-    always = torch.ones(5, 1, dtype=torch.bool)
-    assert balanced_accuracy(always, labels[:, :1]).item() == 0.5
-    with pytest.raises(ValueError, match="of both"):
-        balanced_accuracy(predicted, labels[:, :1])
 
 
 def test_it_comes_back_from_disk(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from facehall_env.training.adversarial import (
     Discriminator,
     Discriminators,
     Judgement,
-    LossWeights,
     discriminator_hinge,
     discriminator_loss,
     feature_matching,
@@ -21,6 +20,7 @@ from facehall_env.training.adversarial import (
     generator_loss,
     perceptual_distance,
 )
+from facehall_env.training.settings import LossWeights
 
 
 def judgement(*scores: float, features: tuple[Tensor, ...] = ()) -> Judgement:
@@ -121,7 +121,7 @@ def test_the_generators_loss_is_the_weighed_sum_of_its_parts(faces, discriminato
     restored, truth = faces
     backbone = Features((2, "M", 3), taps=(0, 1))
     discriminators.eval()  # So that all passes have the same spectral norms.
-    weights = LossWeights(pixel=100, adversarial=1, matching=10, perceptual=1)
+    weights = LossWeights(100, 1, 10, 1)
     assert weights == LossWeights()
     loss, parts = generator_loss(restored, truth, discriminators, weights, backbone)
     judged, real = discriminators(restored), discriminators(truth)

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 
 from facehall_env import data, enhancers
-from facehall_env.agents import training as agent_training
-from facehall_env.agents.training import TrainAgentConfig, train_agent
+from facehall_env.agents.reinforce.training import ReinforceTrainer, train_agent
+from facehall_env.agents.settings import TrainAgentConfig
 from facehall_env.checkpoints import load_tensors
 from facehall_env.data import FaceDataset
 from facehall_env.data.base import check_split
 from facehall_env.errors import ConfigurationError
+from facehall_env.nested import build
 from facehall_env.training import budget, enhancer, loop, sr
 from facehall_env.training.budget import Budget
-from facehall_env.training.enhancer import TrainEnhancerConfig, train_enhancer
+from facehall_env.training.enhancer import train_enhancer
 from facehall_env.training.run import TrainingRun
-from facehall_env.training.sr import TrainSRConfig, train_sr
+from facehall_env.training.settings import TrainEnhancerConfig, TrainSRConfig
+from facehall_env.training.sr import train_sr
 
 
 class Noise(FaceDataset):
@@ -139,8 +141,8 @@ def entries(run: Path) -> list[dict[str, float]]:
 
 def sr_config(out: Path, **settings: Any) -> TrainSRConfig:
     defaults: dict[str, Any] = {
-        "model": "vdsr",
-        "model_settings": ("layers=2", "width=2"),
+        "enhancer": "vdsr",
+        "enhancer_settings": ("layers=2", "width=2"),
         "dataset": "noise",
         "scale": 2,
         "batch": 2,
@@ -152,7 +154,7 @@ def sr_config(out: Path, **settings: Any) -> TrainSRConfig:
         "validate_every": 100,
         "checkpoint_every": 1,
     }
-    return TrainSRConfig(**{**defaults, "out": out, **settings})
+    return build(TrainSRConfig, **{**defaults, "out": out, **settings})
 
 
 def test_networks_of_whole_faces_end_in_time(
@@ -201,19 +203,20 @@ def test_options_reach_the_dataset(
 
 def enhancer_config(out: Path, **settings: Any) -> TrainEnhancerConfig:
     """A minute, a quarter of it for the first stage."""
-    return TrainEnhancerConfig(
+    return build(
+        TrainEnhancerConfig,
         out=out,
         enhancer="narrow",
         dataset="noise",
         scale=2,
         minutes=1.0,
-        fresh_steps=100,
-        rollout_steps=300,
+        fresh_updates=100,
+        rollout_updates=300,
         fresh_batch=2,
         fresh_on="patches",
         rollout_envs=2,
         validation_faces=2,
-        num_steps=2,
+        steps=2,
         checkpoint_every=1,
         **settings,
     )
@@ -264,8 +267,8 @@ def test_stages_without_updates(
 ) -> None:
     monkeypatch.setitem(enhancers.ENHANCERS._factories, "narrow", Narrow)
     config = enhancer_config(tmp_path)
-    config.fresh_steps = config.rollout_steps = 0
-    with pytest.raises(ConfigurationError, match="fresh_steps=0 and rollout_steps=0"):
+    config.fresh_updates = config.rollout_updates = 0
+    with pytest.raises(ConfigurationError, match="fresh_updates=0 and rollout_updates=0"):
         train_enhancer(config)
 
 
@@ -285,17 +288,18 @@ class Narrow(enhancers.Enhancer):
 def test_a_policy_ends_in_time(
     clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = takes(clock, monkeypatch, agent_training.AgentTrainer, "update", 10.0)
+    calls = takes(clock, monkeypatch, ReinforceTrainer, "update", 10.0)
     monkeypatch.setitem(enhancers.ENHANCERS._factories, "narrow", Narrow)
-    config = TrainAgentConfig(
+    config = build(
+        TrainAgentConfig,
         out=tmp_path,
         enhancer="narrow",
-        enhancer_weights=None,
+        weights=None,
         dataset="noise",
         scale=2,
         minutes=1.0,
         batch=2,
-        num_steps=2,
+        steps=2,
         validation_faces=2,
         action_stride=8,
         checkpoint_every=1,

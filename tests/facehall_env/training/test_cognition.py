@@ -17,16 +17,13 @@ from facehall_env import data, recognition
 from facehall_env.benchmarks import cli
 from facehall_env.data import FaceDataset, Identified
 from facehall_env.errors import ConfigurationError, DatasetError, EnhancerError, WeightsError
+from facehall_env.nested import build
 from facehall_env.recognition import AngularSoftmax
 from facehall_env.training.augment import draw_views, look
-from facehall_env.training.cognition import (
-    CognitionTrainer,
-    NamedFaces,
-    TrainCognitionConfig,
-    train_cognition,
-)
+from facehall_env.training.cognition import CognitionTrainer, NamedFaces, train_cognition
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import milestone_rate
+from facehall_env.training.settings import TrainCognitionConfig
 
 COUNTS = {"Ada": 4, "Bo": 1, "Cy": 3, "Di": 6, "Ed": 3}
 
@@ -90,7 +87,7 @@ def small(out: Path, **settings: Any) -> TrainCognitionConfig:
         "validate_every": 3,
         "checkpoint_every": 2,
     }
-    return TrainCognitionConfig(**{**defaults, **settings})
+    return build(TrainCognitionConfig, **{**defaults, **settings})
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
@@ -152,7 +149,7 @@ class TestTraining:
             faces = look(trainer.faces.images[index], views).float() / 255
             loss = head.losses(network.embed(faces), trainer.faces.label[index], annealing).mean()
             gradients = torch.autograd.grad(loss, parameters)
-            assert trainer.update() == pytest.approx(loss.item(), rel=1e-5)
+            assert trainer.update()["loss"] == pytest.approx(loss.item(), rel=1e-5)
             decayed = [g + 5e-4 * p for g, p in zip(gradients, parameters, strict=True)]
             momenta = [0.9 * m + g for m, g in zip(momenta or [0.0] * 99, decayed)]  # noqa: B905
             for parameter, momentum in zip(parameters, momenta, strict=True):
@@ -249,7 +246,7 @@ class TestTraining:
         head.load_state_dict(trainer.head.state_dict())
         loss = head.losses(embedded[index], trainer.faces.label[index], 1500.0).mean()
         (slope,) = torch.autograd.grad(loss, [head.weight])
-        assert trainer.update() == pytest.approx(loss.item(), rel=1e-4)
+        assert trainer.update()["loss"] == pytest.approx(loss.item(), rel=1e-4)
         torch.testing.assert_close(trainer.head.weight, before - 0.05 * slope, rtol=1e-4, atol=1e-6)
         # Neither its weights nor the statistics of its normalisation move.
         trained = recognition.load_cognition(train_cognition(config))
@@ -330,12 +327,12 @@ class TestBadInput:
 
     def test_settings_out_of_range(self, tmp_path: Path) -> None:
         for settings, message in (
-            ({"updates": 0}, "updates=0: give 1 or more"),
-            ({"min_images": 1}, "min_images=1: give 2 or more"),
-            ({"people": 1}, "people=1: give 2 or more"),
-            ({"milestones": (0.5, 1.5)}, "give shares of the training"),
-            ({"margin": 0.5}, "margin=0.5: give at least 1"),
-            ({"width": 0}, "width=0: give 1 or more"),
+            ({"updates": 0}, "updates=0: give a whole number of 1 or more"),
+            ({"min_images": 1}, "min_images=1: give a whole number of 2 or more"),
+            ({"people": 1}, "people=1: give a whole number of 2 or more"),
+            ({"milestones": (0.5, 1.5)}, r"milestones\[1\]=1.5: give a number above 0 and below 1"),
+            ({"margin": 0.5}, "margin=0.5: give a number of 1 or more"),
+            ({"width": 0}, "width=0: give a whole number of 1 or more"),
             ({"frozen": True}, "keeps a recogniser that has learned already"),
             (
                 {"frozen": True, "weights": tmp_path, "augment": ("scale",)},

@@ -19,13 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from facehall_env import data, enhancers
-from facehall_env.agents import training
-from facehall_env.agents.training import AgentTrainer, TrainAgentConfig, train_agent
+from facehall_env.agents.reinforce.training import ReinforceTrainer, train_agent
+from facehall_env.agents.settings import TrainAgentConfig
 from facehall_env.checkpoints import load_tensors, save_tensors, with_prefix
 from facehall_env.data import FaceDataset
 from facehall_env.errors import ConfigurationError, MissingExtraError, UnknownNameError
+from facehall_env.nested import build
 from facehall_env.training.distributed import Team, launch
-from facehall_env.training.enhancer import EnhancerTrainer, TrainEnhancerConfig, train_enhancer
+from facehall_env.training.enhancer import EnhancerTrainer, train_enhancer
+from facehall_env.training.loop import train_share
+from facehall_env.training.settings import TrainEnhancerConfig
 
 
 class Noise(FaceDataset):
@@ -132,16 +135,16 @@ def enhancer_config(**changes: object) -> TrainEnhancerConfig:
         "enhancer": "compact",
         "enhancer_settings": ("width=8", "blocks=1"),
         "dataset": "noise",
-        "fresh_steps": 3,
+        "fresh_updates": 3,
         "fresh_batch": 4,
-        "rollout_steps": 3,
+        "rollout_updates": 3,
         "rollout_envs": 4,
-        "num_steps": 2,
+        "steps": 2,
         "validation_faces": 2,
         "checkpoint_every": 2,
         **changes,
     }
-    return TrainEnhancerConfig(**settings)
+    return build(TrainEnhancerConfig, **settings)
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -167,8 +170,8 @@ def test_enhancers_learn_as_on_the_joined_batch(fresh_on: Any) -> None:
     pair = [EnhancerTrainer(config, team) for team in team_of(2)]
 
     def train(trainer: EnhancerTrainer) -> tuple[list[float], dict[str, Tensor]]:
-        steady(trainer.optimizer)
-        losses = [trainer.update() for _ in range(trainer.total_steps)]
+        steady(trainer.optimizers["enhancer"])
+        losses = [trainer.update()["loss"] for _ in range(6)]
         return losses, trainer.state_tensors()
 
     losses, expected = train(alone)
@@ -191,9 +194,9 @@ def weights(tmp_path: Path) -> str:
 
 def agent_config(weights: str, **changes: object) -> TrainAgentConfig:
     settings: dict[str, Any] = {
-        "enhancer_weights": weights,
+        "weights": weights,
         "dataset": "noise",
-        "num_steps": 2,
+        "steps": 2,
         "updates": 3,
         "batch": 8,
         "validation_faces": 2,
@@ -201,7 +204,7 @@ def agent_config(weights: str, **changes: object) -> TrainAgentConfig:
         "checkpoint_every": 2,
         **changes,
     }
-    return TrainAgentConfig(**settings)
+    return build(TrainAgentConfig, **settings)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +218,10 @@ def agent_config(weights: str, **changes: object) -> TrainAgentConfig:
 )
 def test_agents_learn_as_on_the_joined_batch(changes: dict[str, Any], weights: str) -> None:
     config = agent_config(weights, **changes)
-    alone = AgentTrainer(config)
-    pair = [AgentTrainer(config, team) for team in team_of(2)]
+    alone = ReinforceTrainer(config)
+    pair = [ReinforceTrainer(config, team) for team in team_of(2)]
 
-    def train(trainer: AgentTrainer) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    def train(trainer: ReinforceTrainer) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
         for optimizer in trainer.learner.optimizers.values():
             steady(optimizer)
         return [trainer.update() for _ in range(config.updates)], trainer.state_tensors()
@@ -232,7 +235,7 @@ def test_agents_learn_as_on_the_joined_batch(changes: dict[str, Any], weights: s
 
 def test_shares_that_do_not_come_out_are_refused(weights: str) -> None:
     with pytest.raises(ConfigurationError, match="batch gives 2 faces, which 4 processes"):
-        AgentTrainer(agent_config(weights, batch=8, samples_per_face=4), team_of(4)[0])
+        ReinforceTrainer(agent_config(weights, batch=8, samples_per_face=4), team_of(4)[0])
     with pytest.raises(ConfigurationError, match="rollout_envs gives 4 faces, which 3 processes"):
         EnhancerTrainer(enhancer_config(fresh_batch=3), team_of(3)[0])
 
@@ -240,7 +243,7 @@ def test_shares_that_do_not_come_out_are_refused(weights: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"devices": 0}, "at least one"),
+        ({"devices": 0}, "devices=0: give a whole number of 1 or more"),
         ({"devices": 2, "device": "cpu:0"}, "name their kind only, 'cpu'"),
         ({"devices": 3 + (os.cpu_count() or 1)}, "processor cores for .* processes"),
         ({"devices": 1 + torch.cuda.device_count(), "num_nodes": 2, "device": "cuda"}, "CUDA dev"),
@@ -274,10 +277,10 @@ def train_both(config: TrainAgentConfig, team: Team) -> Path:
     """Trains an enhancer and an agent, writes what each process ends with, and makes a run."""
     data.DATASETS._factories["noise"] = Noise
     enhancer = EnhancerTrainer(enhancer_config(device=config.device), team)
-    agent = AgentTrainer(config, team)
-    for optimizer in (enhancer.optimizer, *agent.learner.optimizers.values()):
+    agent = ReinforceTrainer(config, team)
+    for optimizer in (*enhancer.optimizers.values(), *agent.learner.optimizers.values()):
         steady(optimizer)
-    for _ in range(enhancer.total_steps):
+    for _ in range(6):
         enhancer.update()
     for _ in range(config.updates):
         agent.update()
@@ -287,7 +290,8 @@ def train_both(config: TrainAgentConfig, team: Team) -> Path:
     }
     path = config.out / f"{team.rank}-of-{team.size}.safetensors"
     save_tensors(path, tensors, {}, kind="training")
-    return training._train(dataclasses.replace(config, out=config.out / str(team.size)), team)
+    shared = dataclasses.replace(config, out=config.out / str(team.size))
+    return train_share(shared, team, trainer=ReinforceTrainer, directory=shared.out)
 
 
 @pytest.fixture
@@ -338,13 +342,15 @@ class TestProcesses:
         expected = enhancers.load(train_enhancer(config)).state_dict()
         program = (
             "from pathlib import *\n"
-            "from facehall_env.training.enhancer import *\n"
+            "from facehall_env.spec import *\n"
+            "from facehall_env.training.settings import *\n"
+            "from facehall_env.training.enhancer import train_enhancer\n"
             "if __name__ == '__main__':\n"
-            "    train_enhancer(TrainEnhancerConfig(**{settings!r}))\n"
+            "    train_enhancer({config!r})\n"
         )
-        settings = vars(dataclasses.replace(config, out=tmp_path / "two", num_nodes=2))
+        config = dataclasses.replace(config, out=tmp_path / "two", num_nodes=2)
         script = tmp_path / "train.py"
-        script.write_text(program.format(settings=settings))
+        script.write_text(program.format(config=config))
         nodes = [
             subprocess.Popen(
                 [sys.executable, str(script)],

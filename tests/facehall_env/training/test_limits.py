@@ -1,82 +1,97 @@
-"""Numbers that no training may be given."""
+"""Numbers that no training may be given, and settings by the names of their innermost fields."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from facehall_env.agents.ipfh.stages import TrainIPFHConfig
-from facehall_env.agents.training import TrainAgentConfig, TrainDaggerConfig, TrainQMapConfig
-from facehall_env.errors import ConfigurationError
-from facehall_env.training.cognition import TrainCognitionConfig
-from facehall_env.training.enhancer import TrainEnhancerConfig
-from facehall_env.training.limits import LIMITS, check_numbers
+from facehall_env import limits
+from facehall_env.agents import settings as agent_settings
+from facehall_env.agents.settings import TrainAgentConfig, TrainIPFHConfig, TrainQMapConfig
+from facehall_env.errors import ConfigurationError, UnknownNameError
+from facehall_env.nested import build, changed, leaf_types, leaves
+from facehall_env.training import settings
 from facehall_env.training.run import TrainingRun
-from facehall_env.training.sparnet_hd import TrainSPARNetHDConfig
-from facehall_env.training.sr import TrainSRConfig
-
-CONFIGS = (
-    TrainAgentConfig,
-    TrainDaggerConfig,
-    TrainQMapConfig,
-    TrainIPFHConfig,
+from facehall_env.training.settings import (
     TrainCognitionConfig,
     TrainEnhancerConfig,
     TrainSPARNetHDConfig,
     TrainSRConfig,
 )
 
+CONFIGS = [
+    kind
+    for module in (settings, agent_settings)
+    for name, kind in vars(module).items()
+    if dataclasses.is_dataclass(kind) and (name.startswith("Train") or name == "EnsembleConfig")
+]
+
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_defaults_are_within_their_limits(config: type[Any]) -> None:
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(config)
-        if field.default is not dataclasses.MISSING
-    }
-    check_numbers(defaults)
-    assert len(defaults.keys() & LIMITS.keys()) > 8
+    limits.check(config())
 
 
-def test_every_limit_is_of_some_setting() -> None:
-    known = {field.name for config in CONFIGS for field in dataclasses.fields(config)}
-    assert set(LIMITS) <= known
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_number_has_a_limit(config: type[Any]) -> None:
+    numbers = {name: str(kind) for name, kind in leaf_types(config).items()}
+    bare = {"<class 'int'>", "<class 'float'>", "int | None", "float | None"}
+    assert [name for name, kind in numbers.items() if kind in bare] == []
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_option_has_a_name_of_its_own(config: type[Any]) -> None:
+    def count(kind: Any) -> int:
+        hints = {field.name: getattr(kind, field.name) for field in dataclasses.fields(kind)}
+        return sum(count(v) if dataclasses.is_dataclass(v) else 1 for v in hints.values())
+
+    assert count(config()) == len(leaf_types(config))
+
+
+def test_options_need_neither_torch_nor_images() -> None:
+    program = (
+        "import sys, facehall_env.agents.settings\n"
+        "print(sorted({'torch', 'cv2', 'matplotlib', 'tyro'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert found.stdout.decode().strip() == "[]"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "expected"),
+    ("kind", "name", "value", "expected"),
     [
-        ("updates", 0, "updates=0: give 1 or more"),
-        ("updates", 1.5, "updates=1.5: give 1 or more"),
-        ("updates", True, "updates=True: give 1 or more"),
-        ("updates", "abc", "updates=abc: give 1 or more"),
-        ("limit", 0, "limit=0: give 1 or more"),
-        ("fresh_steps", -3, "fresh_steps=-3: give 0 or more"),
-        ("learning_rate", math.nan, "learning_rate=nan: give a number above 0"),
-        ("learning_rate", math.inf, "learning_rate=inf: give a number above 0"),
-        ("learning_rate", 0.0, "learning_rate=0.0: give a number above 0"),
-        ("feature", -1.0, "feature=-1.0: give a number of 0 or more"),
-        ("gamma", -3.0, "gamma=-3.0: give a number from 0 to 1"),
-        ("beta1", 1, "beta1=1: give a number from 0 to below 1"),
-        ("betas", 3, "betas=3: give two of them"),
-        ("betas", [0.5, 2.0], r"betas=\[0.5, 2.0\]: give two of them"),
-        ("betas", (0.5,), r"betas=\(0.5,\): give two of them"),
-        ("grad_clip", -1.0, "grad_clip=-1.0: give a number above 0, or 0 for none"),
-        ("seed", 2**63, "seed=.*below 2 to the 63rd"),
+        (TrainSRConfig, "updates", 0, "updates=0: give a whole number of 1 or more"),
+        (TrainSRConfig, "updates", 1.5, "updates=1.5: give a whole number of 1 or more"),
+        (TrainSRConfig, "updates", True, "updates=True: give a whole number of 1 or more"),
+        (TrainSRConfig, "limit", 0, "limit=0: give a whole number of 1 or more"),
+        (TrainSRConfig, "scale", 0, "scale=0: give a whole number of 1 or more"),
+        (TrainEnhancerConfig, "fresh_updates", -3, "fresh_updates=-3: give a whole number of 0"),
+        (TrainEnhancerConfig, "steps", 0, "steps=0: give a whole number of 1 or more"),
+        (TrainSRConfig, "learning_rate", math.nan, "learning_rate=nan: give a number above 0"),
+        (TrainSRConfig, "learning_rate", math.inf, "learning_rate=inf: give a number above 0"),
+        (TrainSRConfig, "learning_rate", 0.0, "learning_rate=0.0: give a number above 0"),
+        (TrainIPFHConfig, "feature", -1.0, "feature=-1.0: give a number of 0 or more"),
+        (TrainAgentConfig, "gamma", -3.0, "gamma=-3.0: give a number from 0 to 1"),
+        (TrainAgentConfig, "beta1", 1, "beta1=1: give a number from 0 to below 1"),
+        (TrainQMapConfig, "tries", 1, "tries=1: give a whole number of 2 or more"),
+        (TrainSPARNetHDConfig, "betas", [0.5, 2.0], r"betas\[1\]=2.0: give a number from 0"),
+        (TrainSPARNetHDConfig, "betas", (0.5,), "give 2 values"),
+        (TrainSPARNetHDConfig, "perceptual_weight", -1.0, "perceptual_weight=-1.0: give a number"),
+        (TrainSRConfig, "grad_clip", -1.0, "grad_clip=-1.0: give a number of 0 or more"),
+        (TrainSRConfig, "seed", 2**63, "seed=.*give a whole number from 0 to below"),
     ],
 )
-def test_what_is_out_of_its_limits_is_named(name: str, value: object, expected: str) -> None:
+def test_what_is_out_of_its_limits_is_named(
+    kind: type[Any], name: str, value: object, expected: str
+) -> None:
     with pytest.raises(ConfigurationError, match=expected):
-        check_numbers({"batch": 4, name: value})
-
-
-def test_what_lies_on_a_limit_is_allowed() -> None:
-    check_numbers({"updates": 1, "fresh_steps": 0, "gamma": 1, "beta1": 0.0, "grad_clip": 0})
-    check_numbers({"limit": None, "betas": [0.0, 0.99], "of_no_limit": math.nan})
+        limits.check(build(kind, **{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -93,3 +108,19 @@ def test_a_run_with_bad_settings_leaves_no_folder(
     with pytest.raises(ConfigurationError, match=expected):
         TrainingRun(out, TrainCognitionConfig(out=out, **change), resume=False)
     assert not out.exists()
+
+
+def test_settings_are_read_and_changed_by_their_innermost_names() -> None:
+    config = build(TrainAgentConfig, scale=8, batch=4, reward="delta_mse")
+    assert config.episode.faces.scale == 8
+    assert (config.batch, config.episode.reward, config.episode.action_stride) == (
+        4,
+        "delta_mse",
+        8,
+    )
+    other = changed(config, protocol="afh", device="cuda", seed=3)
+    assert (other.episode.faces.scale, other.episode.faces.protocol, other.seed) == (8, "afh", 3)
+    assert (other.device, config.device, config.seed) == ("cuda", "cpu", 0)
+    assert leaves(other)["protocol"] == "afh"
+    with pytest.raises(UnknownNameError, match="Unknown setting 'scal': did you mean 'scale'"):
+        changed(config, scal=2)

@@ -16,18 +16,20 @@ import torch
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
-from facehall_env.training.budget import Budget
 from facehall_env.training.distributed import Team
 from facehall_env.training.loop import fit
 from facehall_env.training.run import TrainingRun
+from facehall_env.training.settings import Count, LoopConfig
+from facehall_env.training.trainer import Trainer
 
 
 @dataclass
-class Config:
-    log_every: int = 2
-    validate_every: int = 3
-    checkpoint_every: int = 4
-    updates: int = 7
+class Config(LoopConfig):
+    log_every: Count = 2
+    validate_every: Count = 3
+    checkpoint_every: Count = 4
+    updates: Count = 7
+    device: str = "cpu"
 
 
 class Second(Team):
@@ -35,27 +37,21 @@ class Second(Team):
     size = 2
 
 
-class Counter:
+class Counter(Trainer):
     """Writes down what it is asked for."""
 
     title = "counting"
 
     def __init__(self, config: Config, team: Team | None = None) -> None:
-        self.config = config
-        self.team = team or Team()
-        self.step = 0
+        super().__init__(config, team)
         self.done: list[str] = []
 
-    def plan(self, budget: Budget) -> int:
-        return budget.total(self.step, self.config.updates)
+    def learn(self) -> dict[str, float]:
+        self.done.append(f"update {self.step + 1}")
+        return {"loss": 10 * (self.step + 1)}
 
-    def update(self) -> int:
-        self.step += 1
-        self.done.append(f"update {self.step}")
-        return 10 * self.step
-
-    def entries(self, outcome: int) -> dict[str, float]:
-        return {"loss": outcome}
+    def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
+        raise NotImplementedError
 
     def evaluate(self, run: TrainingRun) -> dict[str, float]:
         self.done.append(f"evaluate {self.step}")
@@ -147,15 +143,6 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     assert checkpoint.read_bytes() == whole
 
 
-def test_a_checkpoint_without_scores_or_time(tmp_path: Path) -> None:
-    with TrainingRun(tmp_path, Config(), resume=False) as run:
-        run.save(7, {"step": torch.tensor(7)}, {"own": "kept"})
-    trainer = Counter(Config())
-    with TrainingRun(tmp_path, Config(), resume=True) as run:
-        assert fit(run, trainer) == {"score": 3.5}
-    assert trainer.done == ["evaluate 7"]
-
-
 def test_the_time_of_earlier_parts_counts(tmp_path: Path) -> None:
     with TrainingRun(tmp_path, Config(), resume=False) as run:
         run.save(2, {"step": torch.tensor(2)}, {"own": "kept", "spent": 61.0, "scores": {"a": 1.0}})
@@ -176,5 +163,5 @@ def test_a_process_that_does_not_lead(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["log_every", "validate_every", "checkpoint_every"])
 def test_numbers_below_one(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name}=0: give 1 or more"):
+    with pytest.raises(ConfigurationError, match=f"{name}=0: give a whole number of 1 or more"):
         TrainingRun(tmp_path, Config(**{name: 0}), resume=False)

@@ -18,13 +18,10 @@ from facehall_env.data.base import FaceDataset, Split
 from facehall_env.data.catalog import DATASETS
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, EnhancerError, WeightsError
+from facehall_env.nested import build
 from facehall_env.training.run import TrainingRun
-from facehall_env.training.sparnet_hd import (
-    DegradedFaces,
-    SPARNetHDTrainer,
-    TrainSPARNetHDConfig,
-    train_sparnet_hd,
-)
+from facehall_env.training.settings import LossWeights, TrainSPARNetHDConfig
+from facehall_env.training.sparnet_hd import DegradedFaces, SPARNetHDTrainer, train_sparnet_hd
 
 SIDE = 32
 
@@ -64,7 +61,7 @@ def tiny(out: Path, **settings: object) -> TrainSPARNetHDConfig:
         "out": out,
         "dataset": "blobs",
         "dataset_settings": (),
-        "model_settings": (
+        "enhancer_settings": (
             "width=2",
             "most=4",
             "blocks=1",
@@ -81,7 +78,7 @@ def tiny(out: Path, **settings: object) -> TrainSPARNetHDConfig:
         "validate_every": 2,
         "checkpoint_every": 1,
     }
-    return TrainSPARNetHDConfig(**{**defaults, **settings})  # type: ignore[arg-type]
+    return build(TrainSPARNetHDConfig, **{**defaults, **settings})
 
 
 @pytest.fixture
@@ -100,13 +97,7 @@ def test_defaults_are_the_papers() -> None:
     )
     assert config.betas == (0.5, 0.99)
     assert config.ema == 0.999
-    weights = config.loss_weights
-    assert (weights.pixel, weights.adversarial, weights.matching, weights.perceptual) == (
-        100,
-        1,
-        10,
-        1,
-    )
+    assert config.loss == LossWeights(100.0, 1.0, 10.0, 1.0)
 
 
 def test_faces_follow_from_seed_and_update_alone() -> None:
@@ -158,10 +149,10 @@ def test_an_update_moves_both_sides_and_the_average_by_hand(trainer: SPARNetHDTr
     # After one update the decay is still (1 + 1) / (10 + 1).
     for before, now, found in zip(average, moved, snapshot(trainer.result), strict=True):
         torch.testing.assert_close(found, before * 2 / 11 + now * 9 / 11)
-    parts = losses.parts
-    assert losses.generator == pytest.approx(
-        100 * parts["pixel"] + parts["adversarial"] + 10 * parts["matching"], rel=1e-5
+    pixel, adversarial, matching = (
+        losses[f"loss/{part}"] for part in ("pixel", "adversarial", "matching")
     )
+    assert losses["loss"] == pytest.approx(100 * pixel + adversarial + 10 * matching, rel=1e-5)
 
 
 def test_recomputing_changes_nothing_but_memory(tmp_path: Path) -> None:
@@ -170,7 +161,7 @@ def test_recomputing_changes_nothing_but_memory(tmp_path: Path) -> None:
         trainer = SPARNetHDTrainer(tiny(tmp_path / str(recompute), recompute=recompute))
         losses = [trainer.update() for _ in range(2)]
         trainer.close()
-        results.append([loss.generator for loss in losses])
+        results.append([loss["loss"] for loss in losses])
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
@@ -216,14 +207,14 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     which, tmp_path: Path, monkeypatch
 ) -> None:
     config = tiny(tmp_path / "run")
-    descend = SPARNetHDTrainer._descend
+    descend = SPARNetHDTrainer.descend
 
-    def broken(trainer, name, network, loss, index) -> float:
+    def broken(trainer, name, loss, index) -> tuple[float, float]:
         if trainer.step == 1 and name == which:
             loss = loss * float("nan")
-        return descend(trainer, name, network, loss, index)
+        return descend(trainer, name, loss, index=index)
 
-    monkeypatch.setattr(SPARNetHDTrainer, "_descend", broken)
+    monkeypatch.setattr(SPARNetHDTrainer, "descend", broken)
     with pytest.raises(
         EnhancerError, match=rf"update 1, on the training faces \d, \d, the loss of the {which} is"
     ):

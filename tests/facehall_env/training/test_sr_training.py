@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from facehall_env import data, enhancers, metrics
 from facehall_env.data import FaceDataset
 from facehall_env.enhancers import OneShot, Recipe
-from facehall_env.errors import ConfigurationError, EnhancerError
+from facehall_env.errors import ConfigurationError, EnhancerError, FacehallError
+from facehall_env.nested import build
 from facehall_env.training import sr
 from facehall_env.training.augment import Views, draw_views, look
 from facehall_env.training.distributed import Team
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import learning_rate, moving_average
-from facehall_env.training.sr import SRTrainer, TrainSRConfig, train_sr
+from facehall_env.training.settings import TrainSRConfig
+from facehall_env.training.sr import SRTrainer, train_sr
 
 
 class Blocks(FaceDataset):
@@ -96,7 +98,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small(out: Path, **settings: Any) -> TrainSRConfig:
     defaults: dict[str, Any] = {
-        "model": "small",
+        "enhancer": "small",
         "out": out,
         "dataset": "blocks",
         "protocol": "bicubic",
@@ -108,7 +110,7 @@ def small(out: Path, **settings: Any) -> TrainSRConfig:
         "validate_every": 3,
         "checkpoint_every": 2,
     }
-    return TrainSRConfig(**{**defaults, **settings})
+    return build(TrainSRConfig, **{**defaults, **settings})
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
@@ -229,7 +231,7 @@ class TestViews:
 
 class TestTraining:
     def test_one_update_by_hand(self, tmp_path: Path) -> None:
-        config = small(tmp_path, model_settings=("dropout=0",), augment=(), grad_clip=0.0)
+        config = small(tmp_path, enhancer_settings=("dropout=0",), augment=(), grad_clip=0.0)
         trainer = SRTrainer(config)
         network = Small(2, dropout=0.0)
         network.load_state_dict(trainer.enhancer.state_dict())
@@ -237,7 +239,7 @@ class TestTraining:
         faces = trainer.pool.faces(index)
         loss = (network.restore(faces.initial) - faces.hr).square().mean()
         loss.backward()
-        assert trainer.update() == pytest.approx(loss.item(), rel=1e-5)
+        assert trainer.update()["loss"] == pytest.approx(loss.item(), rel=1e-5)
         found = dict(trainer.enhancer.named_parameters())
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None
@@ -249,7 +251,7 @@ class TestTraining:
 
     def test_it_learns_and_keeps_last_and_best(self, tmp_path: Path) -> None:
         settings = ("width=8", "dropout=0")
-        config = small(tmp_path, updates=60, validate_every=20, model_settings=settings)
+        config = small(tmp_path, updates=60, validate_every=20, enhancer_settings=settings)
         path = train_sr(config)
         scores = {e["step"]: e for e in log_of(tmp_path) if "psnr/held_out" in e}
         assert set(scores) == {20, 40, 60}
@@ -285,7 +287,7 @@ class TestTraining:
         assert np.array_equal(sheet[-22:-6, 12:28], to_bytes(truth))
 
     def test_a_network_of_the_low_resolution_gets_it(self, tmp_path: Path) -> None:
-        trainer = SRTrainer(small(tmp_path, model="from_low"))
+        trainer = SRTrainer(small(tmp_path, enhancer="from_low"))
         assert trainer.recipe == Recipe()
         faces = trainer.pool.held_out()
         expected = trainer.enhancer.network(faces.lr)  # type: ignore[operator,union-attr]
@@ -305,16 +307,16 @@ class TestTraining:
             schedule="constant",
             augment=("rotate",),
         )
-        assert trainer.optimizer.param_groups[0]["betas"] == (0.5, 0.9)
+        assert trainer.optimizers["enhancer"].param_groups[0]["betas"] == (0.5, 0.9)
 
     def test_bf16_is_close_and_keeps_the_weights_in_float32(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sr, "cpu_has_bfloat16", lambda: True)
         settings = ("dropout=0", "width=8")
-        exact = SRTrainer(small(tmp_path, model_settings=settings))
-        rounded = SRTrainer(small(tmp_path, model_settings=settings, precision="bf16"))
-        losses = [(exact.update(), rounded.update()) for _ in range(3)]
+        exact = SRTrainer(small(tmp_path, enhancer_settings=settings))
+        rounded = SRTrainer(small(tmp_path, enhancer_settings=settings, precision="bf16"))
+        losses = [(exact.update()["loss"], rounded.update()["loss"]) for _ in range(3)]
         for one, other in losses:
             assert one != other
             assert one == pytest.approx(other, rel=0.02)
@@ -400,15 +402,15 @@ class TestBadInput:
 
     def test_settings_out_of_range(self, tmp_path: Path) -> None:
         for settings, message in (
-            ({"updates": 0}, "updates=0: give 1 or more"),
-            ({"batch": 0}, "batch=0: give 1 or more"),
+            ({"updates": 0}, "updates=0: give a whole number of 1 or more"),
+            ({"batch": 0}, "batch=0: give a whole number of 1 or more"),
             ({"ema": 1.0}, "ema=1.0: give a number from 0 to below 1"),
-            ({"precision": "fp8"}, "precision='fp8' is unknown"),
-            ({"model": "bicubic"}, "'bicubic' has nothing to train"),
-            ({"model": "attention_fh"}, "'attention_fh' works on patches"),
+            ({"precision": "fp8"}, "Unknown precision 'fp8'"),
+            ({"enhancer": "bicubic"}, "'bicubic' has nothing to train"),
+            ({"enhancer": "attention_fh"}, "'attention_fh' works on patches"),
             ({"validation_faces": 6}, "10 faces cannot give 6 held-out"),
         ):
-            with pytest.raises(ConfigurationError, match=message):
+            with pytest.raises(FacehallError, match=message):
                 train_sr(small(tmp_path / "run", **settings))  # type: ignore[arg-type]
 
     def test_emulated_bfloat16(self, tmp_path, monkeypatch) -> None:
@@ -457,7 +459,7 @@ def trained_by_two(config: TrainSRConfig, updates: int) -> list[SRTrainer]:
 
 class TestSharing:
     def test_two_make_the_updates_of_one(self, tmp_path: Path) -> None:
-        config = small(tmp_path, model_settings=("dropout=0",), augment=("flip", "scale"))
+        config = small(tmp_path, enhancer_settings=("dropout=0",), augment=("flip", "scale"))
         alone = SRTrainer(config)
         for _ in range(3):
             alone.update()
@@ -481,8 +483,8 @@ def test_two_processes_make_the_updates_of_one(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     # Spawned processes know of no networks and datasets of tests.
     settings = {
-        "model": "compact",
-        "model_settings": ("width=4", "blocks=1"),
+        "enhancer": "compact",
+        "enhancer_settings": ("width=4", "blocks=1"),
         "dataset": "synthetic",
         "scale": 8,
         "batch": 2,

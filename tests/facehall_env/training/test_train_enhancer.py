@@ -16,13 +16,11 @@ import torch
 
 from facehall_env import enhancers
 from facehall_env.errors import ConfigurationError, EnhancerError
-from facehall_env.training.enhancer import (
-    EnhancerTrainer,
-    TrainEnhancerConfig,
-    patch_loss,
-    train_enhancer,
-)
+from facehall_env.nested import build
+from facehall_env.training.enhancer import EnhancerTrainer, train_enhancer
+from facehall_env.training.losses import patch_loss
 from facehall_env.training.run import TrainingRun
+from facehall_env.training.settings import TrainEnhancerConfig
 
 
 @enhancers.register("tiny")
@@ -34,18 +32,18 @@ def tiny(out: Path, **settings: object) -> TrainEnhancerConfig:
     defaults: dict[str, object] = {
         "out": out,
         "enhancer": "tiny",
-        "fresh_steps": 6,
+        "fresh_updates": 6,
         "fresh_batch": 2,
-        "rollout_steps": 6,
+        "rollout_updates": 6,
         "rollout_envs": 4,
-        "num_steps": 3,
+        "steps": 3,
         "limit": 12,
         "validation_faces": 2,
         "log_every": 1,
         "validate_every": 4,
         "checkpoint_every": 1,
     }
-    return TrainEnhancerConfig(**{**defaults, **settings})  # type: ignore[arg-type]
+    return build(TrainEnhancerConfig, **{**defaults, **settings})
 
 
 @pytest.mark.parametrize(
@@ -82,12 +80,12 @@ def test_an_unknown_loss_is_refused() -> None:
 def test_both_stages_learn(tmp_path: Path) -> None:
     config = tiny(
         tmp_path / "run",
-        fresh_steps=80,
+        fresh_updates=80,
         fresh_batch=4,
         fresh_learning_rate=3e-3,
-        rollout_steps=60,
+        rollout_updates=60,
         rollout_envs=8,
-        num_steps=9,
+        steps=9,
         limit=40,
         validation_faces=4,
         validate_every=20,
@@ -107,7 +105,7 @@ def test_both_stages_learn(tmp_path: Path) -> None:
 
 
 def test_patches_are_drawn_on_the_grid_that_is_asked_for(tmp_path: Path) -> None:
-    trainer = EnhancerTrainer(tiny(tmp_path, fresh_steps=0, action_stride=32, action_offset=5))
+    trainer = EnhancerTrainer(tiny(tmp_path, fresh_updates=0, action_stride=32, action_offset=5))
     drawn = trainer.core.geometry.centres(trainer._draw_actions(200))
     assert set(drawn.flatten().tolist()) == {5, 37, 69, 101}
 
@@ -141,14 +139,16 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_process_killed_at_any_moment_can_be_resumed(tmp_path: Path) -> None:
-    whole = train_enhancer(tiny(tmp_path / "whole", fresh_steps=8, rollout_steps=20))
-    settings = vars(tiny(tmp_path / "parts", fresh_steps=8, rollout_steps=20))
+    whole = train_enhancer(tiny(tmp_path / "whole", fresh_updates=8, rollout_updates=20))
+    config = tiny(tmp_path / "parts", fresh_updates=8, rollout_updates=20)
     program = (
         "from pathlib import *\n"
         "from facehall_env import enhancers\n"
-        "from facehall_env.training.enhancer import *\n"
+        "from facehall_env.spec import *\n"
+        "from facehall_env.training.settings import *\n"
+        "from facehall_env.training.enhancer import train_enhancer\n"
         "enhancers.register('tiny')(lambda scale: enhancers.Compact(scale, width=16, blocks=1))\n"
-        f"train_enhancer(TrainEnhancerConfig(**{settings!r}))\n"
+        f"train_enhancer({config!r})\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.DEVNULL, start_new_session=True
@@ -159,7 +159,9 @@ def test_a_process_killed_at_any_moment_can_be_resumed(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    parts = train_enhancer(tiny(tmp_path / "parts", fresh_steps=8, rollout_steps=20, resume=True))
+    parts = train_enhancer(
+        tiny(tmp_path / "parts", fresh_updates=8, rollout_updates=20, resume=True)
+    )
     expected, found = enhancers.load(whole).state_dict(), enhancers.load(parts).state_dict()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
 
@@ -173,7 +175,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, monk
         "_loss_at",
         lambda trainer, *rest: broken if trainer.step == 8 else loss(trainer, *rest),
     )
-    with pytest.raises(EnhancerError, match="loss is nan at update 8"):
+    with pytest.raises(EnhancerError, match="At update 8, the loss is nan"):
         train_enhancer(config)
     with TrainingRun(config.out, config, resume=True) as run:
         restored = run.restore()
@@ -183,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, monk
 
 
 def test_runs_are_not_mixed_up(tmp_path: Path) -> None:
-    config = tiny(tmp_path / "run", fresh_steps=1, rollout_steps=1)
+    config = tiny(tmp_path / "run", fresh_updates=1, rollout_updates=1)
     train_enhancer(config)
     with pytest.raises(ConfigurationError, match="already holds a training run"):
         train_enhancer(config)
@@ -194,7 +196,7 @@ def test_runs_are_not_mixed_up(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(tmp_path: Path) -> None:
-    config = tiny(tmp_path / "run", fresh_steps=1, rollout_steps=1)
+    config = tiny(tmp_path / "run", fresh_updates=1, rollout_updates=1)
     train_enhancer(config)
     path = tmp_path / "run" / "config.json"
     settings = json.loads(path.read_text())

@@ -1,9 +1,9 @@
 """What a whole-face network costs beside its convolutions.
 
 Every convolution is timed alone with the input that it gets in the network, continued at the
-border already. What the forward pass takes in addition went into norms, activations, padding and
-the like. Convolutions are those that the network defines: of one made fast for inference, which
-computes some of them with less work, the ratio may be below 1.
+border already. What the forward pass takes in addition goes into norms, activations, padding and
+the like. The convolutions are those that the network defines: a network that was made fast for
+inference computes some of them with less work, so that its ratio may be below 1.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from statistics import median
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm.auto import tqdm
 
-from facehall_env.agents.play import now
-from facehall_env.benchmarks.provenance import header, write_json
-from facehall_env.benchmarks.speed.throughput import make_enhancer, take_turns
-from facehall_env.benchmarks.tables import Table, say_written, terminal
-from facehall_env.core import Precision, cpu_has_bfloat16
+from facehall_env.benchmarks.speed.contents import NetworkTime
+from facehall_env.benchmarks.speed.output import publish
+from facehall_env.benchmarks.speed.settings import Form, Layout, NetworkConfig
+from facehall_env.benchmarks.speed.timing import seconds_per_call, take_turns
+from facehall_env.benchmarks.speed.untrained import make_enhancer
+from facehall_env.core import cpu_has_bfloat16
 from facehall_env.enhancers import Enhancer, OneShot, for_inference, fuse_batch_norm
 from facehall_env.enhancers.base import shrink
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Precision
+from facehall_env.progress import progress
 
-Layout = Literal["channels_last", "contiguous"]
-Form = Literal["fast", "fused", "plain"]
 FORMATS: Mapping[Layout, torch.memory_format] = {
     "channels_last": torch.channels_last,
     "contiguous": torch.contiguous_format,
@@ -46,70 +45,15 @@ FORMS: Mapping[Form, Callable[[nn.Module], nn.Module]] = {
 FORWARD, CONVOLUTIONS = "forward", "convolutions"
 
 
-@dataclass
-class NetworkSpeedConfig:
-    """Settings of ``facehall bench network``."""
-
-    enhancer: str = "sparnet"
-    """The network, and its settings if it has any: "sparnet width=16"."""
-    layouts: tuple[Layout, ...] = get_args(Layout)
-    """Orders of weights and features in memory."""
-    forms: tuple[Form, ...] = get_args(Form)
-    """The network as it is, with batch norms fused, or all that is done for inference."""
-    precisions: tuple[Precision, ...] = ("fp32", "bf16")
-    """Precisions of the weights; bf16 is left out on processors without bfloat16 arithmetic."""
-    scale: int = 8
-    """Factor between low and high resolution."""
-    image_size: tuple[int, int] = (128, 128)
-    """Height and width of the faces."""
-    batch: int = 1
-    """Faces at once."""
-    repetitions: int = 5
-    """Measurements of each kind, in turns; medians are reported."""
-    device: str = "cpu"
-    """Where to compute."""
-    out: Path = Path("benchmarks/results")
-    """Folder for network-NAME.json."""
-
-    def check(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ConfigurationError: If a list is empty or a number too small.
-        """
-        for name in ("layouts", "forms", "precisions"):
-            if not getattr(self, name):
-                raise ConfigurationError(f"--{name} is empty: give at least one.")
-        least = min(self.batch, self.repetitions, *self.image_size)
-        if least < 1:
-            raise ConfigurationError(
-                f"Sides, --batch and --repetitions must be at least 1, got {least}."
-            )
-
-    def cases(self) -> list[tuple[Precision, Form, Layout]]:
-        """What is measured on this machine.
-
-        Raises:
-            ConfigurationError: If it can do none of it.
-        """
-        emulated = self.device == "cpu" and not cpu_has_bfloat16()
-        precisions = [p for p in self.precisions if not (p == "bf16" and emulated)]
-        if not precisions:
-            raise ConfigurationError(
-                "This processor has no bfloat16 arithmetic: give --precisions fp32."
-            )
-        return list(product(precisions, self.forms, self.layouts))
-
-
 @dataclass(frozen=True)
 class Convolution:
     """One convolution of a forward pass, ready to be done again.
 
     Attributes:
-        name: Of its module in the network.
+        name: Name of its module in the network.
         module: The module.
-        given: (N, C, H, W), what it convolves, continued at the border.
-        padding: What is left to be done of that, where the border is continued by zeros.
+        given: Its input, (N, C, H, W), continued at the border unless that is done by zeros.
+        padding: Padding passed to conv2d, which continues the border by zeros.
     """
 
     name: str
@@ -131,9 +75,7 @@ class Convolution:
         )
 
 
-def run(
-    config: NetworkSpeedConfig, command: str = "", console: Console | None = None
-) -> dict[str, Any]:
+def run(config: NetworkConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
     """Measures, prints the table and writes ``network-NAME.json``.
 
     Args:
@@ -148,24 +90,31 @@ def run(
         FacehallError: If the settings do not allow it.
     """
     config.check()
-    cases = config.cases()
-    console = console or terminal()
-    with tqdm(total=2 * config.repetitions * len(cases), desc="measuring") as bar:
-        rows = [measure(config, *case, bar.update) for case in cases]
-    results = {
-        **header("network", config, command),
-        "rows": rows,
-    }
-    console.print(report(results).rich())
-    path = config.out / f"network-{config.enhancer.split()[0]}.json"
-    write_json(path, results)
-    say_written(console, path)
-    return results
+    measured = cases(config)
+    with progress(total=2 * config.repetitions * len(measured), desc="measuring") as bar:
+        rows = [measure(config, *case, bar.update) for case in measured]
+    name = f"network-{config.enhancer.split()[0]}"
+    return publish(config, command, {"rows": rows}, NetworkTime, console, name)
+
+
+def cases(config: NetworkConfig) -> list[tuple[Precision, Form, Layout]]:
+    """What is measured on this machine.
+
+    Raises:
+        ConfigurationError: If it can do none of it.
+    """
+    emulated = config.device == "cpu" and not cpu_has_bfloat16()
+    precisions = [p for p in config.precisions if not (p == "bf16" and emulated)]
+    if not precisions:
+        raise ConfigurationError(
+            "This processor has no bfloat16 arithmetic: give --precisions fp32."
+        )
+    return list(product(precisions, config.forms, config.layouts))
 
 
 @torch.no_grad()
 def measure(
-    config: NetworkSpeedConfig,
+    config: NetworkConfig,
     precision: Precision,
     form: Form,
     layout: Layout,
@@ -175,10 +124,10 @@ def measure(
 
     Args:
         config: The settings.
-        precision: Of the weights.
+        precision: Numbers of the weights.
         form: ``"plain"``, ``"fused"`` (:func:`~facehall_env.enhancers.fuse_batch_norm`) or
             ``"fast"`` (:func:`~facehall_env.enhancers.for_inference`).
-        layout: In memory.
+        layout: Order of weights and features in memory.
         advance: Called after each measurement.
     """
     device = torch.device(config.device)
@@ -217,8 +166,8 @@ def summarise(
 
     Args:
         forward: Seconds of each measurement of the forward.
-        convolutions: Likewise of all its convolutions alone.
-        batch: Images that a measurement is of.
+        convolutions: Seconds of each measurement of all its convolutions alone.
+        batch: Images in a measurement.
 
     >>> summarise([0.2, 0.3, 0.9], [0.25, 0.2, 0.25], 2)
     {'ms_per_image': 150.0, 'convolutions_ms_per_image': 125.0, 'ratio': 1.2}
@@ -241,7 +190,7 @@ def prepare(enhancer: Enhancer, precision: Precision, form: Form, layout: Layout
     return laid_out
 
 
-def faces(enhancer: Enhancer, config: NetworkSpeedConfig) -> Tensor:
+def faces(enhancer: Enhancer, config: NetworkConfig) -> Tensor:
     """Noise as the network takes it: of high resolution, or of low where it takes that."""
     generator = torch.Generator().manual_seed(0)
     initial = torch.rand(config.batch, 3, *config.image_size, generator=generator)
@@ -285,31 +234,4 @@ def _as_done(name: str, module: nn.Conv2d, given: Tensor) -> Convolution:
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
     """How long something takes when it has just been done."""
     work()
-    started = now(device)
-    work()
-    return now(device) - started
-
-
-def report(results: Mapping[str, Any]) -> Table:
-    """The results as a table."""
-    rows, settings = results["rows"], results["settings"]
-    height, width = settings["image_size"]
-    return Table(
-        f"{settings['enhancer']} beside its convolutions",
-        ("network", "layout", "precision", "ms/image", "convolutions alone", "ratio"),
-        [
-            (
-                row["form"],
-                row["layout"],
-                row["precision"],
-                f"{row['ms_per_image']:.1f}",
-                f"{row['convolutions_ms_per_image']:.1f}",
-                f"{row['ratio']:.2f}",
-            )
-            for row in rows
-        ],
-        caption=(
-            f"{height}x{width} pixels, {settings['batch']} at once, {rows[0]['convolutions']} "
-            f"convolutions; medians of {settings['repetitions']}."
-        ),
-    )
+    return seconds_per_call(work, 0.0, device)

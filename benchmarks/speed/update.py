@@ -9,39 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch import nn
-from tqdm.auto import tqdm
 
-from facehall_env.agents.play import now
 from facehall_env.agents.reinforce.training import ReinforceTrainer
-from facehall_env.agents.settings import TrainAgentConfig
-from facehall_env.benchmarks.provenance import header, write_json
-from facehall_env.benchmarks.tables import Table, say_written, share, terminal
+from facehall_env.benchmarks.speed.contents import UpdateProfile
+from facehall_env.benchmarks.speed.output import publish
+from facehall_env.benchmarks.speed.settings import UpdateConfig
+from facehall_env.clock import now
 from facehall_env.errors import ConfigurationError
+from facehall_env.progress import progress
 from facehall_env.training.trace import listening
 
 PARTS = ("policy", "enhancer", "env", "other")
 REST = "other/rest"
-
-
-@dataclass
-class ProfileConfig(TrainAgentConfig):
-    """Settings of ``facehall bench profile``: those of the training that is looked at."""
-
-    out: Path = Path("benchmarks/results")
-    """Folder for profile.json."""
-    updates: int = 3
-    """Updates that are measured, after one that warms up."""
-    limit: int | None = 128
-    """Use only this many faces of the training split."""
-    validation_faces: int = 1
-    """Faces that are held out; none is looked at."""
 
 
 class SpanTimer:
@@ -51,7 +35,7 @@ class SpanTimer:
         device: Waited for whenever a span begins or ends, or its time would be another's.
 
     Attributes:
-        seconds: Of each span by name.
+        seconds: Time of each span, by its name.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -91,7 +75,7 @@ class SpanTimer:
         self._resumed = time
 
 
-def run(config: ProfileConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
+def run(config: UpdateConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
     """Measures, prints the table and writes ``profile.json``.
 
     Args:
@@ -110,19 +94,11 @@ def run(config: ProfileConfig, command: str = "", console: Console | None = None
             f"devices={config.devices} and num_nodes={config.num_nodes}: one process is looked "
             "at, leave both at 1."
         )
-    console = console or terminal()
     trainer = ReinforceTrainer(config)
-    with tqdm(total=config.updates + 1, desc="updates") as bar:
+    with progress(total=config.updates + 1, desc="updates") as bar:
         seconds = profile(trainer, config.updates, bar.update)
-    results = {
-        **header("profile", config, command),
-        **summarise(seconds, config.updates),
-    }
-    console.print(report(results).rich())
-    path = config.out / "profile.json"
-    write_json(path, results)
-    say_written(console, path)
-    return results
+    content = summarise(seconds, config.updates)
+    return publish(config, command, content, UpdateProfile, console)
 
 
 def profile(
@@ -153,8 +129,8 @@ def summarise(seconds: Mapping[str, float], updates: int) -> dict[str, Any]:
     """Shares of the time.
 
     Args:
-        seconds: Of each span, of all updates.
-        updates: How many.
+        seconds: Time of each span in all updates.
+        updates: Number of updates.
 
     >>> found = summarise({"policy/forward": 3.0, "env/step": 4.0, "other/rest": 1.0}, 2)
     >>> found["seconds_per_update"], found["shares"]["policy"], found["largest_other"]
@@ -177,32 +153,6 @@ def summarise(seconds: Mapping[str, float], updates: int) -> dict[str, Any]:
         "largest_other": {"span": largest, "share": others[largest] / total},
         "spans": spans,
     }
-
-
-def report(results: Mapping[str, Any]) -> Table:
-    """The results as a table, a section for each part."""
-    rows: list[tuple[str, str, str]] = []
-    sections = []
-    for part, portion in results["shares"].items():
-        sections.append(len(rows))
-        rows.append((part, f"{1000 * portion * results['seconds_per_update']:.1f}", share(portion)))
-        rows += [
-            (f"  {span['span']}", f"{1000 * span['seconds']:.1f}", f"{span['share']:.1%}")
-            for span in results["spans"]
-            if _part(span["span"]) == part
-        ]
-    settings, largest = results["settings"], results["largest_other"]
-    return Table(
-        "One REINFORCE update",
-        ("part", "ms", "share"),
-        rows,
-        sections[1:],
-        caption=(
-            f"{settings['batch']} episodes of {settings['num_steps']} patches, "
-            f"{settings['enhancer']}, {settings['policy']} policy. Largest of the others: "
-            f"{largest['span']}, {largest['share']:.1%}."
-        ),
-    )
 
 
 def _part(span: str) -> str:

@@ -1,0 +1,246 @@
+"""The environments that are compared: the batched one, and several single ones side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.utils.performance import benchmark_vector_step
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorWrapper,
+)
+from gymnasium.vector.utils import batch_space
+from torch import nn
+
+from facehall_env import data
+from facehall_env.benchmarks.speed.peak_memory import START_METHOD
+from facehall_env.benchmarks.speed.settings import IN_PROCESSES, EnvsConfig, Kind
+from facehall_env.benchmarks.speed.untrained import make_enhancer
+from facehall_env.clock import now
+from facehall_env.core import HallucinationCore
+from facehall_env.data import FaceDataset
+from facehall_env.data.images import ImageArray
+from facehall_env.enhancers import Enhancer
+from facehall_env.errors import MissingExtraError
+from facehall_env.literals import Precision
+from facehall_env.vector import FaceHallucinationVectorEnv
+
+NUM_FACES = 32
+
+
+def make_env(
+    config: EnvsConfig,
+    kind: Kind,
+    number: int,
+    precision: Precision,
+    network: Enhancer | None = None,
+) -> VectorEnv[Any, Any, Any]:
+    """One of the environments that are compared.
+
+    Args:
+        config: The settings.
+        kind: Which.
+        number: Number of environments N.
+        precision: Numbers that the network computes with.
+        network: Network that all single environments of this process share, which is kind to
+            them; those in processes have their own.
+    """
+    settings: dict[str, Any] = {
+        "dataset": FacesInMemory(data.make("synthetic", split="train")),
+        "scale": config.scale,
+        "weights": None,
+        "device": config.device,
+        "precision": precision,
+    }
+    if kind in IN_PROCESSES:
+        # Python and torch are then read once, and copied with all that they have read.
+        multiprocessing.set_forkserver_preload([__name__])
+        one = partial(_single_of_its_own, config.enhancer, settings)
+        if kind == "AsyncVectorEnv":
+            return AsyncVectorEnv([one] * number, context=START_METHOD)
+        return Sb3VectorEnv(
+            sb3_environments().SubprocVecEnv([one] * number, start_method=START_METHOD)
+        )
+    settings["enhancer"] = network or make_enhancer(config.enhancer, config.scale)
+    if kind == "batched":
+        return FaceHallucinationVectorEnv(num_envs=number, **settings)
+    single = partial(_single, settings)
+    if kind == "SyncVectorEnv":
+        return SyncVectorEnv([single] * number)
+    return Sb3VectorEnv(sb3_environments().DummyVecEnv([single] * number))
+
+
+@contextmanager
+def stepped(
+    config: EnvsConfig, kind: Kind, number: int, precision: Precision
+) -> Iterator[list[int]]:
+    """An environment that has begun and taken a step, as the numbers of its processes."""
+    with closing(make_env(config, kind, number, precision)) as env:
+        env.reset(seed=config.seed)
+        env.step(env.action_space.sample())
+        inner = env.envs if isinstance(env, Sb3VectorEnv) else env
+        yield [process.pid for process in getattr(inner, "processes", ())]
+
+
+class Watched(VectorWrapper):
+    """An environment whose network is timed.
+
+    Args:
+        env: The environment.
+        config: The settings.
+
+    Attributes:
+        shares: Share of the time that the network took, in each measurement; empty where the
+            network is not in this process.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], config: EnvsConfig) -> None:
+        super().__init__(env)
+        self.shares: list[float] = []
+        self._config = config
+        self._cores = _cores(env)
+        networks = [core.enhancer for core in self._cores]
+        self._watch = Stopwatch(networks, torch.device(config.device))
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts new episodes, which is where a measurement begins."""
+        self._watch.restart()
+        return super().reset(seed=seed, options=options)
+
+    def steps_per_second(self) -> float:
+        """Measures once."""
+        # Typed as an int, but only ever compared with the time that has passed.
+        seconds: Any = self._config.seconds
+        rate = float(benchmark_vector_step(self, seconds, self._config.seed))
+        if self._cores:
+            self.shares.append(self._watch.seconds / self._watch.patches * rate)
+        return rate
+
+
+class FacesInMemory(FaceDataset):
+    """A few faces that cost nothing to read, so that environments are measured and not drawing.
+
+    Args:
+        faces: Its first ones are kept.
+    """
+
+    def __init__(self, faces: FaceDataset) -> None:
+        self.name, self.split, self.image_size = faces.name, faces.split, faces.image_size
+        self._images = [faces[index] for index in range(NUM_FACES)]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> ImageArray:
+        """The face at ``index``, (H, W, 3) uint8."""
+        return self._images[self.checked(index)]
+
+    def key(self, index: int) -> str:
+        """The number of the face."""
+        return str(self.checked(index))
+
+
+class Sb3VectorEnv(VectorEnv[Any, Any, Any]):
+    """A Stable-Baselines3 `VecEnv` as Gymnasium's function that measures steps expects it.
+
+    Args:
+        envs: Stepped as it is.
+    """
+
+    def __init__(self, envs: Any) -> None:
+        self.envs = envs
+        self.num_envs = envs.num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.action_space = batch_space(envs.action_space, envs.num_envs)
+        self.single_action_space = envs.action_space
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts new episodes."""
+        self.envs.seed(seed)
+        return self.envs.reset(), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Restores one patch of each face."""
+        observation, reward, done, _ = self.envs.step(actions)
+        return observation, reward, done, np.zeros_like(done), {}
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the environments."""
+        self.envs.close()
+
+
+class Stopwatch:
+    """Adds up the time that forward passes take, and the patches that they restore.
+
+    Args:
+        networks: Their forwards are timed, by hooks, from construction on; one may be there
+            several times.
+        device: Waited for before the clock is read, or its time would be somebody else's.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], device: torch.device) -> None:
+        self.seconds = 0.0
+        self.patches = 0
+        self._device = device
+        self._started = 0.0
+        for network in dict.fromkeys(networks):
+            network.register_forward_pre_hook(self._start)
+            network.register_forward_hook(self._stop)
+
+    def restart(self) -> None:
+        """Begins to count anew."""
+        self.seconds, self.patches = 0.0, 0
+
+    def _start(self, *_: Any) -> None:
+        self._started = now(self._device)
+
+    def _stop(self, network: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.seconds += now(self._device) - self._started
+        self.patches += len(output)
+
+
+def _single(settings: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    return gym.make("facehall_env:FaceHallucination-v0", disable_env_checker=True, **settings)
+
+
+def _single_of_its_own(enhancer: str, settings: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    """A single environment in a process of its own, which has one thread."""
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)
+    return _single({**settings, "enhancer": make_enhancer(enhancer, settings["scale"])})
+
+
+def sb3_environments() -> Any:
+    """The module of Stable-Baselines3 with its environments.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        from stable_baselines3.common import vec_env
+    except ImportError as error:
+        raise MissingExtraError("Stable-Baselines3", "sb3") from error
+    return vec_env
+
+
+def _cores(env: VectorEnv[Any, Any, Any]) -> list[HallucinationCore]:
+    """The cores of an environment that are in this process."""
+    if isinstance(env, FaceHallucinationVectorEnv):
+        return [env.core]
+    if isinstance(env, Sb3VectorEnv):
+        env = env.envs
+    return [single.unwrapped.core for single in getattr(env, "envs", ())]

@@ -1,0 +1,174 @@
+"""How fast the environments step, as ratios measured in one run.
+
+Absolute figures depend on the machine and on who else uses it, so everything that is compared is
+measured in turns, several times, and the medians are divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from facehall_env.benchmarks.speed.contents import Environments
+from facehall_env.benchmarks.speed.env_kinds import Watched, make_env, sb3_environments, stepped
+from facehall_env.benchmarks.speed.output import publish
+from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
+from facehall_env.benchmarks.speed.settings import OF_SB3, EnvsConfig
+from facehall_env.benchmarks.speed.timing import seconds_per_call, take_turns
+from facehall_env.benchmarks.speed.untrained import make_enhancer
+from facehall_env.core import HallucinationCore
+from facehall_env.literals import Precision
+from facehall_env.progress import progress
+from facehall_env.spec import EpisodeSpec, FacesSpec
+
+BARE = "network alone"
+
+
+def run(config: EnvsConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
+    """Measures, prints the tables and writes ``throughput.json``.
+
+    Args:
+        config: The settings.
+        command: What was typed, for the results file.
+        console: Where to print; the standard output by default.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigurationError: If the settings do not allow it.
+        MissingExtraError: If Stable-Baselines3's environments are wanted without it.
+    """
+    config.check()
+    if set(config.kinds) & set(OF_SB3):
+        sb3_environments()
+    kinds = sum(len(config.kinds_at(number)) for number in config.num_envs)
+    timings = config.repetitions * (kinds + len(config.num_envs) + len(config.enhancers))
+    steps = len(config.precisions) * (timings + config.memory * kinds)
+    with progress(total=steps, desc="measuring") as bar:
+        content = {
+            "vector_env": vector_rows(config, bar.update),
+            "enhancers": enhancer_rows(config, bar.update),
+        }
+    return publish(config, command, content, Environments, console)
+
+
+def vector_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[str, Any]]:
+    """Steps per second of the batched environment, of several single ones, and of the network.
+
+    All restore faces of the same kind with the same network; measurements take turns.
+
+    Args:
+        config: The settings.
+        advance: Called after each measurement.
+    """
+    cases = product(config.precisions, config.num_envs)
+    return [row for case in cases for row in _compare(config, *case, advance)]
+
+
+def _compare(
+    config: EnvsConfig, precision: Precision, number: int, advance: Callable[[], Any]
+) -> list[dict[str, Any]]:
+    """The rows of one precision and number of environments."""
+    kinds = config.kinds_at(number)
+    # In this precision already, or every single environment would keep a rounded copy.
+    network = _core(config, config.enhancer, precision).enhancer
+    envs = {
+        kind: Watched(make_env(config, kind, number, precision, network), config) for kind in kinds
+    }
+    rates = take_turns(
+        {
+            BARE: partial(
+                _patches_per_second,
+                _core(config, config.enhancer, precision),
+                number,
+                config.seconds,
+            ),
+            **{kind: env.steps_per_second for kind, env in envs.items()},
+        },
+        config.repetitions,
+        advance,
+    )
+    for env in envs.values():
+        env.close()
+    memory: dict[str, float | None] = {}
+    if config.memory:
+        for kind in kinds:
+            work = (stepped, config, kind, number, precision)
+            memory[kind] = peak_memory(START_METHOD, config.device, *work)
+            advance()
+    medians = {name: median(values) for name, values in rates.items()}
+    shares: dict[str, float] = {
+        name: median(env.shares) for name, env in envs.items() if env.shares
+    }
+    return [
+        {
+            "enhancer": config.enhancer,
+            "precision": precision,
+            "num_envs": number,
+            "environment": name,
+            "steps_per_second": rate,
+            "ratio": medians["batched"] / rate,
+            "network_share": shares.get(name),
+            "peak_memory_mib": memory.get(name),
+        }
+        for name, rate in medians.items()
+    ]
+
+
+def enhancer_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[str, Any]]:
+    """Patches per second of each network alone, and ratios to the last one.
+
+    Args:
+        config: The settings.
+        advance: Called after each measurement.
+    """
+    batch = min(32, max(config.num_envs))
+    rows = []
+    for precision in config.precisions:
+        timings = take_turns(
+            {
+                name: partial(
+                    _patches_per_second, _core(config, name, precision), batch, config.seconds
+                )
+                for name in config.enhancers
+            },
+            config.repetitions,
+            advance,
+        )
+        last = median(timings[config.enhancers[-1]])
+        rows += [
+            {
+                "enhancer": name,
+                "precision": precision,
+                "batch": batch,
+                "patches_per_second": median(rates),
+                "ratio": median(rates) / last,
+                "ratio_to": config.enhancers[-1],
+            }
+            for name, rates in timings.items()
+        ]
+    return rows
+
+
+def _core(config: EnvsConfig, enhancer: str, precision: Precision) -> HallucinationCore:
+    spec = EpisodeSpec(FacesSpec(scale=config.scale), device=config.device, precision=precision)
+    return spec.build(enhancer=make_enhancer(enhancer, config.scale)).core
+
+
+@torch.no_grad()
+def _patches_per_second(core: HallucinationCore, number: int, seconds: float) -> float:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(number, 3, *core.geometry.image_size, generator=generator).to(core.device)
+    patch = torch.rand(number, 3, *core.geometry.patch_size, generator=generator).to(core.device)
+    location = torch.tensor(core.geometry.image_size, device=core.device) // 2
+    locations = location.expand(number, 2)
+    seen = (patch, image, locations, *((image,) if core.enhancer.sees_start else ()))
+    core.enhancer(*seen)
+    return number / seconds_per_call(lambda: core.enhancer(*seen), seconds, core.device)

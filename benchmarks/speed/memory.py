@@ -1,0 +1,102 @@
+"""How much memory an update of SPARNetHD takes, with and without gradient checkpointing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+
+from facehall_env import data, enhancers, limits
+from facehall_env.benchmarks.speed.contents import TrainingMemory
+from facehall_env.benchmarks.speed.output import publish
+from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
+from facehall_env.benchmarks.speed.settings import MemoryConfig
+from facehall_env.errors import ConfigurationError
+from facehall_env.progress import progress
+from facehall_env.registry import parse_settings
+from facehall_env.spec import check_device
+from facehall_env.training.settings import LossWeights, TrainSPARNetHDConfig
+from facehall_env.training.sparnet_hd import SPARNetHDTrainer
+
+FORMS: Mapping[str, bool] = {"kept": False, "recomputed": True}
+"""What becomes of the features between forward and backward pass: `recompute`."""
+
+
+def training(config: MemoryConfig, folder: Path) -> TrainSPARNetHDConfig:
+    """Settings of one update on the faces of a folder, without VGG19."""
+    return TrainSPARNetHDConfig(
+        dataset="folder",
+        dataset_settings=(f"root={folder}", f"size={config.size}"),
+        enhancer_settings=config.enhancer_settings,
+        updates=1,
+        batch=config.batch,
+        loss=LossWeights(perceptual_weight=0.0),
+        validation_faces=1,
+        limit=1 + config.batch,
+        device=config.device,
+    )
+
+
+def run(config: MemoryConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
+    """Measures, prints the table and writes ``training-memory.json``.
+
+    Args:
+        config: The settings.
+        command: What was typed, for the results file.
+        console: Where to print; the standard output by default.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigurationError: If the settings do not allow it.
+    """
+    config.check()
+    with TemporaryDirectory() as name:
+        trained = training(config, Path(name))
+        _check(trained)
+        _draw_faces(Path(name) / "train", 1 + config.batch)
+        rows = []
+        for form in progress(FORMS, desc="an update in a process of its own"):
+            own = replace(trained, recompute=FORMS[form])
+            memory = peak_memory(START_METHOD, config.device, one_update, own)
+            rows.append({"features": form, "peak_memory_mib": memory})
+    if all(row["peak_memory_mib"] is None for row in rows):
+        raise ConfigurationError(
+            "No update could be measured; what went wrong stands above: take smaller faces or "
+            "networks if it was the memory."
+        )
+    return publish(config, command, {"rows": rows}, TrainingMemory, console)
+
+
+def _check(training: TrainSPARNetHDConfig) -> None:
+    """Raises here what would end the processes that measure."""
+    limits.check(training)
+    check_device(training.device)
+    with torch.device("meta"):
+        enhancers.make("sparnet_hd", **parse_settings(training.enhancer_settings))
+
+
+def _draw_faces(folder: Path, number: int) -> None:
+    folder.mkdir()
+    drawn = data.make("synthetic")
+    for index in range(number):
+        Image.fromarray(drawn[index]).save(folder / f"{index}.png")
+
+
+@contextmanager
+def one_update(config: TrainSPARNetHDConfig) -> Iterator[list[int]]:
+    """Trains all networks once, for `peak_memory`."""
+    trainer = SPARNetHDTrainer(config)
+    try:
+        trainer.update()
+    finally:
+        trainer.close()
+    yield []

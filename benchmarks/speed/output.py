@@ -1,0 +1,44 @@
+"""What the commands of ``facehall profile`` do at the end: print tables and write one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from facehall_env.benchmarks.provenance import header, output_folder, write_json
+from facehall_env.benchmarks.speed.contents import Speed
+from facehall_env.benchmarks.speed.settings import ProfileConfig, UpdateConfig
+from facehall_env.benchmarks.tables import say_written, terminal
+
+
+def publish(
+    config: ProfileConfig | UpdateConfig,
+    command: str,
+    content: Mapping[str, Any],
+    kind: type[Speed],
+    console: Console | None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Prints results and writes them to a file.
+
+    Args:
+        config: The settings.
+        command: What was typed.
+        content: What was found.
+        kind: What the file holds, which makes the tables.
+        console: Where to print; the standard output by default.
+        name: Of the file, without its suffix; that of the benchmark by default.
+
+    Returns:
+        What was written.
+    """
+    console = console or terminal()
+    results = {**header(kind.benchmark, config, command), **content}
+    for table in kind.from_json(results).tables:
+        console.print(table)
+    path = output_folder(config.out, config.publish) / f"{name or kind.benchmark}.json"
+    write_json(path, results)
+    say_written(console, path)
+    return results
