@@ -12,9 +12,8 @@ from torch import Tensor
 from facehall_env.agents.base import Agent
 from facehall_env.agents.fixed.even import EvenAgent
 from facehall_env.agents.play import rollout
-from facehall_env.agents.qmap.agent import QMapAgent
-from facehall_env.agents.reinforce.agent import ReinforceAgent
 from facehall_env.agents.settings import TaskConfig, UpdatesConfig
+from facehall_env.agents.storage import LearnedAgent
 from facehall_env.checkpoints import under_prefix, with_prefix
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
@@ -90,7 +89,7 @@ class EpisodeTrainer(Trainer):
 
     config: UpdatesConfig
     learner: Learner
-    agent: ReinforceAgent | QMapAgent
+    agent: LearnedAgent
     criterion = "held_out/psnr_auc"
     last_file = "last.safetensors"
     result_file = BEST

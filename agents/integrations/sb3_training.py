@@ -52,7 +52,7 @@ class PoolFaces(FaceDataset):
 
     Args:
         pool: The pool.
-        name: Of the dataset that it was filled from.
+        name: Name of the dataset that it was filled from.
         image_size: Rows and columns of the images.
         mirrored: Whether to add the mirrored ones.
     """

@@ -141,7 +141,7 @@ def ipfh_reward(
     """The rewards of the paper (eqs. 10 and 12), weighted as the losses are.
 
     Args:
-        weights: Of the terms.
+        weights: Weight of each term.
         cognition: The cognition network, for terms that need one.
         consistency: Compares patches and faces.
 

@@ -1,4 +1,4 @@
-"""Training of SPARNetHD: a generator against discriminators, on faces degraded by chance.
+"""Training of SPARNetHD: a generator against discriminators, on randomly degraded faces.
 
 Everything that an update draws (faces, mirroring, degradation) follows from the seed and the
 number of the update alone. So a checkpoint need not hold the state of a generator, and the faces
@@ -36,13 +36,13 @@ from facehall_env.training.validation import Validation
 
 
 class DegradedFaces:
-    """Faces of a dataset and what chance makes of them; the last ones are held out.
+    """Randomly degraded faces of a dataset; the last ones are held out.
 
     Args:
         dataset: Where the faces come from; read when they are needed, since those of 512 pixels
             do not fit in memory by the ten thousand.
-        degradation: Makes them bad.
-        seed: Of everything drawn.
+        degradation: Degrades them.
+        seed: Seed of everything drawn.
         held_out: Number of faces to hold out.
         limit: Use only this many faces; all by default.
 
