@@ -13,8 +13,7 @@ from torch import Tensor
 from facehall_env import patches, rewards
 from facehall_env.enhancers.base import Enhancer, OneShot, restore_whole
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
-from facehall_env.literals import Border
-from facehall_env.literals import Precision as Precision
+from facehall_env.literals import Border, Precision
 from facehall_env.patches import PatchGeometry, Placement
 from facehall_env.rewards import Reward
 from facehall_env.state import CoreState, mean_squared_error

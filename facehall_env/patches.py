@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
-from facehall_env.literals import Border as Border
+from facehall_env.literals import Border
 
 GREY = 0.5
 

@@ -258,8 +258,6 @@ def build_from_keywords(
     return spec.build(split, validate=validate, **objects)
 
 
-build_core = build_from_keywords
-
 _OBJECTS = ("dataset", "protocol", "enhancer", "initial", "reward")
 """What may be given as an object instead of its name."""
 _FACES = tuple(field.name for field in dataclasses.fields(FacesSpec))

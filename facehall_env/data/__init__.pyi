@@ -1,3 +1,5 @@
+from .base import Split as Split
+
 from . import folder as folder
 from . import lfw as lfw
 from . import protocols as protocols
@@ -5,7 +7,6 @@ from . import synthetic as synthetic
 from .base import Attributed as Attributed
 from .base import FaceDataset as FaceDataset
 from .base import Identified as Identified
-from .base import Split as Split
 from .base import check_split as check_split
 from .bioid import BioID as BioID
 from .catalog import DATASETS as DATASETS

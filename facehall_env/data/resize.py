@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
-from facehall_env.literals import Kernel as Kernel
+from facehall_env.literals import Kernel
 
 _Matrix = NDArray[np.float64]
 

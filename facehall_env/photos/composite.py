@@ -30,8 +30,9 @@ from torch import Tensor
 
 from facehall_env.data.faces import Faces
 from facehall_env.data.images import ImageArray, stretch
-from facehall_env.data.resize import Kernel, resize
+from facehall_env.data.resize import resize
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Kernel
 from facehall_env.photos.alignment import Box, Window
 from facehall_env.photos.detect import DetectedFace, DlibDetector
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError, MissingExtraError
-from facehall_env.literals import Align as Align
+from facehall_env.literals import Align
 from facehall_env.photos.detect import model_file
 from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker, as_arrays
 from facehall_env.registry import unknown_name

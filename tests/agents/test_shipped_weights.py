@@ -7,14 +7,14 @@ import torch
 
 from facehall_env import agents, enhancers
 from facehall_env.enhancers.weights import SHIPPED
-from facehall_env.spec import build_core
+from facehall_env.spec import build_from_keywords
 
 NUMBER = 16
 
 
 @pytest.fixture(scope="module")
 def curves() -> dict[str, torch.Tensor]:
-    dataset, protocol, core = build_core(
+    dataset, protocol, core = build_from_keywords(
         dataset="synthetic", split="test", num_steps=5, action_stride=8
     )
     faces = protocol.degrade(dataset.batch(range(NUMBER)), core.scale)
@@ -42,7 +42,7 @@ def test_the_area_orders_them_in_the_same_way(curves: dict[str, torch.Tensor]) -
 
 def test_the_enhancer_is_stable_on_its_own_output() -> None:
     """Twenty-five random patches, most of which overlap earlier ones, only help."""
-    dataset, protocol, core = build_core(dataset="synthetic", split="test", num_steps=25)
+    dataset, protocol, core = build_from_keywords(dataset="synthetic", split="test", num_steps=25)
     faces = protocol.degrade(dataset.batch(range(8)), core.scale)
     psnr = agents.rollout(core, agents.make("random", core), faces).psnr.mean(0)
     assert psnr[25] > psnr[0] + 1.5

@@ -13,7 +13,7 @@ from facehall_env.core import HallucinationCore
 from facehall_env.data import FaceDataset
 from facehall_env.data.base import check_split
 from facehall_env.enhancers import Enhancer
-from facehall_env.spec import build_core
+from facehall_env.spec import build_from_keywords
 
 SIZE = (32, 32)
 PATCH = (16, 12)
@@ -81,7 +81,7 @@ def weights(tmp_path: Path) -> Callable[[float], Path]:
 
 def tiny_core(stride: int = 1) -> HallucinationCore:
     """The process that the benchmark builds for "tiny"."""
-    return build_core(
+    return build_from_keywords(
         dataset="tiny", enhancer="tiny", weights=None, num_steps=4, action_stride=stride
     ).core
 

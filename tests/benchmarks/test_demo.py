@@ -12,7 +12,7 @@ from facehall_env import agents, enhancers
 from facehall_env.agents import storage
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.enhancers import weights
-from facehall_env.spec import build_core
+from facehall_env.spec import build_from_keywords
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def fill(folder: Path) -> None:
     compact = enhancers.make("compact", width=4, blocks=1)
     torch.nn.init.normal_(compact.network.tail.weight, std=0.01)
     enhancers.save(compact, folder / "compact-synthetic-x4.safetensors", {})
-    core = build_core(enhancer=compact, action_stride=8).core
+    core = build_from_keywords(enhancer=compact, action_stride=8).core
     agents.ReinforceAgent(core, "conv").save(folder / "rl-conv-compact-synthetic-x4.safetensors")
     static = agents.StaticAgent(core, centres=torch.tensor([[64, 64], [32, 64]]))
     static.save(folder / "static-compact-synthetic-x4.safetensors")

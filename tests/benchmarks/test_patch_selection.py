@@ -25,7 +25,7 @@ from facehall_env.benchmarks.scoring import fixed_order
 from facehall_env.data import FaceDataset
 from facehall_env.env import FaceHallucinationEnv
 from facehall_env.metrics import fsim, ssim
-from facehall_env.spec import FacesSpec, build_core
+from facehall_env.spec import FacesSpec, build_from_keywords
 
 # Student's t at 95 % for five and for two degrees of freedom, from table.
 T5, T2 = 2.570582, 4.302653
@@ -353,7 +353,7 @@ def test_policies_and_enhancers_as_further_rows(
 def test_a_policy_plays_on_the_grid_that_it_was_trained_on(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    core = build_core(
+    core = build_from_keywords(
         dataset="tiny", enhancer="tiny", weights=None, num_steps=4, action_stride=8, action_offset=1
     ).core
     shifted = tmp_path / "shifted.safetensors"

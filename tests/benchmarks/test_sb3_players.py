@@ -15,7 +15,7 @@ from facehall_env.benchmarks.quality.patch_selection import measure_all
 from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.sb3 import FaceHallucinationVecEnv
-from facehall_env.spec import FacesSpec, build_core
+from facehall_env.spec import FacesSpec, build_from_keywords
 
 GRID = {"dataset": "tiny", "enhancer": "tiny", "weights": None, "num_steps": 4, "action_stride": 8}
 
@@ -31,7 +31,7 @@ def configured(settings: dict[str, Any], **more: Any) -> PatchSelectionConfig:
 def recurrent(tmp_path: Path) -> Path:
     """An untrained policy of RecurrentPPO with 16 locations."""
     path = tmp_path / "recurrent.safetensors"
-    SB3Agent(build_core(**GRID).core, "recurrent_ppo").save(path)  # type: ignore[arg-type]
+    SB3Agent(build_from_keywords(**GRID).core, "recurrent_ppo").save(path)  # type: ignore[arg-type]
     return path
 
 

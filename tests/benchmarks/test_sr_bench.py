@@ -33,7 +33,7 @@ from facehall_env.data import FaceDataset, Faces
 from facehall_env.enhancers import Enhancer, OneShot
 from facehall_env.enhancers.base import multiply_accumulates
 from facehall_env.errors import ConfigurationError, WeightsError
-from facehall_env.spec import FacesSpec, build_core
+from facehall_env.spec import FacesSpec, build_from_keywords
 
 T5 = 2.570582
 
@@ -240,7 +240,7 @@ def test_agents_are_further_rows(weights: Any, mixer: str, tmp_path: Path) -> No
     results = quietly(settings)
     found = by_name(results)
     for name, initial in (("AFH, even", "bicubic"), ("on top", mixer)):
-        core = build_core(
+        core = build_from_keywords(
             dataset="tiny",
             split="test",
             enhancer="tiny",
@@ -274,7 +274,7 @@ def test_agents_without_a_grid_of_their_own_get_one(
     images = torch.cat([core_faces(index) for index in fixed_order(9, 6)])
     batch = data.protocols.get("bicubic").degrade(images, 4)
     for results, offset in ((found, None), (other, 0)):
-        core = build_core(
+        core = build_from_keywords(
             dataset="tiny",
             enhancer="tiny",
             weights=enhancer,

@@ -16,7 +16,7 @@ from facehall_env.data import Faces, protocols
 from facehall_env.enhancers import Enhancer, OneShot, parameter_count
 from facehall_env.enhancers.whole_face.coarse import Coarse, ResidualHourglass
 from facehall_env.errors import ConfigurationError, WeightsError
-from facehall_env.spec import build_core, load_initial
+from facehall_env.spec import build_from_keywords, load_initial
 
 TINY: dict[str, dict[str, Any]] = {
     "coarse": {"width": 16, "patch_size": (8, 8)},
@@ -153,7 +153,7 @@ class TestBoth:
         assert torch.equal(found, expected)
 
     def test_an_episode_with_it(self, name: str) -> None:
-        setup = build_core(enhancer=lively(name), scale=8, num_steps=2, reward="delta_mse")
+        setup = build_from_keywords(enhancer=lively(name), scale=8, num_steps=2, reward="delta_mse")
         images = setup.dataset.batch([0, 1])
         state = setup.core.reset(setup.protocol.degrade(images, 8))
         after, reward, _ = setup.core.step(state, torch.tensor([2_000, 70]))
@@ -202,7 +202,7 @@ class TestCoarse:
     def test_episodes_start_from_its_faces(self, tmp_path: Path) -> None:
         enhancer = lively("coarse").eval()
         enhancers.save(enhancer, tmp_path / "coarse.safetensors")
-        setup = build_core(
+        setup = build_from_keywords(
             enhancer="bicubic", scale=8, initial=tmp_path / "coarse.safetensors", num_steps=1
         )
         faces = setup.protocol.degrade(setup.dataset.batch([3]), 8)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from facehall_env.data.resize import Kernel, resize, resize_matrix
+from facehall_env.data.resize import resize, resize_matrix
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
     "bicubic",

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from facehall_env import enhancers
 from facehall_env.data import random_degradation
-from facehall_env.data.base import FaceDataset, Split
+from facehall_env.data.base import FaceDataset
 from facehall_env.data.catalog import DATASETS
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError, EnhancerError, WeightsError
+from facehall_env.literals import Split
 from facehall_env.nested import build
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.settings import LossWeights, TrainSPARNetHDConfig
