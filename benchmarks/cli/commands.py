@@ -170,6 +170,7 @@ COMMANDS = {
         "Make a table or figure of a paper anew: ours beside the paper's numbers.",
         "benchmarks.papers.settings:PaperConfig",
         "benchmarks.papers.engine:run",
+        positional=("experiment",),
     ),
     "bench results": Command(
         "Collect the papers' tables on disk in one page, with the orders that hold and do not.",

@@ -144,9 +144,10 @@ def _chain(path: Path, below: tuple[Path, ...]) -> list[Path]:
 
 def _read(path: Path) -> Content:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content: Content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
+    return content
 
 
 def _is_table(path: Path) -> bool:
