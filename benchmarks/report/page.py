@@ -17,6 +17,8 @@ from PIL import Image
 from rich.console import Console
 
 from facehall_env.benchmarks import tables
+from facehall_env.benchmarks.papers import results_page
+from facehall_env.benchmarks.papers.settings import ResultsPageConfig
 from facehall_env.benchmarks.plots import curves_svg
 from facehall_env.benchmarks.report.contents import WholeFaces
 from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map, make_gallery
@@ -42,7 +44,7 @@ COLOURS = "cividis"
 """Colours of heat maps: brighter is more, for readers with any colour vision."""
 
 
-def run(config: ReportConfig, console: Console | None = None) -> Path:
+def run(config: ReportConfig, console: Console | None = None) -> Path | None:
     """Builds the page and says which files it leaves out.
 
     Args:
@@ -50,12 +52,15 @@ def run(config: ReportConfig, console: Console | None = None) -> Path:
         console: Where messages go; the standard output by default.
 
     Returns:
-        Path of the page.
+        Path of the page; None if it is one of Markdown, which says itself where it is.
 
     Raises:
         FacehallError: If there are no results, or the dataset or the weights are missing.
     """
     config.check()
+    if config.out.suffix == ".md":
+        results_page.run(ResultsPageConfig(config.results, config.out), console)
+        return None
     found = read_results(config.results)
     gallery = make_gallery(config) if config.faces else None
     figures = attention_figures(found, config.results, config.dataset)
