@@ -170,6 +170,7 @@ COMMANDS = {
         "Make a table or figure of a paper anew: ours beside the paper's numbers.",
         "benchmarks.papers.settings:PaperConfig",
         "benchmarks.papers.engine:run",
+        positional=("experiment",),
     ),
     "profile envs": Command(
         "Measure how fast the environments step and the networks restore, as ratios of one run.",
