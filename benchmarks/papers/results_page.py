@@ -65,8 +65,8 @@ def page(found: dict[Path, PaperResult], others: Sequence[Path] = ()) -> str:
     """
     sections = [
         "# Results\n\nMade by `facehall report --out benchmarks/RESULTS.md` from the files in "
-        "`benchmarks/results/`. Every number is a mean over test images, with the half width of its 95 % interval where "
-        "one is given; differences are paired over images.\n",
+        "`benchmarks/results/`. Every number is a mean over test images, with the half width of "
+        "its 95 % interval where one is given; differences are paired over images.\n",
         _orders(list(found.values())),
         *(_section(path, result) for path, result in found.items()),
         _others(others),

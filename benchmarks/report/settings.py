@@ -18,8 +18,8 @@ class ReportConfig:
     results: Path = Path("benchmarks/results")
     """Folder with results files."""
     out: Path = Path("facehall-report.html")
-    """The page to write; an existing one is replaced when the new one is complete. One that ends with
-    .md holds the papers' tables alone, and which of their orders hold."""
+    """The page to write; an existing one is replaced when the new one is complete. With the ending
+    .md it holds the papers' tables alone, and which of their orders hold."""
     dataset: str = "synthetic"
     """Dataset of the faces in the pictures. Synthetic ones show nobody; lfw takes your copy of the
     photographs, which are for research: do not publish such a page without thinking of them."""
