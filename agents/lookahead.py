@@ -1,4 +1,4 @@
-"""What restoring each of several locations would do to each face, without doing it."""
+"""What restoring each of several locations would gain, without pasting anything."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def gain_map(core: HallucinationCore, state: CoreState, restored: Tensor | None 
 
 
 def check_lookahead(core: HallucinationCore) -> None:
-    """Refuses enhancers that cannot be asked what they would change of a whole face.
+    """Checks that an enhancer can restore the whole current face at each step.
 
     Raises:
         ConfigurationError: If the enhancer works on patches, restores once, at the start, or has
@@ -116,7 +116,7 @@ def check_lookahead(core: HallucinationCore) -> None:
 
 
 def check_sees_enough(core: HallucinationCore) -> None:
-    """Refuses enhancers that the faces that agents see are not enough for.
+    """Checks that an enhancer needs no more than the faces that agents see.
 
     Raises:
         ConfigurationError: If the enhancer has to see the face that the episode began with.

@@ -42,8 +42,8 @@ def location_grid(geometry: PatchGeometry, stride: int) -> Tensor:
 class GreedyOracle(Agent):
     """Takes for each face the location that lowers its error most, by trying them all.
 
-    It sees the truth, so it is no agent one could use but the mark to measure others against. It
-    is greedy: it looks one step ahead, so a schedule that plans further could pass it.
+    It sees the truth, so it cannot be used in practice: it shows what others could reach. It is
+    greedy: it looks one step ahead, so a schedule that plans further could be better.
 
     Args:
         core: The environment's core, whose enhancer it tries.
@@ -88,7 +88,7 @@ class GreedyOracle(Agent):
         return best, None
 
     def _best(self, core_state: CoreState, tried: Tensor) -> tuple[Tensor, Tensor]:
-        """Of (N, K) locations the one that leaves the least error, and that error, each (N,)."""
+        """The location with the least remaining error out of (N, K), and that error, each (N,)."""
         error, index = mse_after_each(self.core, core_state, tried, self.chunk).min(dim=1)
         return tried.gather(1, index[:, None])[:, 0], error
 

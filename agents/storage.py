@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from facehall_env.agents.base import Agent
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import WeightsError
@@ -37,37 +39,45 @@ def grid_of(stored: Mapping[str, Any]) -> tuple[int, int]:
     return stride, int(stored.get("offset", stride // 2))
 
 
-def save_agent(
-    path: str | os.PathLike[str],
-    agent: str,
-    tensors: Mapping[str, Tensor],
-    geometry: PatchGeometry,
-    config: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> None:
-    """Writes a learned agent, whole or not at all.
+class LearnedAgent(Agent):
+    """An agent with something to store.
 
-    Args:
-        path: File to write.
-        agent: Registered name of the agent.
-        tensors: What it learned.
-        geometry: The locations it chose among.
-        config: Settings that build it again.
-        provenance: How it was trained. JSON-serialisable.
+    Attributes:
+        provenance: How it was trained.
     """
-    metadata = {
-        "agent": agent,
-        "geometry": describe_geometry(geometry),
-        "config": dict(config),
-        "provenance": dict(provenance),
-    }
-    save_tensors(path, tensors, metadata, kind="agent")
+
+    provenance: dict[str, Any]
+
+    @abstractmethod
+    def stored(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """What it has learned, and the settings that build it again."""
+
+    def save(
+        self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes the agent with the locations it was trained for, without a pickle.
+
+        Args:
+            path: File to write, whole or not at all.
+            provenance: How it was trained, by default what it knows itself. JSON-serialisable.
+
+        Raises:
+            ConfigurationError: If it cannot be built again from its settings.
+        """
+        tensors, config = self.stored()
+        metadata = {
+            "agent": self.name,
+            "geometry": describe_geometry(self.geometry),
+            "config": config,
+            "provenance": dict(self.provenance if provenance is None else provenance),
+        }
+        save_tensors(path, tensors, metadata, kind="agent")
 
 
 def load_agent(
     path: str | os.PathLike[str], agent: str | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads what :func:`save_agent` wrote.
+    """Reads what :meth:`LearnedAgent.save` wrote.
 
     Raises:
         WeightsError: If the file is missing, damaged, or holds another agent than ``agent``.
@@ -87,7 +97,7 @@ def check_geometry(
     geometry: PatchGeometry,
     settings: tuple[str, ...] = ("image_size", "grid", "offset", "patch_size", "border"),
 ) -> None:
-    """Refuses weights whose actions mean something else in this environment.
+    """Checks that actions of stored weights mean the same in this environment.
 
     Raises:
         WeightsError: Naming each setting that differs, as stored and as it is here.

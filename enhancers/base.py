@@ -84,8 +84,8 @@ class Recipe:
 
     Attributes:
         loss: Pixel loss between the restored and the true face.
-        learning_rate: Of Adam, at the start.
-        betas: Of Adam.
+        learning_rate: Learning rate of Adam at the start.
+        betas: Momenta of Adam.
         batch: Faces per update.
         schedule: How the learning rate falls: along a half ``"cosine"`` to nearly nothing, to
             its half every ``step_updates`` updates (``"step"``), or not at all (``"constant"``).
@@ -155,7 +155,7 @@ class OneShot(Enhancer):
         Args:
             initial: (N, 3, H, W), up-sampled faces in [0, 1].
             lr: (N, 3, H / scale, W / scale), the low-resolution ones that they come from; where
-                they are needed and not given, ``initial`` is made small again.
+                they are needed and not given, ``initial`` is downsampled.
 
         Returns:
             (N, 3, H, W), not clamped.

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facehall_env.agents.base import Agent, AgentState, Observation
+from facehall_env.agents.base import AgentState, Observation
 from facehall_env.agents.lookahead import mse_after_each
 from facehall_env.agents.oracle import location_grid
-from facehall_env.agents.storage import check_geometry, load_agent, save_agent, shipped
+from facehall_env.agents.storage import LearnedAgent, check_geometry, load_agent, shipped
 from facehall_env.core import HallucinationCore
 from facehall_env.data.faces import Faces
 from facehall_env.errors import ConfigurationError
@@ -20,7 +20,7 @@ from facehall_env.progress import progress as progress_bar
 from facehall_env.state import SMALLEST_MSE, CoreState
 
 
-class StaticAgent(Agent):
+class StaticAgent(LearnedAgent):
     """Plays one fixed sequence of locations, whatever the face.
 
     The sequence comes from :meth:`fit`, from ``weights``, or is given. It is kept as pixels, so
@@ -122,23 +122,9 @@ class StaticAgent(Agent):
             bar.set_postfix(psnr=f"{psnr:.3f}")
         return cls(core, torch.stack(chosen))
 
-    def save(
-        self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
-    ) -> None:
-        """Writes the sequence with what it was fitted for.
-
-        Args:
-            path: File to write, whole or not at all.
-            provenance: How it was fitted. JSON-serialisable.
-        """
-        save_agent(
-            path,
-            self.name,
-            {"centres": self.centres},
-            self.geometry,
-            {},
-            self.provenance if provenance is None else provenance,
-        )
+    def stored(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """See :meth:`LearnedAgent.stored`."""
+        return {"centres": self.centres}, {}
 
 
 def mean_psnr_after(

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from facehall_env.agents.base import Agent, AgentState, Observation
+from facehall_env.agents.base import AgentState, Observation
 from facehall_env.agents.integrations.sb3_policies import (
     OBSERVATION,
     SPATIAL,
@@ -20,10 +20,10 @@ from facehall_env.agents.integrations.sb3_policies import (
     build_policy,
 )
 from facehall_env.agents.storage import (
+    LearnedAgent,
     check_geometry,
     describe_geometry,
     load_agent,
-    save_agent,
     shipped,
 )
 from facehall_env.checkpoints import fill
@@ -48,7 +48,7 @@ except ImportError as error:
     raise MissingExtraError("sb3-contrib", "sb3") from error
 
 
-class SB3Agent(Agent):
+class SB3Agent(LearnedAgent):
     """Plays a policy of Stable-Baselines3 or sb3-contrib.
 
     Recurrent policies remember their LSTM's state, maskable ones the locations they have visited.
@@ -109,14 +109,8 @@ class SB3Agent(Agent):
         action: Tensor = self.policy._predict(seen, deterministic)
         return action.reshape(-1), {}
 
-    def save(
-        self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
-    ) -> None:
-        """Writes a spatial policy with what it was trained for, without a pickle.
-
-        Args:
-            path: File to write, whole or not at all.
-            provenance: How it was trained. JSON-serialisable.
+    def stored(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """See :meth:`LearnedAgent.stored`.
 
         Raises:
             ConfigurationError: If the policy is not one of the spatial ones, which alone can be
@@ -133,14 +127,7 @@ class SB3Agent(Agent):
             "width": _extractor(self.policy).map_shape[0],
             "policy_kwargs": _memory_settings(self.policy),
         }
-        save_agent(
-            path,
-            self.name,
-            self.policy.state_dict(),
-            self.geometry,
-            config,
-            self.provenance if provenance is None else provenance,
-        )
+        return self.policy.state_dict(), config
 
     def _make_policy(
         self, core: HallucinationCore, weights: str | os.PathLike[str] | None, dataset: str | None
@@ -242,10 +229,10 @@ def load_archive(
 def check_spaces(
     what: str, theirs: Mapping[str, str], core: HallucinationCore, space: spaces.Space[Any]
 ) -> None:
-    """Refuses a policy made for another observation or other locations.
+    """Checks that a policy is made for this observation and these locations.
 
     Args:
-        what: Whose policy it is, as an error should call it.
+        what: Name of the policy for an error message.
         theirs: Its spaces as texts, under ``observation_space`` and ``action_space``.
         core: The environment's core.
         space: The policy's observation space, whose entries' names say what to compare.

@@ -270,7 +270,7 @@ def make_model(
     Args:
         algorithm: ``"ppo"``, ``"recurrent_ppo"``, ``"maskable_ppo"``, ``"a2c"`` or ``"dqn"``.
         envs: What it learns on; its observation has the entries of :data:`OBSERVATION`.
-        seed: Of all that is drawn, the environment's faces included.
+        seed: Seed of everything drawn, the environment's faces included.
         width: Channels of the policy's map.
         policy_kwargs: Further settings of the policy, such as ``lstm_hidden_size``.
         **settings: Keywords of the algorithm.

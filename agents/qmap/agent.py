@@ -30,12 +30,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facehall_env.agents.base import Agent, AgentState, Observation
+from facehall_env.agents.base import AgentState, Observation
 from facehall_env.agents.lookahead import check_sees_enough
 from facehall_env.agents.qmap.learner import untrained_network
 from facehall_env.agents.qmap.network import KEYS, GainNetwork, look_closer, remember_guess
 from facehall_env.agents.settings import QMapConfig
-from facehall_env.agents.storage import check_geometry, load_agent, save_agent, shipped
+from facehall_env.agents.storage import LearnedAgent, check_geometry, load_agent, shipped
 from facehall_env.checkpoints import fill, under_prefix, with_prefix
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
@@ -43,7 +43,7 @@ from facehall_env.enhancers.weights import build, describe
 from facehall_env.errors import ConfigurationError
 
 
-class QMapAgent(Agent):
+class QMapAgent(LearnedAgent):
     """Goes where the network expects most.
 
     Args:
@@ -53,8 +53,8 @@ class QMapAgent(Agent):
         weights: A file written by :meth:`save`, ``"auto"`` for the agent that comes with the
             project for the core's enhancer and scale, or None for an untrained network.
         dataset: What ``"auto"`` should be trained on.
-        temperature: Of the sampled actions (``deterministic=False``), in units of the typical gain.
-        seed: Of the sampled actions and of an untrained network.
+        temperature: Temperature of sampled actions (``deterministic=False``), in typical gains.
+        seed: Seed of sampled actions and of an untrained network.
 
     Raises:
         ConfigurationError: If a network and weights are both given.
@@ -114,15 +114,8 @@ class QMapAgent(Agent):
         chances = (value / self.temperature).softmax(1)
         return torch.multinomial(chances, 1, generator=self._generator)[:, 0], state
 
-    def save(
-        self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
-    ) -> None:
-        """Writes the network with what it was trained for.
-
-        Args:
-            path: File to write, whole or not at all.
-            provenance: How it was trained. JSON-serialisable.
-        """
+    def stored(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """See :meth:`LearnedAgent.stored`."""
         tensors = with_prefix("network", self.network.state_dict())
         config: dict[str, Any] = {"network": self.network.config}
         if self.guess is not None:
@@ -130,14 +123,7 @@ class QMapAgent(Agent):
             halves = {name: value.half() for name, value in self.guess.state_dict().items()}
             tensors |= with_prefix("guess", halves)
             config["guess"] = describe(self.guess)
-        save_agent(
-            path,
-            self.name,
-            tensors,
-            self.geometry,
-            config,
-            self.provenance if provenance is None else provenance,
-        )
+        return tensors, config
 
     def _load(
         self, core: HallucinationCore, path: str | os.PathLike[str]

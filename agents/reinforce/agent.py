@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facehall_env.agents.base import Agent, AgentState, Observation
+from facehall_env.agents.base import AgentState, Observation
 from facehall_env.agents.reinforce.policies import Policy, make_policy
-from facehall_env.agents.storage import check_geometry, load_agent, save_agent, shipped
+from facehall_env.agents.storage import LearnedAgent, check_geometry, load_agent, shipped
 from facehall_env.checkpoints import fill
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
@@ -22,7 +22,7 @@ SMALLEST_LOGIT = -1e9
 """The logit of a location that is not to be chosen."""
 
 
-class ReinforceAgent(Agent):
+class ReinforceAgent(LearnedAgent):
     """Plays a policy network.
 
     Args:
@@ -32,7 +32,7 @@ class ReinforceAgent(Agent):
             project for the core's enhancer and scale, or None for an untrained network.
         dataset: What ``"auto"`` should be trained on.
         mask_visited: Never visit a location twice in an episode; as trained by default.
-        seed: Of the sampled actions (``deterministic=False``) and of an untrained network.
+        seed: Seed of sampled actions (``deterministic=False``) and of an untrained network.
 
     Raises:
         UnknownNameError: If there is no such policy.
@@ -82,28 +82,11 @@ class ReinforceAgent(Agent):
             memory["visited"] = visited.scatter(1, action[:, None], True)
         return action, memory
 
-    def save(
-        self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
-    ) -> None:
-        """Writes the policy with what it was trained for.
-
-        Args:
-            path: File to write, whole or not at all.
-            provenance: How it was trained. JSON-serialisable.
-        """
-        config = {
-            "policy": self.policy.name,
-            "mask_visited": self.mask_visited,
-            **self.policy.config,
-        }
-        save_agent(
-            path,
-            self.name,
-            self.policy.state_dict(),
-            self.geometry,
-            config,
-            self.provenance if provenance is None else provenance,
-        )
+    def stored(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """See :meth:`LearnedAgent.stored`."""
+        policy = self.policy
+        config = {"policy": policy.name, "mask_visited": self.mask_visited, **policy.config}
+        return policy.state_dict(), config
 
     def _make_policy(
         self,

@@ -1,4 +1,4 @@
-"""What networks check before they start: settings and the sizes of faces."""
+"""Checks of networks' settings and of the sizes of faces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from facehall_env.errors import ConfigurationError
 
 
 def check_counts(name: str, **settings: int) -> None:
-    """Refuses settings that count something and are less than one.
+    """Checks that settings are at least one.
 
     Args:
         name: The network, as an error should call it.
@@ -23,10 +23,10 @@ def check_counts(name: str, **settings: int) -> None:
 
 
 def check_multiple(name: str, image: Tensor, divisor: int) -> None:
-    """Refuses faces (N, 3, H, W) whose sides are not multiples of ``divisor``, or are none.
+    """Checks that the sides of faces (N, 3, H, W) are positive multiples of ``divisor``.
 
     Raises:
-        ConfigurationError: If that, or the number of channels, is not so.
+        ConfigurationError: If they are not, or the faces do not have three channels.
     """
     _check_faces(name, image)
     height, width = image.shape[-2:]
@@ -38,7 +38,7 @@ def check_multiple(name: str, image: Tensor, divisor: int) -> None:
 
 
 def check_size(name: str, image: Tensor, size: tuple[int, int]) -> None:
-    """Refuses faces (N, 3, H, W) that are not of the one size that a network is built for.
+    """Checks that faces (N, 3, H, W) have the size that a network is built for.
 
     Raises:
         ConfigurationError: If they are of another size or number of channels.

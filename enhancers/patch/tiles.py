@@ -18,7 +18,7 @@ class Tiled(nn.Module):
     overlap; the later one stays, row by row.
 
     Args:
-        enhancer: Of patches.
+        enhancer: An enhancer of patches.
     """
 
     def __init__(self, enhancer: Enhancer) -> None:

@@ -13,7 +13,7 @@ from facehall_env.enhancers.whole_face.sparnet import FaceAttentionUnit, Layers
 from facehall_env.errors import ConfigurationError
 
 PATCH_SIZE = (32, 32)
-"""Of the pieces that the paper's restorer then works on."""
+"""Size of the patches that the paper's restorer works on afterwards."""
 SHARES = (8, 4, 2, 1, 1, 1)
 """The width at each resolution, full first, is the width at 4x4 divided by this."""
 MULTIPLE = 2 ** (len(SHARES) - 1)
@@ -99,8 +99,8 @@ class Coarse(OneShot):
     the identity. The paper trains with batches of 128 and the mean squared error; its learning
     rate of 0.1 at the start belongs to an optimiser that it does not name, ours to Adam.
 
-    `facehall train sr --model coarse --scale 8` trains it; environments start from its faces with
-    ``initial="coarse"`` or a file of its weights.
+    `facehall train sr --enhancer coarse --scale 8` trains it; environments start from its faces
+    with ``initial="coarse"`` or a file of its weights.
 
     Args:
         scale: Factor that it is trained for; the network itself is the same for all.

@@ -22,7 +22,7 @@ Attention = Literal["2d", "3d", "none", "cbam", "rcan"]
 Normalisation = Literal["batch", "instance"]
 Resampling = Literal["none", "down", "up"]
 SLOPE = 0.2
-"""Of LeakyReLU below zero."""
+"""Slope of LeakyReLU below zero."""
 BASE_WIDTH = 32
 """Channels at full resolution in the paper."""
 IMAGE_SIZE = 128
@@ -133,7 +133,7 @@ class Hourglass(nn.Module):
 
 
 def hourglass(inputs: int, width: int, depth: int, layers: Layers) -> nn.Module:
-    """An hourglass of so many levels around a convolution at the lowest resolution."""
+    """An hourglass of ``depth`` levels around a convolution at the lowest resolution."""
     if depth == 0:
         return ConvBlock(inputs, width, layers)
     return Hourglass(inputs, width, depth, layers)
@@ -143,7 +143,7 @@ class HourglassAttention(nn.Sequential):
     """The attention branch: an hourglass, one more convolution and a sigmoid (eq. 3).
 
     Args:
-        channels: Of the features C.
+        channels: Number of channels of the features, C.
         width: Channels inside the hourglass.
         depth: Levels of the hourglass.
         layers: What it is made of.
@@ -220,8 +220,8 @@ class SPARNetwork(nn.Module):
         hourglass_width: Channels of the hourglasses.
         attention: ``"2d"`` gives each unit one map for all channels, ``"3d"`` one for each
             channel; ``"cbam"`` and ``"rcan"`` put other attention modules in their place.
-        attention_branches: So many units have one, counted from the output as in the paper's
-            SPARNet-VN; all by default.
+        attention_branches: Number of units with attention, counted from the output as in the
+            paper's SPARNet-VN; all by default.
         bottleneck: Side in pixels that every hourglass goes down to when the face is
             ``image_size`` wide: M of the paper's SPARNet-SM. Hourglasses have as many levels as
             that takes.

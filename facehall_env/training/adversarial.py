@@ -17,7 +17,7 @@ from facehall_env.training.settings import LossWeights, TrainSPARNetHDConfig
 
 CHANNELS = TrainSPARNetHDConfig.discriminator_channels
 SLOPE = 0.2
-"""Of LeakyReLU below zero."""
+"""Slope of LeakyReLU below zero."""
 
 
 class Judgement(NamedTuple):
@@ -42,7 +42,7 @@ class Discriminator(nn.Module):
     normalisation with a learned scale and shift, and no bias. 3,916,801 parameters.
 
     Args:
-        channels: Of the layers before the score.
+        channels: Channels of the layers before the score.
 
     >>> scores, _ = Discriminator((2, 4, 4))(torch.rand(1, 3, 32, 32))
     >>> scores.shape
@@ -95,7 +95,7 @@ class Discriminators(nn.ModuleList):
 
     Args:
         scales: How many.
-        channels: Of each.
+        channels: Channels of the layers of each.
     """
 
     def __init__(self, scales: int = 3, channels: Sequence[int] = CHANNELS) -> None:
@@ -196,7 +196,7 @@ def generator_loss(
         restored: (N, 3, H, W), the generator's output.
         truth: The same; nothing flows into it.
         discriminators: Their parameters receive gradients, too, unless they are frozen.
-        weights: Of the parts.
+        weights: Weights of the parts.
         backbone: VGG19; needed unless the weight of the perceptual part is 0.
 
     Returns:

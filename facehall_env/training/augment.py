@@ -1,6 +1,6 @@
 """Views of training faces: mirrored, cropped from an enlarged one, turned.
 
-What is varied is the truth, which is then made small: the low resolution so always fits it.
+The truth is varied before it is degraded, so the low resolution always fits it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Views(NamedTuple):
 
 
 def draw_views(number: int, kinds: Collection[Augmentation], generator: torch.Generator) -> Views:
-    """Views of so many faces.
+    """Draws views of N faces.
 
     Args:
-        number: N.
+        number: Number of views, N.
         kinds: What to vary: ``"flip"``, ``"scale"`` (by up to 1.3), ``"rotate"``.
-        generator: Advanced by as much whatever ``kinds`` holds.
+        generator: Random generator; advanced by the same amount whatever ``kinds`` holds.
     """
     flip = torch.rand(number, generator=generator) < 0.5
     zoom = 1 + (LARGEST_ZOOM - 1) * torch.rand(number, generator=generator)
@@ -60,7 +60,7 @@ def look(images: Tensor, views: Views) -> Tensor:
 
     Args:
         images: (N, 3, H, W) uint8, on any device.
-        views: Of as many, on the CPU.
+        views: N views, on the CPU.
 
     Returns:
         (N, 3, H, W), float in [0, 1] if any face is enlarged, else still uint8.

@@ -1,4 +1,4 @@
-"""Dual consistency (IPFH, section III-B3): alike at the high resolution, and made small again."""
+"""Dual consistency (IPFH, section III-B3): alike at the high and at the low resolution."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class DualConsistency(nn.Module):
     The paper's losses (eq. 11) in both domains: the mean squared error, and the squared distance
     of Gram matrices of a recogniser's activations. The low resolution of a patch at any place is
     not a piece of the low-resolution face, since the patch may start within one of its pixels. So
-    the restored patch and the true one are made small in the same way and compared, and whole
-    faces are, too; those made small by what has learned it are compared with the input itself.
+    the restored patch and the true one are downsampled in the same way and compared, and so are
+    whole faces; with learned downsampling, faces are compared with the input itself.
 
     Args:
         scale: Factor between the two domains; 8 in the paper: 32x32 patches become 4x4, and
             128x128 faces 16x16.
-        down: How images are made small (Table X): ``"average"`` takes means, and has nothing to
+        down: How images are downsampled (Table X): ``"average"`` takes means, and has nothing to
             learn; ``"convolution"`` is `LearnedDown`, which learns from :meth:`down_loss` alone
             and is a constant to :meth:`terms`: to train it together with a restorer, give its
             parameters (those of this module) an optimiser of their own, on that loss. Untrained
@@ -80,9 +80,9 @@ class DualConsistency(nn.Module):
 
         Args:
             result: (N, 3, H, W) in [0, 1], whole faces or patches.
-            truth: Of the same shape.
+            truth: (N, 3, H, W), what they should be.
             lr: (N, 3, H / scale, W / scale), the low resolution, with which ``"convolution"``
-                compares; by default with the truth made small in the same way. ``"average"``
+                compares; by default with the downsampled truth. ``"average"``
                 does so whatever is given: no protocol takes means of cells, so that compared with
                 its low resolution the truth itself would have a loss.
             inside: (N, 1, H, W) bool, which pixels of the patches lie in the image; all by
@@ -117,7 +117,7 @@ class DualConsistency(nn.Module):
         return {name: losses[name]() for name in wanted}
 
     def small(self, images: Tensor) -> Tensor:
-        """Images made small, (N, 3, H, W) to (N, 3, H / scale, W / scale).
+        """Downsampled images, (N, 3, H, W) to (N, 3, H / scale, W / scale).
 
         Gradients flow to the images and not to what there is to learn.
         """
@@ -125,7 +125,7 @@ class DualConsistency(nn.Module):
         return cast(Tensor, torch.func.functional_call(self.down, constants, (images,)))
 
     def down_loss(self, truth: Tensor, lr: Tensor) -> Tensor:
-        """What ``down="convolution"`` learns from: true faces made small are the small faces.
+        """The loss that ``down="convolution"`` learns from: downsampled truth is the input.
 
         Args:
             truth: (N, 3, H, W) in [0, 1].
