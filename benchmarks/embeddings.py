@@ -64,16 +64,7 @@ class Views:
         self._errors_of = marker if landmark_errors else None
         self._split = split
         self.landmarks = embed.unmarked(len(faces)) if marker is None else self._found(marker)
-        self.truth = self._seen(None)
-
-    def of(self, restorer: Restorer) -> dict[str, Tensor]:
-        """What is seen of the faces as a restorer restores them.
-
-        Returns:
-            Embeddings (N, D) by the recognisers' names; ``psnr`` and ``ssim`` (N,) float64; and
-            ``nme`` (N,), the error of the landmarks, if it is measured.
-        """
-        return self._seen(restorer)
+        self.truth = self.of(None)
 
     def not_found(self, keys: Sequence[str]) -> list[str]:
         """Names of the true faces in which no landmarks were found.
@@ -95,8 +86,13 @@ class Views:
         settings = {"marker": fingerprint(marker)}
         return Landmarks(self._rows(find, "landmarks", settings, self._batch)["points"].numpy())
 
-    def _seen(self, restorer: Restorer | None) -> dict[str, Tensor]:
-        """The rows of all faces; without a restorer they are the true ones."""
+    def of(self, restorer: Restorer | None) -> dict[str, Tensor]:
+        """What is seen of the faces as a restorer restores them; without one, of the true faces.
+
+        Returns:
+            Embeddings (N, D) by the recognisers' names; ``psnr`` and ``ssim`` (N,) float64; and
+            ``nme`` (N,), the error of the landmarks, if it is measured.
+        """
         faces = self.faces
         batch = min(self._batch, (restorer and restorer.most_at_once) or self._batch)
         settings = {

@@ -26,9 +26,8 @@ from facehall_env.benchmarks.provenance import (
     output_folder,
     write_results,
 )
-from facehall_env.benchmarks.quality.identity import refuse_truth
+from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
 from facehall_env.benchmarks.quality.settings import AttributesBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, conditions, specifications
 from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, fixed_order, read_images
 from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
@@ -184,7 +183,6 @@ def run(
     """
     config.check()
     folder, specs = output_folder(config.out, config.publish), specifications(config)
-    refuse_truth([spec.name for spec in specs])
     dataset, protocol = config.faces.open("test"), config.faces.degradation
     attributed(dataset)
     marker = (marker or DlibLandmarks()) if config.align == "landmarks" else None

@@ -21,15 +21,14 @@ from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
 from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
+from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
 from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
-from facehall_env.benchmarks.quality.sr import NAMED, conditions, specifications
 from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, read_images
 from facehall_env.benchmarks.statistics import NONE, Estimate, flat, mean_ci
 from facehall_env.benchmarks.tables import Column, Table, section_starts
 from facehall_env.data import FaceDataset, Protocol, pairs
 from facehall_env.data.pairs import Pairs
-from facehall_env.errors import ConfigurationError
 from facehall_env.metrics import verification
 from facehall_env.metrics.landmark_errors import summarise
 from facehall_env.photos.landmarks import DlibLandmarks, Marker
@@ -192,7 +191,6 @@ def run(
     """
     config.check()
     folder, specs = output_folder(config.out, config.publish), specifications(config)
-    refuse_truth([spec.name for spec in specs])
     dataset = config.faces.open("all" if config.source == "official" else "test")
     if config.align == "landmarks" or config.landmarks:
         marker = marker or DlibLandmarks()
@@ -288,16 +286,6 @@ def gallery_and_probes(people: Sequence[str]) -> tuple[list[int], list[int]]:
         gallery.setdefault(person, place)
     known = set(gallery.values())
     return sorted(known), [place for place in range(len(people)) if place not in known]
-
-
-def refuse_truth(names: Sequence[str]) -> None:
-    """Refuses a row that is called as the true faces are.
-
-    Raises:
-        ConfigurationError: If there is one.
-    """
-    if TRUTH in names:
-        raise ConfigurationError(f"A row is called {TRUTH!r}, as the true faces are: rename it.")
 
 
 def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:

@@ -19,6 +19,7 @@ from facehall_env.agents.storage import load_agent
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.provenance import file_stem, header, output_folder, write_results
+from facehall_env.benchmarks.quality.opening import conditions, open_faces
 from facehall_env.benchmarks.quality.patch_selection_table import (
     NOTES,
     START,
@@ -28,7 +29,6 @@ from facehall_env.benchmarks.quality.patch_selection_table import (
     table_rows,
 )
 from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
-from facehall_env.benchmarks.quality.sr import conditions, open_faces
 from facehall_env.benchmarks.restorers import (
     NetworkSpec,
     PatchByPatch,

@@ -195,6 +195,16 @@ class JudgingConfig(RestoringConfig):
         if BICUBIC not in self.models:
             self.models = (BICUBIC, *self.models)
 
+    def check(self) -> None:
+        """Checks what can be checked before anything is loaded.
+
+        Raises:
+            ConfigurationError: If a number is too small, or a row has the name of the true faces.
+        """
+        super().check()
+        if "truth" in (word.partition("=")[0] for word in (*self.models, *self.agents)):
+            raise ConfigurationError("A row is called 'truth', as the true faces are: rename it.")
+
 
 @dataclass
 class IdentityBenchConfig(JudgingConfig):

@@ -22,21 +22,24 @@ from rich.console import Console
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
-from facehall_env.benchmarks.quality.settings import BenchConfig, RestoringConfig, SRBenchConfig
+from facehall_env.benchmarks.quality.opening import (
+    NAMED,
+    conditions,
+    open_faces,
+    specifications,
+)
+from facehall_env.benchmarks.quality.settings import SRBenchConfig
 from facehall_env.benchmarks.restorers import (
     Conditions,
     Restorer,
     Spec,
     WholeFace,
     build,
-    parse_agent,
-    parse_model,
 )
 from facehall_env.benchmarks.scoring import (
     Measurements,
     Scoring,
     TestFaces,
-    first_images,
     limit_of,
     score,
 )
@@ -44,13 +47,10 @@ from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.timing import milliseconds
 from facehall_env.benchmarks.statistics import NONE, flat, mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Column, Table
-from facehall_env.data import FaceDataset, Protocol
+from facehall_env.data import Protocol
 from facehall_env.enhancers import OneShot
 from facehall_env.errors import ConfigurationError
 from facehall_env.progress import progress
-
-NAMED = ("dataset", "scale", "protocol", "precision")
-"""Settings that the names of the results say."""
 
 NOTES = {
     "weights": "auto for those that come with the project, files, or none if untrained",
@@ -206,38 +206,6 @@ def evaluate(restorers: Sequence[Restorer], faces: TestFaces, config: SRBenchCon
     rows = [_row(who, measured, costs, relative_to) for who in restorers]
     weights = {who.name: who.provenance for who in restorers}
     return Results(config, rows, measured, weights, relative_to)
-
-
-def specifications(config: RestoringConfig) -> list[Spec]:
-    """The rows that the settings ask for, in their order.
-
-    Raises:
-        FacehallError: If a row cannot be understood.
-    """
-    specs: list[Spec] = [parse_model(word) for word in config.models]
-    return specs + [
-        parse_agent(
-            word,
-            steps=config.steps,
-            seed=config.seed,
-            action_stride=config.action_stride,
-            action_offset=config.action_offset,
-        )
-        for word in config.agents
-    ]
-
-
-def conditions(config: BenchConfig, dataset: FaceDataset) -> Conditions:
-    """What the settings say about all restorers of a dataset's faces."""
-    scale, precision = config.faces.scale, config.precision
-    size, name = dataset.image_size, dataset.name
-    return Conditions(size, scale, name, config.device, precision, config.trust_pickle)
-
-
-def open_faces(config: BenchConfig, dataset: FaceDataset, limit: int) -> TestFaces:
-    """The first faces of a dataset, degraded as the settings say."""
-    faces = config.faces
-    return TestFaces(first_images(dataset, limit), faces.degradation, faces.scale, config.device)
 
 
 def reference(config: SRBenchConfig, names: Sequence[str]) -> str:

@@ -17,8 +17,8 @@ from facehall_env import data, metrics, recognition
 from facehall_env.benchmarks import restorers
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.quality import identity as bench
-from facehall_env.benchmarks.quality import sr
 from facehall_env.benchmarks.quality.identity import Results, run
+from facehall_env.benchmarks.quality.opening import specifications
 from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
 from facehall_env.benchmarks.report.reading import Result, read_result
 from facehall_env.data import Identified, pairs
@@ -186,7 +186,7 @@ def test_every_row_before_every_recogniser(glance: str, tmp_path: Path, weights:
         assert one.accuracy == other.accuracy
     # The agent's row is what the agent leaves behind.
     place = restorers.Conditions((32, 32), scale=4)
-    patches = restorers.build(sr.specifications(settings), place)[1]
+    patches = restorers.build(specifications(settings), place)[1]
     faces = data.protocols.get("bicubic").degrade(results.faces.faces.images, 4)
     scores = metrics.psnr(patches.restore(faces), faces.hr)
     assert first[1].psnr == pytest.approx(scores.mean().item(), abs=1e-4)

@@ -16,6 +16,7 @@ from torch import Tensor
 from facehall_env import data
 from facehall_env.benchmarks.provenance import file_stem, output_folder, write_results
 from facehall_env.benchmarks.quality import patch_selection, sr
+from facehall_env.benchmarks.quality.opening import NAMED
 from facehall_env.benchmarks.quality.patch_selection_table import PatchSelectionRow
 from facehall_env.benchmarks.quality.settings import (
     AttributesBenchConfig,
@@ -23,7 +24,7 @@ from facehall_env.benchmarks.quality.settings import (
     PatchSelectionConfig,
     SRBenchConfig,
 )
-from facehall_env.benchmarks.quality.sr import NAMED, SRRow
+from facehall_env.benchmarks.quality.sr import SRRow
 from facehall_env.benchmarks.scoring import TestFaces
 from facehall_env.benchmarks.tables import Table
 from facehall_env.data import Faces, Protocol

@@ -21,6 +21,7 @@ from facehall_env import agents, data, enhancers, metrics
 from facehall_env.benchmarks import restorers
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.benchmarks.quality import sr
+from facehall_env.benchmarks.quality.opening import specifications
 from facehall_env.benchmarks.quality.settings import SRBenchConfig
 from facehall_env.benchmarks.quality.sr import Results, run
 from facehall_env.benchmarks.report.reading import Result, read_result
@@ -221,7 +222,7 @@ def test_costs_are_those_of_the_networks(mixer: str, tmp_path: Path) -> None:
 def test_up_sampling_is_part_of_the_time_where_it_is_needed(mixer: str, tmp_path: Path) -> None:
     settings = config(tmp_path, f"mixer={mixer}", "grow=None")
     place = Conditions((32, 32), scale=4)
-    first, second = build(sr.specifications(settings), place)
+    first, second = build(specifications(settings), place)
     lr = torch.rand(1, 3, 8, 8)
     nothing = torch.zeros(1, 3, 32, 32)
     enlarged = data.protocols.resize(lr, (32, 32), "bicubic").clamp(0, 1)
