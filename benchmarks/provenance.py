@@ -265,13 +265,20 @@ def output_folder(out: Path, publish: bool) -> Path:
     """
     if not publish:
         return out
-    root = Path(facehall_env.__file__).resolve().parents[1]
-    if not (root / ".git").exists() or not (root / "benchmarks" / "results").is_dir():
+    folder = published_folder()
+    if folder is None:
         raise ConfigurationError(
             "--publish writes into benchmarks/results of a checkout of facehall, which this "
             "installation is not: leave it out, or install the checkout with pip install -e."
         )
-    return root / "benchmarks" / "results"
+    return folder
+
+
+def published_folder() -> Path | None:
+    """The results of the checkout that the program runs from; None if it is installed."""
+    root = Path(facehall_env.__file__).resolve().parents[1]
+    folder = root / "benchmarks" / "results"
+    return folder if (root / ".git").exists() and folder.is_dir() else None
 
 
 def write_results(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -270,6 +271,11 @@ POLICIES: dict[str, Callable[..., Policy]] = {
     policy.name: policy for policy in (FullyConnectedPolicy, ConvolutionalPolicy)
 }
 """The networks by name; modules of others add theirs."""
+ELSEWHERE = {
+    "fc-first": "facehall_env.agents.reinforce.fc_first",
+    "ipfh": "facehall_env.agents.ipfh.controller",
+}
+"""Modules that add a network when they are imported, by its name."""
 
 
 def make_policy(name: str, geometry: PatchGeometry, **config: Any) -> Policy:
@@ -284,8 +290,10 @@ def make_policy(name: str, geometry: PatchGeometry, **config: Any) -> Policy:
         UnknownNameError: If there is no such network.
         ConfigurationError: If it does not have one of the settings, or does not fit the images.
     """
+    if name not in POLICIES and name in ELSEWHERE:
+        import_module(ELSEWHERE[name])
     if name not in POLICIES:
-        raise unknown_name("policy", name, POLICIES)
+        raise unknown_name("policy", name, {*POLICIES, *ELSEWHERE})
     try:
         return POLICIES[name](geometry, **config)
     except TypeError as error:

@@ -68,10 +68,10 @@ def differences(ours: PaperTable, papers: PaperTable) -> list[Difference]:
     if ours.measuring.action_stride != 1 or ours.measuring.action_offset is not None:
         names += ["action_stride", "action_offset"]
     found += [Difference((), n, _text(getattr(ours.measuring, n)), NOT_STATED) for n in names]
-    theirs = {row.key: row for row in papers.rows}
+    rows_there = {row.key: row for row in papers.rows}
     by_name: dict[str, dict[tuple[str, str, str], None]] = {}
     for row in ours.rows:
-        for where, setting in _of_row(row, theirs.get(row.key), ours.measuring, trained):
+        for where, setting in _of_row(row, rows_there.get(row.key), ours.measuring, trained):
             by_name.setdefault(where, {})[setting] = None
     # Networks that differ in the same settings are named together.
     together: dict[tuple[tuple[str, str, str], ...], list[str]] = {}

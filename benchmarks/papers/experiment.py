@@ -62,6 +62,11 @@ class Experiment:
         return reading.read(self._paper, Place(self.sources))
 
     @property
+    def resolved(self) -> Content:
+        """The content without the networks, methods and faces that no row or column names."""
+        return _used(self.content)
+
+    @property
     def _paper(self) -> Content:
         return {key: value for key, value in self.content.items() if key != OURS}
 
@@ -101,7 +106,7 @@ def load(name: str, changes: Sequence[str] = (), small: bool = False) -> Experim
         ours = apply(_used(content), change)
         content = reading.merged(content, {OURS: ours})
         sources |= {(OURS, *key): f"--set {change}" for key in _paths(ours)}
-    return Experiment(path.stem, _used(content), sources, small)
+    return Experiment(path.stem, content, sources, small)
 
 
 def _find(name: str) -> Path:
@@ -139,9 +144,10 @@ def _chain(path: Path, below: tuple[Path, ...]) -> list[Path]:
 
 def _read(path: Path) -> Content:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content: Content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
+    return content
 
 
 def _is_table(path: Path) -> bool:
@@ -156,7 +162,6 @@ def _paths(content: Mapping[str, Any], above: Path_ = ()) -> Iterator[Path_]:
 
 
 def _used(content: Content) -> Content:
-    """The content without the networks, methods and faces that no row or column names."""
     names = reading.used(content) | reading.used(reading.merged(content, content.get(OURS, {})))
     content = json.loads(json.dumps(content))
     for part in (content, content.get(OURS, {})):

@@ -6,10 +6,12 @@ import hashlib
 import json
 from pathlib import Path
 
+from facehall_env.benchmarks.embeddings import TRUTH
 from facehall_env.benchmarks.papers import drawing, experiment
 from facehall_env.benchmarks.papers.found import Found
-from facehall_env.benchmarks.papers.results import CellResult, ColumnResult, PaperResult
+from facehall_env.benchmarks.papers.results import PaperResult
 from facehall_env.benchmarks.papers.trainers import duration
+from facehall_env.benchmarks.plots import ORACLE
 from facehall_env.benchmarks.provenance import without_places, write_json
 from facehall_env.benchmarks.tables import NOTHING, Column, Table, cell
 from facehall_env.files import write_text_atomic
@@ -20,26 +22,36 @@ DIFFERENCES = "Settings that are not known to be the paper's, ours first (the pa
 def contents() -> Table:
     """The experiments."""
     names = experiment.available()
-    known = [experiment.load(name).papers for name in names]
-    faces = [", ".join(c.title for c in table.conditions.values()) for table in known]
+    titles = [experiment.load(name).papers.title for name in names]
     return Table(
-        "Experiments of facehall bench paper",
-        [
-            Column("name", names),
-            Column("what", [table.title for table in known]),
-            Column("faces", faces),
-        ],
+        "Experiments of facehall bench paper", [Column("name", names), Column("what", titles)]
     )
 
 
-def summary(result: PaperResult) -> Table:
-    """As in the paper: ours, and the paper's number in brackets."""
+def summary(result: PaperResult, intervals: bool = False) -> Table:
+    """As in the paper: ours, and the paper's number in brackets.
+
+    Args:
+        result: The result.
+        intervals: Whether ours have the half widths of their 95 % intervals.
+    """
     titles = {own.key: own.title for own in result.conditions}
     columns = [Column("", [row.name for row in result.rows])]
     for place, own in enumerate(result.columns):
-        cells = [_text(row.cells[place], own) for row in result.rows]
-        columns.append(Column(f"{titles[own.condition]} {own.title}", cells))
-    return Table(result.heading, columns, caption=caption(result))
+        cells = [row.cells[place] for row in result.rows]
+        columns.append(
+            Column(
+                f"{titles[own.condition]} {own.title}",
+                [each.value for each in cells],
+                [each.ci for each in cells] if intervals else None,
+                f".{own.digits}f",
+                "lower" if own.lower else "higher",
+                [each.paper or "" for each in cells],
+            )
+        )
+    # Neither an agent that sees the truth nor the truth itself can be the best.
+    aside = [n for n, row in enumerate(result.rows) if row.key in (ORACLE, TRUTH)]
+    return Table(result.heading, columns, caption=caption(result), aside=aside)
 
 
 def detail(result: PaperResult) -> Table:
@@ -144,10 +156,3 @@ def write(found: Found, result: PaperResult, folder: Path) -> list[Path]:
     if found.table.figure is not None:
         paths += drawing.draw(found, folder / name)
     return paths
-
-
-def _text(found: CellResult, column: ColumnResult) -> str:
-    own = cell(found.value, f".{column.digits}f")
-    if found.paper is None:
-        return own
-    return f"({found.paper})" if own == NOTHING else f"{own} ({found.paper})"

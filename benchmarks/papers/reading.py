@@ -90,7 +90,7 @@ def used(content: Content) -> set[tuple[str, str]]:
         for role, part in _with_method(content, row).items():
             name = part.get("use") if isinstance(part, Mapping) else part
             while role in ROLES and name in networks and ("networks", name) not in found:
-                found.add(("networks", name))
+                found.add(("networks", str(name)))
                 name = networks[name].get("like")
     for condition in filter(_is_table, content.get("conditions", {}).values()):
         found.add(("faces", str(condition.get("faces"))))

@@ -21,7 +21,10 @@ from facehall_env.errors import ConfigurationError
 
 BENCHMARK = "paper-table"
 VERSION = 2
-HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+Verdict = Literal["holds", "does not hold", "undecided"]
+HOLDS: Verdict = "holds"
+FAILS: Verdict = "does not hold"
+OPEN: Verdict = "undecided"
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Ordering:
     difference: float | None
     ci: float | None
     digits: int
-    verdict: Literal["holds", "does not hold", "undecided"]
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,7 @@ def describe(found: Found, command: str = "") -> PaperResult:
         **header(BENCHMARK, found.config, command),
         version=VERSION,
         name=asked.name,
-        experiment=asked.content,
+        experiment=asked.resolved,
         paper=table.paper,
         kind=table.kind,
         number=table.number,
@@ -369,7 +372,7 @@ def _on(found: Found, condition: str) -> str:
     return f"{title} (on {source.test.name})" if source.differs else title
 
 
-def _verdict(ahead: float, half_width: float) -> Literal["holds", "does not hold", "undecided"]:
+def _verdict(ahead: float, half_width: float) -> Verdict:
     if math.isnan(half_width) or abs(ahead) <= half_width:
         return OPEN
     return HOLDS if ahead > 0 else FAILS

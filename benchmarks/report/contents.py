@@ -6,7 +6,6 @@ and says in `contradiction` where its numbers cannot be those that were measured
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -191,174 +190,6 @@ class Attributes(Content):
         return super().contradiction() or _repeated([row.model for row in self.rows])
 
 
-@dataclass(frozen=True)
-class PaperCell(Row):
-    """One number of a paper's table.
-
-    Attributes:
-        value: Ours; NaN where there is none.
-        ci: Half width of its interval.
-        minus: Difference from the reference.
-        minus_ci: Half width of the interval of that.
-        paper: What the paper prints, if anything.
-        images: Number of images.
-    """
-
-    value: float
-    ci: float
-    minus: float
-    minus_ci: float
-    paper: str | None
-    images: int
-
-
-@dataclass(frozen=True)
-class PaperRow(Row):
-    """A method of a paper's table.
-
-    Attributes:
-        key: Short name.
-        name: Name in the table.
-        cells: One for each column.
-    """
-
-    key: str
-    name: str
-    cells: tuple[PaperCell, ...]
-
-
-@dataclass(frozen=True)
-class PaperColumn(Row):
-    """A column of a paper's table.
-
-    Attributes:
-        condition: Key of its condition.
-        title: Name of the metric.
-        digits: Digits behind the point.
-        lower: Whether lower numbers are better.
-    """
-
-    condition: str
-    title: str
-    digits: int
-    lower: bool
-
-
-@dataclass(frozen=True)
-class PaperCondition(Row):
-    """Faces of a paper's table.
-
-    Attributes:
-        key: Short name.
-        title: Name in the table.
-        differs: In what our faces differ from the paper's.
-        missing: Why there are none.
-    """
-
-    key: str
-    title: str
-    differs: str | None = None
-    missing: str | None = None
-
-
-@dataclass(frozen=True)
-class Ordering(Row):
-    """Two rows that are neighbours in the paper's order.
-
-    Attributes:
-        condition: Title of the faces.
-        metric: Title of the metric.
-        better: Name of the row that is better in the paper.
-        worse: Name of the other.
-        paper: The paper's difference.
-        difference: Ours.
-        ci: Half width of its interval.
-        digits: Digits behind the point.
-        verdict: Whether ours has the same sign.
-    """
-
-    condition: str
-    metric: str
-    better: str
-    worse: str
-    paper: float
-    difference: float
-    ci: float
-    digits: int
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Budget(Row):
-    """Time of the trainings.
-
-    Attributes:
-        minutes: Minutes of all; NaN without a budget.
-        each: Minutes of each row.
-    """
-
-    minutes: float
-    each: float
-
-
-@dataclass(frozen=True)
-class PaperResult(Content):
-    """Results of ``facehall bench paper``.
-
-    Attributes:
-        paper: Short name of the paper.
-        kind: Table or figure.
-        number: Its number.
-        title: Its title.
-        caption: What one has to know.
-        protocol: How the faces are degraded.
-        reference: Key of the row that others are compared with.
-        budget: Time of the trainings.
-        conditions: The faces.
-        columns: The columns.
-        rows: The rows.
-        orderings: Which rows are better than which.
-        notes: What could not be made, and why.
-    """
-
-    again = "facehall bench paper"
-
-    paper: str
-    kind: str
-    number: str
-    title: str
-    caption: str
-    protocol: str
-    reference: str
-    budget: Budget
-    conditions: tuple[PaperCondition, ...]
-    columns: tuple[PaperColumn, ...]
-    rows: tuple[PaperRow, ...]
-    orderings: tuple[Ordering, ...]
-    notes: tuple[str, ...]
-
-    def contradiction(self) -> str | None:
-        """What refers to something that is not there, and verdicts that the numbers deny."""
-        conditions = [condition.key for condition in self.conditions]
-        for column in self.columns:
-            if column.condition not in conditions:
-                return f"a column of {column.condition}, of which nothing is said"
-        for row in self.rows:
-            if len(row.cells) != len(self.columns):
-                return (
-                    f"the row {row.key} has {len(row.cells)} cells for {len(self.columns)} columns"
-                )
-        if self.reference not in [row.key for row in self.rows]:
-            return f"differences to {self.reference}, of which there is no row"
-        for line in self.orderings:
-            if math.isnan(line.difference):
-                continue
-            within = math.isnan(line.ci) or abs(line.difference) <= line.ci
-            if within != (line.verdict == "undecided"):
-                return f"{line.better} before {line.worse} is called {line.verdict}"
-        return None
-
-
 def _repeated(names: list[str]) -> str | None:
     return f"two rows of {max(names, key=names.count)}" if len(set(names)) < len(names) else None
 
@@ -366,7 +197,6 @@ def _repeated(names: list[str]) -> str | None:
 CONTENTS: dict[str, type[Content]] = {
     "patch-selection": PatchSelection,
     "sr": WholeFaces,
-    "paper-table": PaperResult,
     "identity": Identity,
     "attributes": Attributes,
     **{kind.benchmark: kind for kind in (Environments, NetworkTime, UpdateProfile, TrainingMemory)},

@@ -44,7 +44,8 @@ class Block:
         tables: Its tables.
         details: Tables for those who want to know more.
         chart: Curves, if there are some.
-        notes: Sentences below.
+        notes: Sentences below the tables.
+        settings: Sentences below the details: how it was made.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Block:
     details: Sequence[Table] = ()
     chart: Chart | None = None
     notes: Sequence[str] = ()
+    settings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from rich.console import Console
 
 from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.papers import results_page
+from facehall_env.benchmarks.papers.pages import DIFFERENCES
 from facehall_env.benchmarks.papers.settings import ResultsPageConfig
 from facehall_env.benchmarks.plots import curves_svg
+from facehall_env.benchmarks.provenance import published_folder
 from facehall_env.benchmarks.report.contents import WholeFaces
 from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map, make_gallery
 from facehall_env.benchmarks.report.layout import Chart, faces_of
@@ -28,7 +30,7 @@ from facehall_env.benchmarks.report.sections import sections
 from facehall_env.benchmarks.report.selection import headlines
 from facehall_env.benchmarks.report.settings import ReportConfig
 from facehall_env.errors import ConfigurationError
-from facehall_env.files import write_text_atomic
+from facehall_env.files import results_dir, write_text_atomic
 from facehall_env.rendering import Picture
 
 PAPER = (
@@ -58,12 +60,13 @@ def run(config: ReportConfig, console: Console | None = None) -> Path | None:
         FacehallError: If there are no results, or the dataset or the weights are missing.
     """
     config.check()
+    folders = config.results or _usual_folders()
     if config.out.suffix == ".md":
-        results_page.run(ResultsPageConfig(config.results, config.out), console)
+        results_page.run(ResultsPageConfig(folders[-1], config.out), console)
         return None
-    found = read_results(config.results)
+    found = read_results(*folders)
     gallery = make_gallery(config) if config.faces else None
-    figures = attention_figures(found, config.results, config.dataset)
+    figures = attention_figures(found, config.dataset)
     text, left_out = render(found, gallery, figures)
     write_text_atomic(config.out, text)
     console = console or tables.terminal()
@@ -117,7 +120,15 @@ def render(
     return text, left_out
 
 
-def attention_figures(found: Found, folder: Path, dataset: str) -> list[tuple[str, Path]]:
+def _usual_folders() -> list[Path]:
+    """The user's folder of results, and the published ones of a checkout."""
+    own, published = results_dir(), published_folder()
+    if published is None:
+        return [own]
+    return [own, published] if own.is_dir() else [published]
+
+
+def attention_figures(found: Found, dataset: str) -> list[tuple[str, Path]]:
     """Titles and files of the attention maps that ``facehall bench sr`` drew.
 
     Those of photographs are people's faces: they are shown only in a report of that dataset.
@@ -127,8 +138,8 @@ def attention_figures(found: Found, folder: Path, dataset: str) -> list[tuple[st
         drawn_of = result.content.settings.dataset
         if drawn_of not in ("synthetic", dataset):
             continue
-        stem = f"{Path(result.name).stem}-attention-"
-        for path in sorted(folder.glob(f"{stem}*.png")):
+        stem = f"{result.path.stem}-attention-"
+        for path in sorted(result.path.parent.glob(f"{stem}*.png")):
             network = path.stem.removeprefix(stem)
             figures.append((f"{network} on {faces_of(drawn_of)}", path))
     return figures
@@ -237,6 +248,7 @@ def _environment() -> Environment:
         "chart": draw_chart,
         "table": lambda table, id_: Markup(table.html(id_)),
         "faces_of": faces_of,
+        "differences": DIFFERENCES,
         "png": png,
         "webp": webp,
         "heat": heat,

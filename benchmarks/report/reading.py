@@ -1,9 +1,9 @@
 """The results on disk: which files hold some, and what is wrong with the others.
 
 A results file names its benchmark in the field ``benchmark``, and its format in ``version``; the
-first format of each benchmark has no such field. `CONTENTS` has what the report reads. A file that
-holds something else, has another version, was cut off, or was changed by hand so that its numbers
-contradict one another is left out, with a sentence that says why.
+first format of each benchmark has no such field. A file that holds something else, has another
+version, was cut off, or was changed by hand so that its numbers contradict one another is left
+out, with a sentence that says why.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
 from facehall_env.benchmarks.provenance import Content, read_json
 from facehall_env.benchmarks.report.contents import CONTENTS
 from facehall_env.errors import ConfigurationError
 
-C = TypeVar("C", bound=Content)
+C = TypeVar("C", bound="Content | PaperResult")
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,17 @@ class Result(Generic[C]):
     """What one file holds.
 
     Attributes:
-        name: Name of the file.
+        path: The file.
         content: Its content.
     """
 
-    name: str
+    path: Path
     content: C
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.path.name
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Found:
-    """All results of a folder.
+    """All that was found.
 
     Attributes:
         results: In the order of the files' names.
-        left_out: In the order of the files' names.
+        left_out: Likewise.
     """
 
     results: tuple[Result[Any], ...] = ()
@@ -63,26 +69,31 @@ class Found:
         return [result for result in self.results if isinstance(result.content, kind)]
 
 
-def read_results(folder: Path) -> Found:
-    """Reads the results files (``*.json``) of a folder.
+def read_results(*folders: Path) -> Found:
+    """Reads the results files (``*.json``) of some folders.
+
+    Args:
+        *folders: Of two files of one name the one in the earlier folder is read.
 
     Raises:
-        ConfigurationError: If there is no such folder, or nothing in it can be used; names what
+        ConfigurationError: If there is no such folder, or nothing in them can be used; names what
             was there.
     """
-    if not folder.is_dir():
-        raise ConfigurationError(
-            f"There is no folder {folder}: give the one that benchmarks write to as --results."
-        )
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"There is no folder {folder}: give one that benchmarks write to as --results."
+            )
     # Files whose names begin with a dot are being written.
-    paths = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-    read = [read_result(path) for path in paths]
+    paths = {path.name: path for folder in reversed(folders) for path in folder.glob("[!.]*.json")}
+    read = [read_result(paths[name]) for name in sorted(paths)]
     results = tuple(one for one in read if isinstance(one, Result))
     left_out = tuple(one for one in read if isinstance(one, LeftOut))
     if not results:
+        where = " and ".join(map(str, folders))
         there = "; ".join(f"{file.name} {file.reason}" for file in left_out)
         raise ConfigurationError(
-            f"There are no results in {folder}{f' ({there})' if there else ''}: run `facehall "
+            f"There are no results in {where}{f' ({there})' if there else ''}: run `facehall "
             "bench patch-selection` first, or give another folder as --results."
         )
     return Found(results, left_out)
@@ -91,16 +102,19 @@ def read_results(folder: Path) -> Found:
 def read_result(path: Path) -> Result[Any] | LeftOut:
     """Reads one file, whatever it may hold."""
     try:
-        return Result(path.name, _content(read_json(path)))
+        raw = read_json(path)
+        if raw["benchmark"] == BENCHMARK:
+            return Result(path, PaperResult.from_json(raw, path.name))
+        return Result(path, _content(raw))
     except ConfigurationError as error:
-        return LeftOut(path.name, str(error))
+        return LeftOut(path.name, str(error).removeprefix(path.name).strip(" ,."))
 
 
 def _content(raw: Mapping[str, Any]) -> Content:
     name = raw["benchmark"]
     kind = CONTENTS.get(name)
     if kind is None:
-        known = ", ".join(CONTENTS)
+        known = ", ".join((*CONTENTS, BENCHMARK))
         raise ConfigurationError(f"is of a benchmark that is not known here ({name}, not {known})")
     again = f"run `{kind.again}` again"
     version = raw.get("version", 1)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from facehall_env.benchmarks.embeddings import TRUTH
-from facehall_env.benchmarks.plots import ORACLE
-from facehall_env.benchmarks.provenance import Content
+from facehall_env.benchmarks.papers import pages
+from facehall_env.benchmarks.papers.results import PaperResult
 from facehall_env.benchmarks.quality import attributes, identity, sr
 from facehall_env.benchmarks.report import selection
 from facehall_env.benchmarks.report.contents import (
     Attributes,
     Identity,
-    PaperResult,
     Settings,
     WholeFaces,
 )
 from facehall_env.benchmarks.report.layout import Block, Section, faces_of
-from facehall_env.benchmarks.report.reading import Found
+from facehall_env.benchmarks.report.reading import C, Found
 from facehall_env.benchmarks.speed.contents import (
     Environments,
     NetworkTime,
@@ -28,8 +26,6 @@ from facehall_env.benchmarks.speed.contents import (
 )
 from facehall_env.benchmarks.tables import Column, Table
 from facehall_env.spec import BICUBIC
-
-C = TypeVar("C", bound=Content)
 
 
 def sections(found: Found) -> list[Section]:
@@ -83,88 +79,27 @@ def _blocks(found: Found, kind: type[C], block: Callable[[C], Block]) -> list[Bl
 
 
 def _paper(content: PaperResult) -> Block:
-    short = f"{content.paper}, {content.kind} {content.number}"
-    titles = {condition.key: condition.title for condition in content.conditions}
-    cells = list(zip(*(row.cells for row in content.rows), strict=True))
-    ours = [
-        Column(
-            f"{titles[column.condition]} {column.title}",
-            [cell.value for cell in own],
-            [cell.ci for cell in own],
-            f".{column.digits}f",
-            "lower" if column.lower else "higher",
-            [cell.paper or "" for cell in own],
-        )
-        for column, own in zip(content.columns, cells, strict=True)
-    ]
-    paired = [
-        Column(
-            f"{titles[column.condition]} {column.title}",
-            [cell.minus for cell in own],
-            [cell.minus_ci for cell in own],
-            f"+.{column.digits + 1}f",
-        )
-        for column, own in zip(content.columns, cells, strict=True)
-    ]
-    names = Column("method", [row.name for row in content.rows])
-    reference = next(row.name for row in content.rows if row.key == content.reference)
-    # Neither an agent that sees the truth nor the truth itself can be the best.
-    aside = [n for n, row in enumerate(content.rows) if row.key in (ORACLE, TRUTH)]
+    name = f"{content.paper}, {content.kind} {content.number}"
+    detail, orders = pages.detail(content), pages.order_table(content)
+    table = pages.summary(content, intervals=True)
+    names, *values = table.columns
+    shown = replace(
+        table,
+        title=f"{name}: ours (the paper’s)",
+        columns=[replace(names, title="method"), *values],
+        caption="± is the half width of the 95 % interval.",
+    )
     return Block(
-        f"{short}: {content.title}",
-        " ".join(_conventions(content)),
+        content.heading,
+        pages.caption(content),
+        [shown],
         [
-            Table(
-                f"{short}: ours (the paper’s)",
-                [names, *ours],
-                caption="± is the half width of the 95 % interval.",
-                aside=aside,
-            )
-        ],
-        [
-            Table(
-                f"{short}: differences from {reference}",
-                [names, *paired],
-                caption="Paired over the same images, with 95 % intervals.",
-            ),
-            *([_orders(content, short)] if content.orderings else []),
+            *([detail] if detail.rows else []),
+            *([replace(orders, title=f"{name}: the paper’s orders")] if orders.rows else []),
         ],
         notes=content.notes,
+        settings=content.differences_in_words,
     )
-
-
-def _orders(content: PaperResult, short: str) -> Table:
-    """Whether rows that are neighbours in the paper's order stand in that order here, too."""
-    lines = content.orderings
-    return Table(
-        f"{short}: the paper’s orders",
-        [
-            Column("order", [f"{line.better} before {line.worse}" for line in lines]),
-            Column("column", [f"{line.condition} {line.metric}" for line in lines]),
-            Column("the paper’s difference", [line.paper for line in lines], format="+.4g"),
-            Column("ours", [i.difference for i in lines], [i.ci for i in lines], "+.4g"),
-            Column("here it", [line.verdict for line in lines]),
-        ],
-    )
-
-
-def _conventions(content: PaperResult) -> list[str]:
-    """What one has to know to read a paper's table."""
-    parts = [content.caption, f"Protocol {content.protocol}."]
-    for condition in content.conditions:
-        if condition.differs:
-            parts.append(f"{condition.title}: {condition.differs}.")
-        if condition.missing:
-            parts.append(f"{condition.title} is not there: {condition.missing}.")
-    images = max(cell.images for row in content.rows for cell in row.cells)
-    if images:
-        parts.append(f"{images:,} test images.")
-    if content.budget.each >= 0:
-        parts.append(
-            f"Budget of all trainings: {content.budget.minutes:g} minutes, "
-            f"{content.budget.each:.3g} for each row."
-        )
-    return [part for part in parts if part]
 
 
 def _whole_faces(content: WholeFaces) -> Block:

@@ -15,11 +15,12 @@ from facehall_env.limits import Ge, Seed
 class ReportConfig:
     """Options of ``facehall report``."""
 
-    results: Path = Path("benchmarks/results")
-    """Folder with results files."""
+    results: tuple[Path, ...] = ()
+    """Folders with results files; of two files of one name the first is shown. By default your own
+    folder of results and, in a checkout, the published ones."""
     out: Path = Path("facehall-report.html")
     """The page to write; an existing one is replaced when the new one is complete. With the ending
-    .md it holds the papers' tables alone, and which of their orders hold."""
+    .md it holds the papers' tables in the last folder, and which of their orders hold."""
     dataset: str = "synthetic"
     """Dataset of the faces in the pictures. Synthetic ones show nobody; lfw takes your copy of the
     photographs, which are for research: do not publish such a page without thinking of them."""

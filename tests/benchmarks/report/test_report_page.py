@@ -218,7 +218,7 @@ def test_the_papers_numbers_stand_beside_ours(document: Document) -> None:
     assert "30.00 ± 0.20 (28.89)" in cells
     text = " ".join(text for _, _, text in document.all("main"))
     assert "T = 9 before T = 5" in text
-    assert {"+2.62", "+1 ± 0.1", "holds"} <= set(cells)
+    assert {"+2.62", "+1.000 ± 0.100", "holds"} <= set(cells)
     assert "A row could not be made." in text
 
 
@@ -245,7 +245,7 @@ def test_markup_in_results_is_text(contents: dict[str, dict[str, Any]]) -> None:
     content = json.loads(
         json.dumps(contents["patch-selection"]).replace('"rl"', '"<script>rl</script>"')
     )
-    found = Found((Result("a<b>.json", PatchSelection.from_json(content)),))
+    found = Found((Result(Path("a<b>.json"), PatchSelection.from_json(content)),))
     text, _ = page.render(found)
     assert "<script>rl" not in text
     assert "&lt;script&gt;rl" in text
@@ -289,8 +289,8 @@ def test_attention_figures_of_people_need_their_dataset(
     Image.fromarray(noise).save(results / "sr-attention-sparnet.png")
     (results / "sr-attention-torn.png").write_bytes(b"\x89PNG")
     found = read_results(results)
-    assert page.attention_figures(found, results, "synthetic") == []
-    figures = page.attention_figures(found, results, "tiny")
+    assert page.attention_figures(found, "synthetic") == []
+    figures = page.attention_figures(found, "tiny")
     assert [title for title, _ in figures] == ["sparnet on faces of tiny", "torn on faces of tiny"]
     text, left_out = page.render(found, None, figures)
     assert [file.name for file in left_out] == ["sr-attention-torn.png"]
@@ -311,7 +311,7 @@ def config(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Re
     """A report with small faces and a network that does nothing."""
     monkeypatch.setattr(restored, "ENHANCER", NetworkSpec("tiny", None))
     return ReportConfig(
-        results=results,
+        results=(results,),
         out=tmp_path / "page.html",
         dataset="tiny",
         faces=2,
@@ -333,6 +333,21 @@ def test_the_seed_decides_and_the_old_page_is_replaced(config: ReportConfig) -> 
     assert "The agent is saliency" in text
     assert "the mean over 3 test faces" in text
     assert "These are people" in text
+
+
+def test_the_users_results_and_the_published_ones_are_read(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    monkeypatch.setenv("FACEHALL_RESULTS", str(own))
+    monkeypatch.setattr(page, "published_folder", lambda: results)
+    config = ReportConfig(out=tmp_path / "page.html", faces=0)
+    assert "mine.json" not in run(config).read_text("utf-8")
+    own.mkdir()
+    (results / "training-memory.json").rename(own / "mine.json")
+    assert "mine.json" in run(config).read_text("utf-8")
+    monkeypatch.setattr(page, "published_folder", lambda: None)
+    assert "profile.json" not in run(config).read_text("utf-8")
 
 
 def test_a_failure_leaves_the_old_page(

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
 from facehall_env.benchmarks.provenance import Row
 from facehall_env.benchmarks.report.contents import CONTENTS, PatchSelection
 from facehall_env.benchmarks.report.reading import LeftOut, Result, read_result, read_results
+from facehall_env.benchmarks.speed.contents import UpdateProfile
 from facehall_env.errors import ConfigurationError
 
 Content = dict[str, Any]
@@ -31,10 +33,11 @@ def test_every_kind_is_read(results: Path, contents: dict[str, Content]) -> None
     found = read_results(results)
     assert found.left_out == ()
     assert {result.name for result in found.results} == {f"{name}.json" for name in contents}
-    assert set(contents) == set(CONTENTS)
+    kinds = {**CONTENTS, BENCHMARK: PaperResult}
+    assert set(contents) == set(kinds)
     for result in found.results:
         written = contents[result.name.removesuffix(".json")]
-        assert isinstance(result.content, CONTENTS[written["benchmark"]])
+        assert isinstance(result.content, kinds[written["benchmark"]])
         assert_holds(result.content.to_json(), written)
 
 
@@ -232,6 +235,34 @@ def test_the_good_files_are_read_beside_the_bad(
     assert [file.name for file in found.left_out] == ["folder.json", "foreign.json"]
     assert {result.name for result in found.results} == {f"{name}.json" for name in contents}
     assert all(isinstance(result, Result) for result in found.results)
+
+
+def test_an_older_paper_table_is_named_with_its_command(
+    contents: dict[str, Content], tmp_path: Path
+) -> None:
+    old = {**contents["paper-table"], "version": 1}
+    assert reason(tmp_path / "a.json", old) == (
+        "has format 1, expected 2: make it again by `facehall bench paper attention-fh-2`"
+    )
+    damaged = contents["paper-table"]
+    del damaged["rows"][1]["name"]
+    told = reason(tmp_path / "a.json", damaged)
+    assert "there is no key 'name'" in told
+    assert "again by `facehall bench paper attention-fh-2`" in told
+
+
+def test_of_two_files_of_one_name_the_first_folders_is_read(
+    results: Path, contents: dict[str, Content], tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    changed = {**contents["profile"], "seconds_per_update": 9.0}
+    (own / "profile.json").write_text(json.dumps(changed), encoding="utf-8")
+    found = read_results(own, results)
+    assert len(found.results) == len(contents)
+    (profile,) = found.of(UpdateProfile)
+    assert profile.content.seconds_per_update == 9.0
+    assert profile.path == own / "profile.json"
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
