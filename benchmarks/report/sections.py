@@ -94,8 +94,12 @@ def _paper(content: PaperResult) -> Block:
         pages.caption(content),
         [shown],
         [
-            *([detail] if detail.rows else []),
-            *([replace(orders, title=f"{name}: the paper’s orders")] if orders.rows else []),
+            *([replace(detail, keys=2)] if detail.rows else []),
+            *(
+                [replace(orders, title=f"{name}: the paper’s orders", keys=2)]
+                if orders.rows
+                else []
+            ),
         ],
         notes=content.notes,
         settings=content.differences_in_words,
