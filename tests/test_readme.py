@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from facehall_env.benchmarks.cli import program
+from facehall_env.benchmarks.cli.commands import COMMANDS, GROUPS
 from facehall_env.benchmarks.cli.program import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,26 @@ def test_the_commands_are_understood(
         assert main(words) == 0, line
         assert len(ran) == 1, line
         ran.clear()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_the_commands_in_the_text_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those between backticks: their words and the names of their options."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for line in re.findall(r"`facehall\s([^`]*)`", text):
+        words = line.split()
+        place = next((n for n, word in enumerate(words) if word.startswith("--")), len(words))
+        found = [" ".join(words[:n]) for n in range(place, 0, -1)]
+        command = next((name for name in found if name in COMMANDS or name in GROUPS), None)
+        assert command is not None, line
+        options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
+        if options:
+            if command in GROUPS:  # as in "train agent NAME"
+                command = next(name for name in COMMANDS if name.startswith(f"{command} "))
+            with pytest.raises(SystemExit):
+                main([*command.split(), "--help"])
+            printed = capsys.readouterr().out
+            assert all(f"{option} " in printed.replace(",", " ") for option in options), line
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(((?!https?:)[^)]+)\)", README))
