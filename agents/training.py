@@ -29,6 +29,8 @@ from facehall_env.training.run import TrainingRun
 from facehall_env.training.trace import span
 from facehall_env.training.trainer import BEST, Learner, Trainer
 
+SHOWN = ("held_out/psnr", "held_out/psnr_auc", "held_out/psnr_auc_above_even")
+"""The scores that a progress bar shows."""
 CHUNK = 32
 """Number of faces that are played at once where nothing is learned from them."""
 
@@ -93,22 +95,18 @@ class EpisodeTrainer(Trainer):
     criterion = "held_out/psnr_auc"
     last_file = "last.safetensors"
     result_file = BEST
+    shown = SHOWN
 
     def __init__(
         self, config: UpdatesConfig, team: Team | None = None, reward: Reward | None = None
     ) -> None:
-        super().__init__(config, team)
+        super().__init__(config, "training an agent", team)
         # The agents take no impossible action, and an update checks what came of all of them.
         setup = build(config, reward=reward, validate=False)
         self.core = setup.core
         self.people: tuple[str, ...] | None = getattr(setup.dataset, "people", ()) or None
         self.pool = FacePool.open(config.episode.faces, config, self.team.leads, setup.dataset)
         self._even: dict[str, float] = {}
-
-    @property
-    def title(self) -> str:
-        """See :attr:`Trainer.title`."""
-        return f"training {self.agent.name}"
 
     @property
     def updates_enhancer(self) -> bool:
@@ -145,10 +143,6 @@ class EpisodeTrainer(Trainer):
         """Scores of an agent on the held-out faces; see :func:`held_out_scores`."""
         return held_out_scores(self.core, agent, self.pool.held_out())
 
-    def postfix(self, scores: Mapping[str, float]) -> str:
-        """See :meth:`Trainer.postfix`."""
-        return postfix(scores)
-
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """See :meth:`Trainer.save`."""
         self.agent.save(path, provenance)
@@ -173,14 +167,6 @@ class EpisodeTrainer(Trainer):
 def above(scores: Mapping[str, float], even: Mapping[str, float]) -> dict[str, float]:
     """Scores of an agent, and by how much they are above those of the even agent."""
     return {**scores, **{f"{name}_above_even": scores[name] - even[name] for name in scores}}
-
-
-def postfix(scores: Mapping[str, float]) -> str:
-    """Scores as a progress bar shows them."""
-    return (
-        f"psnr={scores['held_out/psnr']:.2f} dB, area={scores['held_out/psnr_auc']:.2f} dB, "
-        f"above_even={scores['held_out/psnr_auc_above_even']:+.3f}"
-    )
 
 
 def held_out_scores(core: HallucinationCore, agent: Agent, faces: Faces) -> dict[str, float]:

@@ -21,18 +21,11 @@ from facehall_env.agents.integrations.sb3_agents import SB3Agent
 from facehall_env.agents.integrations.sb3_policies import OBSERVATION, hyperparameters, make_model
 from facehall_env.agents.settings import TrainSB3Config
 from facehall_env.agents.training import (
+    SHOWN,
     above,
     build,
     environment_keywords,
     held_out_scores,
-    postfix,
-)
-from facehall_env.checkpoints import (
-    fill,
-    pack_optimizer,
-    under_prefix,
-    unpack_optimizer,
-    with_prefix,
 )
 from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
@@ -42,6 +35,7 @@ from facehall_env.registry import parse_settings
 from facehall_env.sb3 import FaceHallucinationVecEnv
 from facehall_env.training.face_pool import FacePool
 from facehall_env.training.run import TrainingRun
+from facehall_env.training.trainer import Learner, shown
 
 LOG_EVERY = 20
 """Episodes between entries of an off-policy algorithm; the others make one for each rollout."""
@@ -80,8 +74,8 @@ class PoolFaces(FaceDataset):
         return f"{'mirrored' if side else 'train'}/{number:05d}"
 
 
-class SB3Trainer:
-    """A model with its faces; what it needs to go on can be saved and restored.
+class SB3Trainer(Learner):
+    """A model with its faces.
 
     Args:
         config: The settings.
@@ -89,6 +83,7 @@ class SB3Trainer:
     """
 
     def __init__(self, config: TrainSB3Config, done: int = 0) -> None:
+        super().__init__()
         self.config = config
         settings = {**hyperparameters(config.algo), **parse_settings(config.hyperparameter)}
         self.total = int(_taken(settings, "n_timesteps", config.timesteps))
@@ -102,6 +97,8 @@ class SB3Trainer:
         keywords = {**environment_keywords(episode), **objects, "observation": OBSERVATION}
         self.envs = FaceHallucinationVecEnv(number, **keywords)
         self.model = make_model(config.algo, self.envs, seed=config.seed + done, **settings)
+        self.modules["policy"] = self.model.policy
+        self.optimizers["policy"] = self.model.policy.optimizer
         self.agent = SB3Agent(self.envs.core, config.algo, policy=self.model.policy)
         self.best = float("-inf")
         self._even: dict[str, float] = {}
@@ -129,36 +126,23 @@ class SB3Trainer:
         self._even = self._even or held_out_scores(core, EvenAgent(core), faces)
         return above(scores, self._even)
 
-    def state_tensors(self) -> dict[str, Tensor]:
-        """Network and optimiser."""
-        policy = self.model.policy
-        return {
-            **with_prefix("policy", policy.state_dict()),
-            **with_prefix("optimizer", pack_optimizer(policy.optimizer)[0]),
-        }
-
     def state_metadata(self) -> dict[str, Any]:
-        """What belongs to :meth:`state_tensors` and is no tensor; JSON-serialisable."""
-        return {
-            "optimizer": pack_optimizer(self.model.policy.optimizer)[1],
-            "updates": self.model._n_updates,
-            "best": self.best,
-        }
+        """See :meth:`Learner.state_metadata`."""
+        own = {"updates": self.model._n_updates, "best": self.best}
+        return {**super().state_metadata(), **own}
 
     def restore(
-        self, steps: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     ) -> None:
-        """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave."""
+        """See :meth:`Learner.restore`."""
+        super().restore(step, tensors, metadata)
         model = self.model
-        fill(model.policy, under_prefix("policy", tensors), "the checkpoint for the policy")
-        packed = under_prefix("optimizer", tensors)
-        unpack_optimizer(model.policy.optimizer, packed, metadata["optimizer"])
-        model.num_timesteps = steps
+        model.num_timesteps = step
         model._n_updates = metadata["updates"]
         self.best = metadata["best"]
         if isinstance(model, OffPolicyAlgorithm):
             # Nothing is remembered: fill the memory before learning from it again.
-            model.learning_starts += steps
+            model.learning_starts += step
 
 
 class RunLog(KVWriter):
@@ -204,7 +188,7 @@ class Watch(BaseCallback):
         trainer, run = self._trainer, self._run
         scores = trainer.validate()
         run.log(trainer.steps, scores)
-        self._bar.set_postfix_str(postfix(scores))
+        self._bar.set_postfix_str(shown(scores, SHOWN))
         if scores["held_out/psnr_auc"] > trainer.best:
             trainer.best = scores["held_out/psnr_auc"]
             provenance = {**run.provenance(), "held_out": scores, "steps": trainer.steps}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,40 +24,25 @@ from facehall_env.training.dual_consistency import DualConsistency
 from facehall_env.training.run import TrainingRun
 
 
-@dataclass(frozen=True)
 class Folder:
     """Where a pipeline leaves what.
 
     Args:
         root: Its folder.
+
+    Attributes:
+        coarse: Weights of the coarse hallucinator.
+        cognition: The cognition network.
+        restorer: Weights of the restorer after random patches.
+        enhancer: Weights of the restorer after the last stage.
+        agent: The agent.
     """
 
-    root: Path
-
-    @property
-    def coarse(self) -> Path:
-        """Weights of the coarse hallucinator."""
-        return self.root / "coarse.safetensors"
-
-    @property
-    def cognition(self) -> Path:
-        """The cognition network."""
-        return self.root / "cognition.safetensors"
-
-    @property
-    def restorer(self) -> Path:
-        """Weights of the restorer after random patches."""
-        return self.root / "restorer.safetensors"
-
-    @property
-    def enhancer(self) -> Path:
-        """Weights of the restorer after the last stage."""
-        return self.root / "enhancer.safetensors"
-
-    @property
-    def agent(self) -> Path:
-        """The agent."""
-        return self.root / "best.safetensors"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        files = ("coarse", "cognition", "restorer", "enhancer", "best")
+        paths = (root / f"{name}.safetensors" for name in files)
+        self.coarse, self.cognition, self.restorer, self.enhancer, self.agent = paths
 
 
 class IPFHTrainer(ReinforceTrainer):

@@ -80,7 +80,7 @@ COMMANDS = {
         positional=("photos",),
     ),
     "report": Command(
-        "Put the results on disk into one HTML page: tables, curves and pictures.",
+        "Put the results on disk into one HTML page, or the papers' tables into one of Markdown.",
         "benchmarks.report.settings:ReportConfig",
         "benchmarks.report.page:run",
     ),
@@ -170,11 +170,7 @@ COMMANDS = {
         "Make a table or figure of a paper anew: ours beside the paper's numbers.",
         "benchmarks.papers.settings:PaperConfig",
         "benchmarks.papers.engine:run",
-    ),
-    "bench results": Command(
-        "Collect the papers' tables on disk in one page, with the orders that hold and do not.",
-        "benchmarks.papers.settings:ResultsPageConfig",
-        "benchmarks.papers.results_page:run",
+        positional=("experiment",),
     ),
     "profile envs": Command(
         "Measure how fast the environments step and the networks restore, as ratios of one run.",

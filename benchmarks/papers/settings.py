@@ -48,7 +48,7 @@ class PaperConfig:
         Raises:
             ConfigurationError: If no experiment is named, or there are options of no dataset.
         """
-        if not self.experiment:
+        if not self.experiment and not self.list:
             raise ConfigurationError(
                 "Name an experiment, such as sparnet-IV; --list shows what there is."
             )
@@ -61,7 +61,7 @@ class PaperConfig:
 
 @dataclass
 class ResultsPageConfig:
-    """Settings of ``facehall bench results``."""
+    """Settings of ``facehall report --out RESULTS.md``."""
 
     results: Path = Path("benchmarks/results")
     """Folder of the results files."""

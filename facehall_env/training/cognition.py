@@ -143,7 +143,7 @@ class CognitionTrainer(Trainer):
     advice = "start again with a lower learning_rate, grad_clip or weight_decay"
 
     def __init__(self, config: TrainCognitionConfig, team: Team | None = None) -> None:
-        super().__init__(config, team)
+        super().__init__(config, "training to tell people apart", team)
         check_frozen(config)
         self.team.check_shares(batch=config.batch)
         settings = DATASET_SETTINGS.get(config.dataset, ()) + config.dataset_settings
@@ -172,11 +172,6 @@ class CognitionTrainer(Trainer):
         )
         self.add_optimizer("cognition", optimizer)
 
-    @property
-    def title(self) -> str:
-        """See :attr:`Trainer.title`."""
-        return f"training to tell {len(self.faces.people)} people apart"
-
     def learn(self) -> dict[str, float]:
         """See :meth:`Trainer.learn`."""
         config = self.config
@@ -196,10 +191,6 @@ class CognitionTrainer(Trainer):
     def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """See :meth:`Trainer.evaluate`."""
         return self.keep_best(run, self.validate())
-
-    def postfix(self, scores: Mapping[str, float]) -> str:
-        """See :meth:`Trainer.postfix`."""
-        return f"accuracy={scores['accuracy/held_out']:.1%}"
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """See :meth:`Trainer.save`."""

@@ -57,7 +57,7 @@ class EnhancerTrainer(Trainer):
     config: TrainEnhancerConfig
 
     def __init__(self, config: TrainEnhancerConfig, team: Team | None = None) -> None:
-        super().__init__(config, team)
+        super().__init__(config, f"training {config.episode.enhancer}", team)
         self.team.check_shares(fresh_batch=config.fresh_batch, rollout_envs=config.rollout_envs)
         self.fresh_updates, self.rollout_updates = config.fresh_updates, config.rollout_updates
         self.enhancer = make_enhancer(config)
@@ -73,11 +73,6 @@ class EnhancerTrainer(Trainer):
         self.flip = torch.zeros(0, dtype=torch.bool)
         self.taken = torch.zeros(0, dtype=torch.int64)
         self.state: CoreState | None = None
-
-    @property
-    def title(self) -> str:
-        """See :attr:`Trainer.title`."""
-        return f"training {self.config.episode.enhancer}"
 
     def plan(self, budget: Budget) -> int:
         """See :meth:`Trainer.plan`.
@@ -114,10 +109,6 @@ class EnhancerTrainer(Trainer):
     def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """See :meth:`Trainer.evaluate`."""
         return self.validate()
-
-    def postfix(self, scores: Mapping[str, float]) -> str:
-        """See :meth:`Trainer.postfix`."""
-        return ", ".join(f"{k.partition('/')[2]}={v:.2f} dB" for k, v in scores.items())
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """See :meth:`Trainer.save`."""

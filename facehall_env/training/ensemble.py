@@ -25,8 +25,8 @@ def make_ensemble(config: EnsembleConfig) -> Path:
         WeightsError: If the weights of one are missing or damaged.
     """
     limits.check(config)
-    ensemble = Ensemble.of([_load(config, name) for name in config.enhancers], mirror=config.mirror)
-    provenance = {**ensemble.provenance, "names": list(config.enhancers), "versions": versions()}
+    ensemble = Ensemble.of([_load(config, name) for name in config.members], mirror=config.mirror)
+    provenance = {**ensemble.provenance, "names": list(config.members), "versions": versions()}
     enhancers.save(ensemble, config.out, provenance)
     return config.out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from facehall_env.training.settings import LoopConfig, SharedConfig
 from facehall_env.training.trainer import Trainer
 
 
-def train(trainer: type[Trainer], config: LoopConfig, directory: Path | None = None) -> Path:
+def train(
+    trainer: Callable[[Any, Team], Trainer], config: LoopConfig, directory: Path | None = None
+) -> Path:
     """Trains in the folder of a run, on one device or on several.
 
     Args:
@@ -37,7 +39,9 @@ def train(trainer: type[Trainer], config: LoopConfig, directory: Path | None = N
     return work(config, Team()) if shared is None else launch(work, shared)
 
 
-def train_share(config: LoopConfig, team: Team, *, trainer: type[Trainer], directory: Path) -> Path:
+def train_share(
+    config: LoopConfig, team: Team, *, trainer: Callable[[Any, Team], Trainer], directory: Path
+) -> Path:
     """What one of the processes does; the one that leads writes."""
     with TrainingRun(directory, config, config.resume, writes=team.leads) as run:
         training = trainer(config, team)

@@ -191,7 +191,7 @@ class TrainEnhancerConfig(EpisodeConfig, HeldOutConfig, SharedConfig):
 class EnsembleConfig:
     """Settings of ``facehall train ensemble``."""
 
-    enhancers: tuple[str, ...] = ("light",)
+    members: tuple[str, ...] = ("light",)
     """Networks that restore whole faces: names, with the weights that come with the project, or
     files of weights."""
     mirror: bool = True

@@ -118,10 +118,11 @@ class SPARNetHDTrainer(Trainer):
     """
 
     config: TrainSPARNetHDConfig
+    shown = ("psnr/held_out",)
     advice = "start again with a lower learning_rate or discriminator_learning_rate"
 
     def __init__(self, config: TrainSPARNetHDConfig, team: Team | None = None) -> None:
-        super().__init__(config, team)
+        super().__init__(config, "training sparnet_hd", team)
         check_backbone(config)
         self.team.check_shares(batch=config.batch)
         self.generator = _make_generator(config).to(self.device)
@@ -156,11 +157,6 @@ class SPARNetHDTrainer(Trainer):
         """Stops the thread that reads faces."""
         self._reader.shutdown(cancel_futures=True)
 
-    @property
-    def title(self) -> str:
-        """See :attr:`Trainer.title`."""
-        return "training sparnet_hd"
-
     def learn(self) -> dict[str, float]:
         """See :meth:`Trainer.learn`.
 
@@ -189,10 +185,6 @@ class SPARNetHDTrainer(Trainer):
         validation = self.validate()
         validation.write(run.directory, self.step)
         return validation.scores
-
-    def postfix(self, scores: Mapping[str, float]) -> str:
-        """See :meth:`Trainer.postfix`."""
-        return f"psnr={scores['psnr/held_out']:.2f} dB"
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """See :meth:`Trainer.save`."""

@@ -47,10 +47,11 @@ class SRTrainer(Trainer):
 
     config: TrainSRConfig
     criterion = "psnr/held_out"
+    shown = ("psnr/held_out", "ssim/held_out")
     advice = "start again with a lower learning_rate, a lower grad_clip or a warm_up"
 
     def __init__(self, config: TrainSRConfig, team: Team | None = None) -> None:
-        super().__init__(config, team)
+        super().__init__(config, f"training {config.enhancer}", team)
         if config.precision == "bf16" and self.device.type == "cpu" and not cpu_has_bfloat16():
             raise ConfigurationError(
                 "precision='bf16' would be emulated on this processor, which is far slower than "
@@ -76,11 +77,6 @@ class SRTrainer(Trainer):
     def result(self) -> Enhancer:
         """The network that is validated and saved."""
         return cast(Enhancer, self.averaged("enhancer"))
-
-    @property
-    def title(self) -> str:
-        """See :attr:`Trainer.title`."""
-        return f"training {self.config.enhancer}"
 
     def learn(self) -> dict[str, float]:
         """See :meth:`Trainer.learn`."""
@@ -138,10 +134,6 @@ class SRTrainer(Trainer):
             "ssim/held_out": score["ssim"].mean().item(),
         }
         return Validation(scores, faces, restored.clamp(0, 1), score["psnr"])
-
-    def postfix(self, scores: Mapping[str, float]) -> str:
-        """See :meth:`Trainer.postfix`."""
-        return f"psnr={scores['psnr/held_out']:.2f} dB, ssim={scores['ssim/held_out']:.4f}"
 
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """See :meth:`Trainer.save`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -140,6 +140,7 @@ class Trainer(Learner, ABC):
 
     Args:
         config: The settings.
+        title: What the progress bar says.
         team: The processes that share each batch.
 
     Attributes:
@@ -160,11 +161,14 @@ class Trainer(Learner, ABC):
     """File of the weights after the last update."""
     result_file: ClassVar[str] = "enhancer.safetensors"
     """File that the training is for."""
+    shown: ClassVar[tuple[str, ...]] = ()
+    """The scores that the progress bar shows; all by default."""
 
-    def __init__(self, config: Any, team: Team | None = None) -> None:
+    def __init__(self, config: Any, title: str, team: Team | None = None) -> None:
         super().__init__(team)
         limits.check(config)
         self.config = config
+        self.title = title
         self.device = check_device(config.device)
         self.total = getattr(config, "updates", 1)
         self.rng = torch.Generator().manual_seed(config.seed)
@@ -172,11 +176,6 @@ class Trainer(Learner, ABC):
         torch.manual_seed(config.seed)
         self.averages: dict[str, AveragedModel] = {}
         self.best = -math.inf
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """What the progress bar says."""
 
     def plan(self, budget: Budget) -> int:
         """Number of updates of the whole training, as estimated now; schedules follow it."""
@@ -203,9 +202,9 @@ class Trainer(Learner, ABC):
     def evaluate(self, run: TrainingRun) -> dict[str, float]:
         """Scores of the held-out faces; writes what is worth keeping to the run's folder."""
 
-    @abstractmethod
     def postfix(self, scores: Mapping[str, float]) -> str:
         """The scores as the progress bar shows them."""
+        return shown(scores, self.shown or tuple(scores))
 
     @abstractmethod
     def save(self, path: Path, provenance: Mapping[str, Any]) -> None:
@@ -261,6 +260,15 @@ class Trainer(Learner, ABC):
             average.load_state_dict(under_prefix(f"average/{name}", tensors))
         torch.set_rng_state(tensors["torch_generator"])
         self.best = -math.inf if metadata["best"] is None else metadata["best"]
+
+
+def shown(scores: Mapping[str, float], names: Sequence[str]) -> str:
+    """Some scores in a line.
+
+    >>> shown({"psnr/held_out": 25.7312, "ssim/held_out": 0.81234}, ["psnr/held_out"])
+    'psnr/held_out=25.73'
+    """
+    return ", ".join(f"{name}={scores[name]:.4g}" for name in names)
 
 
 def _restore_memory_layout(optimizer: torch.optim.Optimizer) -> None:

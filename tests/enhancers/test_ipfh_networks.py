@@ -214,7 +214,7 @@ class TestCoarse:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(enhancers.weights, "SHIPPED", tmp_path)
-        with pytest.raises(WeightsError, match="facehall train sr --model coarse --scale 8"):
+        with pytest.raises(WeightsError, match="facehall train sr --enhancer coarse --scale 8"):
             load_initial("coarse", 8)
         enhancer = lively("coarse").eval()
         enhancers.save(enhancer, tmp_path / "coarse-lfw-x8.safetensors")

@@ -40,10 +40,8 @@ class Second(Team):
 class Counter(Trainer):
     """Writes down what it is asked for."""
 
-    title = "counting"
-
     def __init__(self, config: Config, team: Team | None = None) -> None:
-        super().__init__(config, team)
+        super().__init__(config, "counting", team)
         self.done: list[str] = []
 
     def learn(self) -> dict[str, float]:
@@ -56,9 +54,6 @@ class Counter(Trainer):
     def evaluate(self, run: TrainingRun) -> dict[str, float]:
         self.done.append(f"evaluate {self.step}")
         return {"score": self.step / 2}
-
-    def postfix(self, scores: Mapping[str, float]) -> str:
-        return f"score={scores['score']}"
 
     def state_tensors(self) -> dict[str, Tensor]:
         self.done.append(f"save {self.step}")
