@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from facehall_env.data import protocols
 from facehall_env.data.resize import Kernel
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError
+from facehall_env.literals import Border
 from facehall_env.observations import STATE_KEY, to_uint8
 from facehall_env.photos.composite import faces_without_truth
 from facehall_env.rendering import Picture
@@ -149,7 +151,7 @@ def _specification(
     """The agent, and the faces that it can restore: those of its file unless a size is given."""
     check_agent(config.agent)
     side = config.face_size or FACE_SIDE
-    size, border = (side, side), "centre"
+    size, border = (side, side), cast(Border, "centre")
     if config.agent not in agents.available():
         geometry = load_agent(Path(config.agent))[1]["geometry"]
         border = geometry["border"]

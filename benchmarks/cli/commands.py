@@ -80,7 +80,7 @@ COMMANDS = {
         positional=("photos",),
     ),
     "report": Command(
-        "Put the results on disk into one HTML page: tables, curves and pictures.",
+        "Put the results on disk into one HTML page, or the papers' tables into one of Markdown.",
         "benchmarks.report.settings:ReportConfig",
         "benchmarks.report.page:run",
     ),
@@ -171,11 +171,6 @@ COMMANDS = {
         "benchmarks.papers.settings:PaperConfig",
         "benchmarks.papers.engine:run",
         positional=("experiment",),
-    ),
-    "bench results": Command(
-        "Collect the papers' tables on disk in one page, with the orders that hold and do not.",
-        "benchmarks.papers.settings:ResultsPageConfig",
-        "benchmarks.papers.results_page:run",
     ),
     "profile envs": Command(
         "Measure how fast the environments step and the networks restore, as ratios of one run.",

@@ -135,7 +135,7 @@ def parse(command: Command, prog: str, arguments: list[str]) -> Any:
         sys.stdout.write(_wrapped(f"{command.help}\n\n{command.more()}") + "\n\n")
     registry = ConstructorRegistry()
     registry.struct_rule(_panel_spec)
-    typed = tyro.cli(
+    typed: Any = tyro.cli(
         _arranged(options),
         prog=prog,
         description="",

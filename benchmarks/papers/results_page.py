@@ -1,4 +1,4 @@
-"""``facehall bench results``: the tables on disk as one page, and which orders hold."""
+"""``facehall report --out RESULTS.md``: the tables on disk as one page, and which orders hold."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def page(found: dict[Path, PaperResult], others: Sequence[Path] = ()) -> str:
         others: Pages of other benchmarks.
     """
     sections = [
-        "# Results\n\nMade by `facehall bench results` from the files in `benchmarks/results/`. "
-        "Every number is a mean over test images, with the half width of its 95 % interval where "
-        "one is given; differences are paired over images.\n",
+        "# Results\n\nMade by `facehall report --out benchmarks/RESULTS.md` from the files in "
+        "`benchmarks/results/`. Every number is a mean over test images, with the half width of "
+        "its 95 % interval where one is given; differences are paired over images.\n",
         _orders(list(found.values())),
         *(_section(path, result) for path, result in found.items()),
         _others(others),

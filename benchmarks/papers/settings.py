@@ -61,7 +61,7 @@ class PaperConfig:
 
 @dataclass
 class ResultsPageConfig:
-    """Settings of ``facehall bench results``."""
+    """Settings of ``facehall report --out RESULTS.md``."""
 
     results: Path = Path("benchmarks/results")
     """Folder of the results files."""

@@ -219,7 +219,8 @@ def make_gallery(config: ReportConfig) -> Gallery:
         ],
         Conditions(dataset.image_size, spec.scale, config.dataset, config.device),
     )
-    with progress(total=len(restorers) * number * config.steps, desc="pictures", unit="patch") as bar:
+    total = len(restorers) * number * config.steps
+    with progress(total=total, desc="pictures", unit="patch") as bar:
         plays = [
             _play(restorer, faces, config.faces, bar)
             for restorer in restorers

@@ -17,7 +17,9 @@ from PIL import Image
 from rich.console import Console
 
 from facehall_env.benchmarks import tables
+from facehall_env.benchmarks.papers import results_page
 from facehall_env.benchmarks.papers.pages import DIFFERENCES
+from facehall_env.benchmarks.papers.settings import ResultsPageConfig
 from facehall_env.benchmarks.plots import curves_svg
 from facehall_env.benchmarks.provenance import published_folder
 from facehall_env.benchmarks.report.contents import WholeFaces
@@ -44,7 +46,7 @@ COLOURS = "cividis"
 """Colours of heat maps: brighter is more, for readers with any colour vision."""
 
 
-def run(config: ReportConfig, console: Console | None = None) -> Path:
+def run(config: ReportConfig, console: Console | None = None) -> Path | None:
     """Builds the page and says which files it leaves out.
 
     Args:
@@ -52,13 +54,17 @@ def run(config: ReportConfig, console: Console | None = None) -> Path:
         console: Where messages go; the standard output by default.
 
     Returns:
-        Path of the page.
+        Path of the page; None if it is one of Markdown, which says itself where it is.
 
     Raises:
         FacehallError: If there are no results, or the dataset or the weights are missing.
     """
     config.check()
-    found = read_results(*(config.results or _usual_folders()))
+    folders = config.results or _usual_folders()
+    if config.out.suffix == ".md":
+        results_page.run(ResultsPageConfig(folders[-1], config.out), console)
+        return None
+    found = read_results(*folders)
     gallery = make_gallery(config) if config.faces else None
     figures = attention_figures(found, config.dataset)
     text, left_out = render(found, gallery, figures)

@@ -19,7 +19,8 @@ class ReportConfig:
     """Folders with results files; of two files of one name the first is shown. By default your own
     folder of results and, in a checkout, the published ones."""
     out: Path = Path("facehall-report.html")
-    """The page to write; an existing one is replaced when the new one is complete."""
+    """The page to write; an existing one is replaced when the new one is complete. With the ending
+    .md it holds the papers' tables in the last folder, and which of their orders hold."""
     dataset: str = "synthetic"
     """Dataset of the faces in the pictures. Synthetic ones show nobody; lfw takes your copy of the
     photographs, which are for research: do not publish such a page without thinking of them."""

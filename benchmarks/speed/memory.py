@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from PIL import Image
 from rich.console import Console
 
@@ -80,8 +79,7 @@ def _check(training: TrainSPARNetHDConfig) -> None:
     """Raises here what would end the processes that measure."""
     limits.check(training)
     check_device(training.device)
-    with torch.device("meta"):
-        enhancers.make("sparnet_hd", **parse_settings(training.enhancer_settings))
+    enhancers.make("sparnet_hd", **parse_settings(training.enhancer_settings))
 
 
 def _draw_faces(folder: Path, number: int) -> None:

@@ -268,6 +268,14 @@ def test_train_static_writes_a_sequence(tmp_path: Path, capsys: pytest.CaptureFi
     assert out.is_file()
 
 
+def test_a_report_in_markdown_is_that_of_the_papers_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["report", "--results", str(tmp_path), "--out", str(tmp_path / "page.md")]
+    assert main(line) == 2
+    assert "run `facehall bench paper" in capsys.readouterr().err
+
+
 def test_data_check_lists_every_dataset(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

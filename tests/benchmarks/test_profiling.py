@@ -135,7 +135,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     names = {span["span"] for span in content["spans"]}
     assert {"policy/forward", "policy/backward", "enhancer/forward", "env/step"} <= names
     printed = capsys.readouterr().out
-    assert f"{content['largest_other']['share']:.1%}" in printed
+    assert f"{100 * content['largest_other']['share']:.1f} %" in printed
 
 
 def test_several_processes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

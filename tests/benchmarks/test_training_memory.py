@@ -69,7 +69,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return 25.0 if config.recompute else 100.0
 
     monkeypatch.setattr(memory, "peak_memory", measured)
-    words = "profile memory --size 128 --enhancer-settings width=4 --out"
+    words = "profile memory --size 128 --enhancer-settings width=4 most=8 --out"
     assert main([*words.split(), str(tmp_path)]) == 0
     written = json.loads((tmp_path / "training-memory.json").read_text())
     assert written["rows"] == [
