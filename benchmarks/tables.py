@@ -172,13 +172,13 @@ class Table:
             names = "".join(_th("row", column.cells[row]) for column in titles)
             cells = (_td(c.cells[row], row in own) for c, own in zip(values, best, strict=True))
             lines.append(f"<tr{begins}>{names}{''.join(cells)}</tr>\n")
-        notes = [self.caption, "Bold: the best of its column." if any(best) else ""]
+        note = f"{self.caption} Bold: the best of its column." if any(best) else self.caption
         return (
             f'<section class="scroll" tabindex="0" aria-labelledby="{id_}">\n<table>\n'
             f'<caption><span id="{id_}">{html.escape(self.title)}</span></caption>\n'
             f"<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{''.join(lines)}</tbody>\n"
-            f"</table>\n</section>\n"
-            f'<p class="note">{html.escape(" ".join(filter(None, notes)))}</p>\n'
+            "</table>\n</section>\n"
+            + (f'<p class="note">{html.escape(note.strip())}</p>\n' if note else "")
         )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -173,15 +173,15 @@ class Attributes(Content):
     def contradiction(self) -> str | None:
         """All rows tell the same attributes, and have the mean over them."""
         for row in self.rows:
-            told = {name: own.balanced_accuracy for name, own in row.attributes.items()}
-            if not told:
-                return f"{row.model} is of no attribute"
-            if different := set(told) ^ set(self.rows[0].attributes):
+            scores = {name: own.balanced_accuracy for name, own in row.attributes.items()}
+            if not scores:
+                return f"{row.model} has no attributes"
+            if different := set(scores) ^ set(self.rows[0].attributes):
                 first = self.rows[0].model
-                return f"{min(different)} is not told of {first} and {row.model} alike"
-            if unknown := set(told) - set(self.share):
-                return f"{min(unknown)} is told, but not how many have it"
-            mean = sum(told.values()) / len(told)
+                return f"{min(different)} is an attribute of only one of {first} and {row.model}"
+            if unknown := set(scores) - set(self.share):
+                return f"nothing says how many faces have {min(unknown)}"
+            mean = sum(scores.values()) / len(scores)
             if not abs(row.balanced_accuracy - mean) <= TOLERANCE:
                 return (
                     f"{row.model}: {row.balanced_accuracy:.4f} in the table, {mean:.4f} is the "

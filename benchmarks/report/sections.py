@@ -42,8 +42,8 @@ def sections(found: Found) -> list[Section]:
         Section(
             "whole",
             "Networks that restore whole faces",
-            "Restored at one go instead of patch by patch: quality, size, time and memory side by "
-            "side.",
+            "They restore the face in one step instead of patch by patch: quality, size, time and "
+            "memory side by side.",
             _blocks(found, WholeFaces, _whole_faces),
         ),
         Section(
@@ -55,14 +55,14 @@ def sections(found: Found) -> list[Section]:
         ),
         Section(
             "attributes",
-            "Does one still see who smiles?",
-            "A classifier that was fitted to true faces tells the attributes of restored ones.",
+            "Can one still see who smiles?",
+            "A classifier that was trained on true faces predicts the attributes of restored ones.",
             _blocks(found, Attributes, _attributes),
         ),
         Section(
             "speed",
             "Speed",
-            "Ratios of one run are worth more than its numbers: these are of one machine.",
+            "All times are of one machine: compare those of one run with each other.",
             [
                 *_blocks(found, Environments, _environments),
                 *_blocks(found, NetworkTime, _network_time),
@@ -161,9 +161,9 @@ def _attributes(content: Attributes) -> Block:
             column(f"minus {BICUBIC}", "minus_bicubic", "+.2%"),
             column("PSNR", "psnr", ".2f"),
         ],
-        caption="The mean of the shares of those with and of those without an attribute that are "
-        "told rightly, half being chance, over all attributes; with 95 % intervals over images, "
-        "differences paired. The truth does not compete.",
+        caption="Balanced accuracy: mean of the accuracy on faces with and on faces without an "
+        "attribute, over all attributes; 50 % is chance. ± is the half width of the 95 % interval "
+        "over images, differences are paired. The truth does not compete.",
         aside=_places([row.model for row in rows], TRUTH),
     )
     each = Table(
@@ -174,8 +174,8 @@ def _attributes(content: Attributes) -> Block:
     )
     return Block(
         f"{_what(settings)}, protocol {settings.protocol}",
-        f"{rows[0].images:,} test images, {len(rows[0].attributes)} attributes, told from what "
-        f"{judge} sees.",
+        f"{rows[0].images:,} test images, {len(rows[0].attributes)} attributes, predicted "
+        f"from the embeddings of {judge}.",
         [table],
         [each],
     )
@@ -199,7 +199,7 @@ def _environments(content: Environments) -> Block:
 def _network_time(content: NetworkTime) -> Block:
     return Block(
         "A network beside its convolutions",
-        "Norms, activations and padding take the time that the convolutions do not.",
+        "The rest of the time goes into normalisation, activations and padding.",
         content.tables,
     )
 

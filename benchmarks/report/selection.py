@@ -14,20 +14,20 @@ from facehall_env.benchmarks.tables import Table, cell
 from facehall_env.spec import BICUBIC
 
 AGENTS = {
-    BICUBIC: "the blurred face as it is, which nobody has touched",
-    "random": "patches anywhere, chosen blindly",
+    BICUBIC: "the upsampled face, without any patch",
+    "random": "chooses places at random",
     "even": "tiles the face in one fixed order",
-    "saliency": "looks where most detail is left",
+    "saliency": "looks where the image has the most detail",
     "static": "one learned order of places for all faces",
-    "rl": "a recurrent policy, trained by REINFORCE: it sees the face as it is by then",
-    "qmap": "predicts what a patch would win, for every place at once, and takes the best",
+    "rl": "a recurrent policy, trained by REINFORCE: it sees the face with all patches so far",
+    "qmap": "predicts the gain of a patch for every place at once, and takes the best",
     "ppo": "a policy trained by PPO of Stable-Baselines3",
     "recurrent_ppo": "the same with a memory, by sb3-contrib",
-    "maskable_ppo": "PPO that goes nowhere twice, by sb3-contrib",
+    "maskable_ppo": "PPO that chooses no place twice, by sb3-contrib",
     "a2c": "a policy trained by A2C of Stable-Baselines3",
     "dqn": "Q-learning of Stable-Baselines3",
-    ORACLE: "tries many places at each step and takes the best: it knows the truth, which no agent "
-    "can, and marks what there is to win",
+    ORACLE: "tries many places at each step and takes the best. It compares them with the truth, "
+    "which no agent can, and so shows how much there is to gain",
 }
 """The agents, each in a line."""
 
@@ -52,7 +52,7 @@ def headlines(found: Found) -> list[str]:
     sentences = []
     if best and random and best.agent != "random":
         sentences.append(
-            f"With {_patches(first)}, where {'it is' if first == 1 else 'they are'} put is "
+            f"With {_patches(first)}, choosing where to put {'it' if first == 1 else 'them'} is "
             f"worth {best.psnr - random.psnr:.2f} dB: {random.psnr:.2f} dB for places chosen at "
             f"random, {best.psnr:.2f} dB for {best.agent}, the best agent, on {best.images:,} "
             f"{faces_of(content.settings.dataset)}."

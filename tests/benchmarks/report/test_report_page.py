@@ -186,7 +186,7 @@ def test_the_best_is_bold_but_never_the_oracle(results: Path) -> None:
 
 def test_attributes_have_a_table_of_networks_and_one_of_attributes(results: Path) -> None:
     (block,) = by_id(results)["attributes"].blocks
-    assert block.intro == "10 test images, 2 attributes, told from what judge sees."
+    assert block.intro == "10 test images, 2 attributes, predicted from the embeddings of judge."
     table, each = block.tables[0], block.details[0]
     assert table.rows == [
         ("bicubic", "62.5 ± 2.0 %", "–", "30.00 ± 0.10"),
@@ -224,8 +224,8 @@ def test_the_papers_numbers_stand_beside_ours(document: Document) -> None:
 
 def test_what_was_found_is_said_in_the_numbers_of_the_table(results: Path) -> None:
     assert headlines(read_results(results)) == [
-        "With 1 patch, where it is put is worth 1.00 dB: 31.00 dB for places chosen at random, "
-        "32.00 dB for rl, the best agent, on 10 faces of tiny.",
+        "With 1 patch, choosing where to put it is worth 1.00 dB: 31.00 dB for places chosen at "
+        "random, 32.00 dB for rl, the best agent, on 10 faces of tiny.",
         "After 2 patches, rl is 0.750 ± 0.050 dB above the fixed order even, on the same faces "
         "with the same network (95 % interval).",
         "An oracle that knows the truth gains the most over random places. Of its gain, rl reaches "

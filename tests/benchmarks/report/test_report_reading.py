@@ -173,9 +173,9 @@ def drop_a_share(content: Content) -> None:
     [
         (change_a_mean, "mine: 0.7500 in the table, 0.6875 is the mean over the attributes"),
         (change_an_attribute, "mine: 0.6875 in the table, 0.7500 is the mean over the attributes"),
-        (drop_an_attribute, "Smiling is not told of bicubic and mine alike"),
-        (drop_all_attributes, "bicubic is of no attribute"),
-        (drop_a_share, "No_Beard is told, but not how many have it"),
+        (drop_an_attribute, "Smiling is an attribute of only one of bicubic and mine"),
+        (drop_all_attributes, "bicubic has no attributes"),
+        (drop_a_share, "nothing says how many faces have No_Beard"),
         (repeat_a_row, "two rows of mine"),
     ],
 )
