@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from torch import Tensor
 
@@ -151,7 +150,8 @@ def _specification(
     """The agent, and the faces that it can restore: those of its file unless a size is given."""
     check_agent(config.agent)
     side = config.face_size or FACE_SIDE
-    size, border = (side, side), cast(Border, "centre")
+    size = (side, side)
+    border: Border = "centre"
     if config.agent not in agents.available():
         geometry = load_agent(Path(config.agent))[1]["geometry"]
         border = geometry["border"]

@@ -100,10 +100,12 @@ def _orders(results: Sequence[PaperResult]) -> str:
 
 def _section(path: Path, result: PaperResult) -> str:
     notes = "".join(f"- {note}\n" for note in result.notes)
+    if result.differences:
+        notes += f"\n<details><summary>{pages.DIFFERENCES}</summary>\n\n"
+        notes += f"{pages.differences(result)}\n</details>\n"
     return (
         f"## {result.heading}\n\n{pages.summary(result).markdown()}\n{notes}\n"
-        f"[In detail, with all settings that are not the paper's](results/{path.stem}.md); "
-        f"`facehall bench paper {result.name}`.\n"
+        f"[In detail](results/{path.stem}.md); `facehall bench paper {result.name}`.\n"
     )
 
 

@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from facehall_env import limits, nested
-from facehall_env.benchmarks.papers.typed import Place, value_of
-from facehall_env.errors import ConfigurationError, UnknownNameError
+from facehall_env import nested
+from facehall_env.benchmarks.papers.typed import Place, check_limits, value_of
+from facehall_env.errors import ConfigurationError
 from facehall_env.files import sha256, write_text_atomic
 from facehall_env.registry import unknown_name
 from facehall_env.training.run import CHECKPOINT, versions
@@ -69,17 +69,14 @@ class Trainer:
                 outside of its limits; names the file, the key and the nearest names.
         """
         place.check_keys(settings, self.settings)
-        values = {}
-        for name, value in settings.items():
-            if isinstance(value, str) and value.startswith("@"):
-                values[name] = value
-                continue
-            values[name] = value_of(self.types[name], value, place / name)
-            try:
-                limits.check(self.configure(**{name: values[name]}))
-            except (ConfigurationError, UnknownNameError) as error:
-                raise (place / name).error(str(error)) from error
-        return values
+        parts = {k: v for k, v in settings.items() if isinstance(v, str) and v.startswith("@")}
+        values = {
+            name: value_of(self.types[name], value, place / name)
+            for name, value in settings.items()
+            if name not in parts
+        }
+        check_limits(self.configure(**values), place)
+        return {**values, **parts}
 
     def configure(self, **values: Any) -> Any:
         """The trainer's own settings, typed."""

@@ -144,7 +144,7 @@ class Parts:
         row: The row.
         condition: The condition.
         source: Where its faces come from.
-        image_size: Of its faces.
+        image_size: Height and width of its faces.
         workshop: What parts are made with.
 
     Attributes:

@@ -6,6 +6,7 @@ measured in turns, several times, and the medians are divided.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -13,9 +14,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from facehall_env.benchmarks.speed.contents import Environments
+from facehall_env.benchmarks.speed.contents import EnvironmentRow, Environments, PatchRateRow
 from facehall_env.benchmarks.speed.env_kinds import Watched, make_env, sb3_environments, stepped
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
@@ -30,13 +30,12 @@ from facehall_env.spec import EpisodeSpec, FacesSpec
 BARE = "network alone"
 
 
-def run(config: EnvsConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
+def run(config: EnvsConfig, command: str = "") -> dict[str, Any]:
     """Measures, prints the tables and writes ``throughput.json``.
 
     Args:
         config: The settings.
         command: What was typed, for the results file.
-        console: Where to print; the standard output by default.
 
     Returns:
         What was written.
@@ -56,10 +55,10 @@ def run(config: EnvsConfig, command: str = "", console: Console | None = None) -
             "vector_env": vector_rows(config, bar.update),
             "enhancers": enhancer_rows(config, bar.update),
         }
-    return publish(config, command, content, Environments, console)
+    return publish(config, command, content, Environments)
 
 
-def vector_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[str, Any]]:
+def vector_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[EnvironmentRow]:
     """Steps per second of the batched environment, of several single ones, and of the network.
 
     All restore faces of the same kind with the same network; measurements take turns.
@@ -74,7 +73,7 @@ def vector_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[str
 
 def _compare(
     config: EnvsConfig, precision: Precision, number: int, advance: Callable[[], Any]
-) -> list[dict[str, Any]]:
+) -> list[EnvironmentRow]:
     """The rows of one precision and number of environments."""
     kinds = config.kinds_at(number)
     # In this precision already, or every single environment would keep a rounded copy.
@@ -97,40 +96,39 @@ def _compare(
     )
     for env in envs.values():
         env.close()
-    memory: dict[str, float | None] = {}
+    memory: dict[str, float] = {}
     if config.memory:
         for kind in kinds:
             work = (stepped, config, kind, number, precision)
-            memory[kind] = peak_memory(START_METHOD, config.device, *work)
+            found = peak_memory(START_METHOD, config.device, *work)
+            memory[kind] = math.nan if found is None else found
             advance()
     medians = {name: median(values) for name, values in rates.items()}
-    shares: dict[str, float] = {
-        name: median(env.shares) for name, env in envs.items() if env.shares
-    }
+    shares = {str(name): median(env.shares) for name, env in envs.items() if env.shares}
     return [
-        {
-            "enhancer": config.enhancer,
-            "precision": precision,
-            "num_envs": number,
-            "environment": name,
-            "steps_per_second": rate,
-            "ratio": medians["batched"] / rate,
-            "network_share": shares.get(name),
-            "peak_memory_mib": memory.get(name),
-        }
+        EnvironmentRow(
+            enhancer=config.enhancer,
+            precision=precision,
+            num_envs=number,
+            environment=name,
+            steps_per_second=rate,
+            ratio=medians["batched"] / rate,
+            network_share=shares.get(name, math.nan),
+            peak_memory_mib=memory.get(name, math.nan),
+        )
         for name, rate in medians.items()
     ]
 
 
-def enhancer_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[str, Any]]:
+def enhancer_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[PatchRateRow]:
     """Patches per second of each network alone, and ratios to the last one.
 
     Args:
         config: The settings.
         advance: Called after each measurement.
     """
-    batch = min(32, max(config.num_envs))
-    rows = []
+    batch, to = min(32, max(config.num_envs)), config.enhancers[-1]
+    rows: list[PatchRateRow] = []
     for precision in config.precisions:
         timings = take_turns(
             {
@@ -142,16 +140,9 @@ def enhancer_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[dict[s
             config.repetitions,
             advance,
         )
-        last = median(timings[config.enhancers[-1]])
+        last = median(timings[to])
         rows += [
-            {
-                "enhancer": name,
-                "precision": precision,
-                "batch": batch,
-                "patches_per_second": median(rates),
-                "ratio": median(rates) / last,
-                "ratio_to": config.enhancers[-1],
-            }
+            PatchRateRow(name, precision, batch, median(rates), median(rates) / last, to)
             for name, rates in timings.items()
         ]
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,10 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
 
 from facehall_env import data, enhancers, limits
-from facehall_env.benchmarks.speed.contents import TrainingMemory
+from facehall_env.benchmarks.speed.contents import MemoryRow, TrainingMemory
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.settings import MemoryConfig
@@ -43,13 +43,12 @@ def training(config: MemoryConfig, folder: Path) -> TrainSPARNetHDConfig:
     )
 
 
-def run(config: MemoryConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
+def run(config: MemoryConfig, command: str = "") -> dict[str, Any]:
     """Measures, prints the table and writes ``training-memory.json``.
 
     Args:
         config: The settings.
         command: What was typed, for the results file.
-        console: Where to print; the standard output by default.
 
     Returns:
         What was written.
@@ -66,13 +65,13 @@ def run(config: MemoryConfig, command: str = "", console: Console | None = None)
         for form in progress(FORMS, desc="an update in a process of its own"):
             own = replace(trained, recompute=FORMS[form])
             memory = peak_memory(START_METHOD, config.device, one_update, own)
-            rows.append({"features": form, "peak_memory_mib": memory})
-    if all(row["peak_memory_mib"] is None for row in rows):
+            rows.append(MemoryRow(form, math.nan if memory is None else memory))
+    if all(math.isnan(row.peak_memory_mib) for row in rows):
         raise ConfigurationError(
             "No update could be measured; what went wrong stands above: take smaller faces or "
             "networks if it was the memory."
         )
-    return publish(config, command, {"rows": rows}, TrainingMemory, console)
+    return publish(config, command, {"rows": rows}, TrainingMemory)
 
 
 def _check(training: TrainSPARNetHDConfig) -> None:

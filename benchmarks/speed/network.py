@@ -9,7 +9,7 @@ inference computes some of them with less work, so that its ratio may be below 1
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -17,11 +17,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facehall_env.benchmarks.speed.contents import NetworkTime
+from facehall_env.benchmarks.speed.contents import NetworkRow, NetworkTime
 from facehall_env.benchmarks.speed.output import publish
 from facehall_env.benchmarks.speed.settings import Form, Layout, NetworkConfig
 from facehall_env.benchmarks.speed.timing import seconds_per_call, take_turns
@@ -75,13 +74,12 @@ class Convolution:
         )
 
 
-def run(config: NetworkConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
+def run(config: NetworkConfig, command: str = "") -> dict[str, Any]:
     """Measures, prints the table and writes ``network-NAME.json``.
 
     Args:
         config: The settings.
         command: What was typed, for the results file.
-        console: Where to print; the standard output by default.
 
     Returns:
         What was written.
@@ -94,7 +92,7 @@ def run(config: NetworkConfig, command: str = "", console: Console | None = None
     with progress(total=2 * config.repetitions * len(measured), desc="measuring") as bar:
         rows = [measure(config, *case, bar.update) for case in measured]
     name = f"network-{config.enhancer.split()[0]}"
-    return publish(config, command, {"rows": rows}, NetworkTime, console, name)
+    return publish(config, command, {"rows": rows}, NetworkTime, name)
 
 
 def cases(config: NetworkConfig) -> list[tuple[Precision, Form, Layout]]:
@@ -119,7 +117,7 @@ def measure(
     form: Form,
     layout: Layout,
     advance: Callable[[], Any],
-) -> dict[str, Any]:
+) -> NetworkRow:
     """One row: milliseconds of the forward and of its convolutions alone, and their ratio.
 
     Args:
@@ -149,35 +147,16 @@ def measure(
         config.repetitions,
         advance,
     )
-    return {
-        "enhancer": config.enhancer,
-        "precision": precision,
-        "form": form,
-        "layout": layout,
-        "convolutions": len(convolutions),
-        **summarise(timings[FORWARD], timings[CONVOLUTIONS], config.batch),
-    }
-
-
-def summarise(
-    forward: Sequence[float], convolutions: Sequence[float], batch: int
-) -> dict[str, float]:
-    """Medians per image and their ratio.
-
-    Args:
-        forward: Seconds of each measurement of the forward.
-        convolutions: Seconds of each measurement of all its convolutions alone.
-        batch: Images in a measurement.
-
-    >>> summarise([0.2, 0.3, 0.9], [0.25, 0.2, 0.25], 2)
-    {'ms_per_image': 150.0, 'convolutions_ms_per_image': 125.0, 'ratio': 1.2}
-    """
-    whole, part = median(forward), median(convolutions)
-    return {
-        "ms_per_image": 1000 * whole / batch,
-        "convolutions_ms_per_image": 1000 * part / batch,
-        "ratio": whole / part,
-    }
+    whole, part = median(timings[FORWARD]), median(timings[CONVOLUTIONS])
+    return NetworkRow(
+        precision=precision,
+        form=form,
+        layout=layout,
+        convolutions=len(convolutions),
+        ms_per_image=1000 * whole / config.batch,
+        convolutions_ms_per_image=1000 * part / config.batch,
+        ratio=whole / part,
+    )
 
 
 def prepare(enhancer: Enhancer, precision: Precision, form: Form, layout: Layout) -> nn.Module:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
-from facehall_env.benchmarks.provenance import header, output_folder, write_json
+from facehall_env.benchmarks.provenance import Row, header, output_folder, write_json
 from facehall_env.benchmarks.speed.contents import Speed
 from facehall_env.benchmarks.speed.settings import ProfileConfig, UpdateConfig
 from facehall_env.benchmarks.tables import say_written, terminal
@@ -18,7 +16,6 @@ def publish(
     command: str,
     content: Mapping[str, Any],
     kind: type[Speed],
-    console: Console | None,
     name: str | None = None,
 ) -> dict[str, Any]:
     """Prints results and writes them to a file.
@@ -26,16 +23,18 @@ def publish(
     Args:
         config: The settings.
         command: What was typed.
-        content: What was found.
+        content: What was found: rows, or what JSON knows.
         kind: What the file holds, which makes the tables.
-        console: Where to print; the standard output by default.
-        name: Of the file, without its suffix; that of the benchmark by default.
+        name: Name of the file without its suffix; that of the benchmark by default.
 
     Returns:
         What was written.
     """
-    console = console or terminal()
-    results = {**header(kind.benchmark, config, command), **content}
+    console = terminal()
+    results = header(kind.benchmark, config, command)
+    for key, value in content.items():
+        rows = isinstance(value, list) and all(isinstance(row, Row) for row in value)
+        results[key] = [row.to_json() for row in value] if rows else value
     for table in kind.from_json(results).tables:
         console.print(table)
     path = output_folder(config.out, config.publish) / f"{name or kind.benchmark}.json"

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from facehall_env.agents.reinforce.training import ReinforceTrainer
@@ -75,13 +74,12 @@ class SpanTimer:
         self._resumed = time
 
 
-def run(config: UpdateConfig, command: str = "", console: Console | None = None) -> dict[str, Any]:
+def run(config: UpdateConfig, command: str = "") -> dict[str, Any]:
     """Measures, prints the table and writes ``profile.json``.
 
     Args:
         config: The settings.
         command: What was typed, for the results file.
-        console: Where to print; the standard output by default.
 
     Returns:
         What was written.
@@ -98,7 +96,7 @@ def run(config: UpdateConfig, command: str = "", console: Console | None = None)
     with progress(total=config.updates + 1, desc="updates") as bar:
         seconds = profile(trainer, config.updates, bar.update)
     content = summarise(seconds, config.updates)
-    return publish(config, command, content, UpdateProfile, console)
+    return publish(config, command, content, UpdateProfile)
 
 
 def profile(

@@ -89,9 +89,9 @@ def test_times_are_of_the_forward_and_of_all_convolutions(
     steps: list[int] = []
     row = measure(config, "fp32", form, "channels_last", lambda: steps.append(1))
     # Six units of two convolutions and a shortcut each, and the two at the ends.
-    assert row["convolutions"] == 20
-    assert row["convolutions_ms_per_image"] == 20_000
-    assert row["ratio"] == 5.0
+    assert row.convolutions == 20
+    assert row.convolutions_ms_per_image == 20_000
+    assert row.ratio == 5.0
     assert len(steps) == 4
 
 

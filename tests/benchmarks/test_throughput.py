@@ -139,9 +139,9 @@ def test_patches_per_second() -> None:
         enhancers=("three_seconds",), num_envs=(2, 4), precisions=("fp32",), seconds=6
     )
     (row,) = envs.enhancer_rows(config, lambda: None)
-    assert row["patches_per_second"] == pytest.approx(4 / 3)
-    assert row["batch"] == 4
-    assert row["ratio"] == 1
+    assert row.patches_per_second == pytest.approx(4 / 3)
+    assert row.batch == 4
+    assert row.ratio == 1
 
 
 def test_measurements_take_turns() -> None:
