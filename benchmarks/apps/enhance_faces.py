@@ -20,10 +20,9 @@ from facehall_env.benchmarks.restorers import (
     check_agent,
 )
 from facehall_env.data import protocols
-from facehall_env.data.resize import Kernel
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError
-from facehall_env.literals import Border
+from facehall_env.literals import Border, Kernel
 from facehall_env.observations import STATE_KEY, to_uint8
 from facehall_env.photos.composite import faces_without_truth
 from facehall_env.rendering import Picture
