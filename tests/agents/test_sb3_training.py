@@ -174,10 +174,9 @@ def test_hyperparameters_come_from_the_file_and_the_command_line(tmp_path: Path)
 class TestCommandLine:
     def test_each_algorithm_explains_itself(self, capsys: pytest.CaptureFixture[str]) -> None:
         for arguments, option, tuned in (
-            (["--algo", "dqn"], "--hyperparameter", "buffer_size=5000"),
-            (["--algo=a2c"], "--hyperparameter", "use_rms_prop=False"),
-            (["--algo", "reinforce"], "--foresight", ""),
-            ([], "--foresight", ""),
+            (["dqn"], "--hyperparameter", "buffer_size=5000"),
+            (["a2c"], "--hyperparameter", "use_rms_prop=False"),
+            (["reinforce"], "--foresight", ""),
         ):
             with pytest.raises(SystemExit) as exit_:
                 main(["train", "agent", *arguments, "--help"])
@@ -188,7 +187,7 @@ class TestCommandLine:
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
-        [(["--algo", "pop"], "did you mean 'ppo'"), (["--algo"], "--algo has no value")],
+        [(["pop"], "did you mean 'ppo'"), (["--algo", "ppo"], "--algo stands where a command is")],
     )
     def test_what_is_no_algorithm(
         self, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
@@ -198,7 +197,7 @@ class TestCommandLine:
 
     def test_it_trains(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         line = (
-            f"train agent --algo maskable_ppo --dataset noise --enhancer bicubic --steps 2 "
+            f"train agent maskable_ppo --dataset noise --enhancer bicubic --steps 2 "
             f"--timesteps 16 --validation-faces 2 --out {tmp_path} "
             f"--hyperparameter n_envs=2 n_steps=4 batch_size=8"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facehall_env import enhancers
-from facehall_env.benchmarks import cli
+from facehall_env.benchmarks.cli import program
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import Enhancer, Ensemble
@@ -115,7 +115,7 @@ def test_the_command(members, faces, tmp_path: Path, capsys) -> None:
     enhancers.save(members[0], tmp_path / "light.safetensors", {"updates": 7})
     words = ["train", "ensemble", "--no-mirror", "--members", str(tmp_path / "light.safetensors")]
     out = tmp_path / "ensemble.safetensors"
-    assert cli.main([*words, "bicubic", "--out", str(out)]) == 0
+    assert program.main([*words, "bicubic", "--out", str(out)]) == 0
     assert str(out) in capsys.readouterr().out
     loaded = enhancers.load(out)
     with torch.no_grad():
@@ -149,7 +149,7 @@ class TestBadInput:
     def test_a_file_for_another_scale(self, tmp_path: Path, capsys) -> None:
         path = tmp_path / "light.safetensors"
         enhancers.save(enhancers.make("light", scale=8, width=8, blocks=1), path)
-        assert cli.main(["train", "ensemble", "--members", str(path)]) == 2
+        assert program.main(["train", "ensemble", "--members", str(path)]) == 2
         assert "is made for scale 8, but --scale is 4" in capsys.readouterr().err
 
     def test_a_member_of_patches_only(self) -> None:
@@ -158,7 +158,7 @@ class TestBadInput:
 
     def test_weights_that_are_missing(self, tmp_path: Path, capsys) -> None:
         missing = tmp_path / "none.safetensors"
-        assert cli.main(["train", "ensemble", "--members", str(missing)]) == 2
+        assert program.main(["train", "ensemble", "--members", str(missing)]) == 2
         assert str(missing) in capsys.readouterr().err
         with pytest.raises(WeightsError, match="facehall train ensemble --members"):
             enhancers.make("ensemble", members=[], weights="auto")

@@ -34,7 +34,7 @@ def test_without_ray_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'facehall-env\[rllib\]'"):
         train_rllib(TrainRLlibConfig(out=tmp_path / "run"))
-    command = ["train", "agent", "--algo", "rllib-ppo", "--num-env-runners", "3"]
+    command = ["train", "agent", "rllib-ppo", "--num-env-runners", "3"]
     assert main([*command, "--out", str(tmp_path / "run")]) == 2
     assert "pip install 'facehall-env[rllib]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from facehall_env import data, recognition
-from facehall_env.benchmarks import cli
+from facehall_env.benchmarks.cli import program
 from facehall_env.data import FaceDataset, Identified
 from facehall_env.errors import ConfigurationError, DatasetError, EnhancerError, WeightsError
 from facehall_env.nested import build
@@ -255,12 +255,12 @@ class TestTraining:
 
     def test_the_command(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         words = "train cognition --dataset crowd --width 1 --embedding 4 --updates 2 --batch 2"
-        assert cli.main([*words.split(), "--out", str(tmp_path / "run")]) == 0
+        assert program.main([*words.split(), "--out", str(tmp_path / "run")]) == 0
         assert "cognition.safetensors" in capsys.readouterr().out
         trained = recognition.load_cognition(tmp_path / "run" / "cognition.safetensors")
         assert trained.people == ("Ada", "Cy", "Di", "Ed")
         words = "train cognition --dataset anonymous"
-        assert cli.main([*words.split(), "--out", str(tmp_path / "none")]) == 2
+        assert program.main([*words.split(), "--out", str(tmp_path / "none")]) == 2
         assert "does not say who" in capsys.readouterr().err
 
 
