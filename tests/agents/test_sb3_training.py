@@ -187,7 +187,7 @@ class TestCommandLine:
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
-        [(["pop"], "did you mean 'ppo'"), (["--algo", "ppo"], "--algo stands where a command is")],
+        [(["ppo2"], "did you mean 'ppo'"), (["--algo", "ppo"], "--algo stands where a command is")],
     )
     def test_what_is_no_algorithm(
         self, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
