@@ -64,7 +64,10 @@ def differences(ours: PaperTable, papers: PaperTable) -> list[Difference]:
         if (theirs := _text(condition.images or NOT_STATED)) != _text(ours.measuring.limit)
     ]
     trained = _scored(ours) and any(row.trained for row in ours.rows)
+    metrics = {column.metric for column in ours.columns}
     names = [*(_OF_TRAINING if trained else ())]
+    names += ["fsim_limit"] if "fsim" in metrics else []
+    names += ["pairs_of_fold"] if any(METRICS[m].source == "pairs" for m in metrics) else []
     if ours.measuring.action_stride != 1 or ours.measuring.action_offset is not None:
         names += ["action_stride", "action_offset"]
     found += [Difference((), n, _text(getattr(ours.measuring, n)), NOT_STATED) for n in names]

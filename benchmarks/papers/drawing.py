@@ -128,7 +128,11 @@ def _point(found: Found, row: Row, column: Column) -> tuple[float, float, float 
     paper = number_of(row.paper[found.table.columns.index(column)])
     if cell is None:
         return math.nan, math.nan, paper
-    return cell.value, cell.half_width, paper
+    return _number(cell.value), _number(cell.ci), paper
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _error(half_width: float) -> float | None:

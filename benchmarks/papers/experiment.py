@@ -18,7 +18,7 @@ from typing import Any
 from facehall_env.benchmarks.papers import reading
 from facehall_env.benchmarks.papers.overrides import apply
 from facehall_env.benchmarks.papers.tables import PaperTable
-from facehall_env.benchmarks.papers.typed import Path_, Place
+from facehall_env.benchmarks.papers.typed import Keys, Place
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import unknown_name
 
@@ -47,7 +47,7 @@ class Experiment:
 
     name: str
     content: Content
-    sources: Mapping[Path_, str]
+    sources: Mapping[Keys, str]
     small: bool = False
 
     @cached_property
@@ -92,7 +92,7 @@ def load(name: str, changes: Sequence[str] = (), small: bool = False) -> Experim
     """
     path = _find(name)
     content: Content = {}
-    sources: dict[Path_, str] = {}
+    sources: dict[Keys, str] = {}
     for file in _chain(path, ()):
         own = {key: value for key, value in _read(file).items() if key != "extends"}
         content = reading.merged(content, own)
@@ -154,7 +154,7 @@ def _is_table(path: Path) -> bool:
     return "columns" in _read(path)
 
 
-def _paths(content: Mapping[str, Any], above: Path_ = ()) -> Iterator[Path_]:
+def _paths(content: Mapping[str, Any], above: Keys = ()) -> Iterator[Keys]:
     for key, value in content.items():
         yield (*above, key)
         if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,19 +25,25 @@ Place = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """What was found for a row and a column.
+    """A cell of a table; numbers are NaN, or null in a file, where there are none.
 
     Attributes:
-        value: Mean over the images, or the cost.
-        half_width: Half width of its 95 % interval; NaN where there is none.
+        value: Mean over the images, or a cost.
+        ci: Half width of its 95 % interval.
         images: Number of images.
         reason: Why there is no value.
+        paper: The paper's number as it is printed.
+        minus: Difference to the row that differences are to, paired over images.
+        minus_ci: Half width of its 95 % interval.
     """
 
-    value: float = float("nan")
-    half_width: float = float("nan")
+    value: float | None = math.nan
+    ci: float | None = math.nan
     images: int = 0
     reason: str = ""
+    paper: str | None = None
+    minus: float | None = None
+    minus_ci: float | None = None
 
 
 @dataclass

@@ -120,13 +120,17 @@ def caption(result: PaperResult) -> str:
     return " ".join(parts)
 
 
+def differences(result: PaperResult) -> str:
+    """A line for each group of networks that differ from the paper in the same settings."""
+    return "".join(f"- {line}\n" for line in result.differences_in_words)
+
+
 def markdown(result: PaperResult) -> str:
     """The whole page of a table."""
     notes = "".join(f"- {note}\n" for note in result.notes)
     text = f"# {result.heading}\n\n{summary(result).markdown()}\n{notes}"
     if result.differences:
-        lines = "".join(f"- {line}\n" for line in result.differences_in_words)
-        text += f"\n{DIFFERENCES}:\n\n{lines}"
+        text += f"\n{DIFFERENCES}:\n\n{differences(result)}"
     if detail(result).rows:
         text += f"\n## In detail\n\n{detail(result).markdown()}"
     if result.orderings:

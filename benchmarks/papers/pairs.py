@@ -23,9 +23,6 @@ from facehall_env.photos.landmarks import DlibLandmarks
 from facehall_env.recognition import embed
 from facehall_env.spec import FacesSpec
 
-IMAGES_PER_PAIR = 20
-"""Test images for each pair of a fold, where the number of pairs is not given."""
-
 
 def verify(
     found: Found, condition: Condition, dataset: FaceDataset, restorers: Mapping[str, Restorer]
@@ -64,7 +61,7 @@ def _evaluated(
     measuring, source = found.table.measuring, found.sources[condition.key]
     config = IdentityBenchConfig(
         faces=FacesSpec(source.test.name, scale=condition.scale, protocol=found.table.protocol),
-        limit=measuring.pairs or max(2, measuring.limit // IMAGES_PER_PAIR),
+        limit=measuring.pairs_of_fold,
         batch=measuring.batch,
         seed=measuring.seed,
         device=found.config.device,

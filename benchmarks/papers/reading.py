@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from facehall_env import limits
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.tables import (
     ROLES,
@@ -24,7 +23,7 @@ from facehall_env.benchmarks.papers.tables import (
     number_of,
 )
 from facehall_env.benchmarks.papers.trainers import TRAINERS
-from facehall_env.benchmarks.papers.typed import Place, construct
+from facehall_env.benchmarks.papers.typed import Place, check_limits, construct
 from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError, UnknownNameError
 from facehall_env.registry import unknown_name
@@ -119,7 +118,7 @@ def read(content: Content, place: Place, small: bool = False) -> PaperTable:
     for key, own in content.get("networks", {}).items():
         (place / "networks" / key).check_keys(own, NETWORK_KEYS)
     measuring = construct(Measuring, {k: v for k, v in content.items() if k in MEASURING}, place)
-    _check_limits(measuring, place)
+    check_limits(measuring, place)
     if (measuring.action_offset or 0) >= measuring.action_stride:
         raise (place / "action_offset").error(
             f"{measuring.action_offset} lies outside of a cell: give a number below action_stride, "
@@ -174,7 +173,7 @@ def _condition(content: Content, key: str, place: Place) -> Condition:
     rest = {k: v for k, v in own.items() if k != "faces"}
     more = {"key": key, "sources": tuple(sources), "images": known.get("images")}
     condition = construct(Condition, {**rest, **more}, here)
-    _check_limits(condition, here)
+    check_limits(condition, here)
     return condition
 
 
@@ -215,7 +214,7 @@ def _row(content: Content, key: str, small: bool, columns: int, place: Place) ->
     own = {k: v for k, v in whole.items() if k not in (*ROLES, "method")}
     kind = own.get("kind") or _kind(parts, place)
     row = construct(Row, {**own, "key": key, "kind": kind, "paper": paper, "parts": parts}, place)
-    _check_limits(row, place)
+    check_limits(row, place)
     return row
 
 
@@ -239,7 +238,7 @@ def _part(content: Content, own: Any, small: bool, place: Place) -> Part:
         raise place.error(str(error)) from error
     reduced = whole.pop("small", {})
     part = construct(Part, merged(merged(whole, reduced if small else {}), own), place)
-    _check_limits(part, place)
+    check_limits(part, place)
     if part.network is not None:
         _check_network(part, place)
     if part.trainer is None:
@@ -259,11 +258,3 @@ def _check_network(part: Part, place: Place) -> None:
         raise (where / "network").error(str(error)) from error
     if not any(word.kind is word.VAR_KEYWORD for word in keywords.values()):
         (where / "settings").check_keys(part.settings, keywords)
-
-
-def _check_limits(own: Any, place: Place) -> None:
-    try:
-        limits.check(own)
-    except ConfigurationError as error:
-        name = str(error).partition("=")[0]
-        raise (place / name).error(str(error)) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facehall_env.benchmarks.papers.differences import Difference, differences, sentences
-from facehall_env.benchmarks.papers.found import Found
+from facehall_env.benchmarks.papers.found import Cell, Found
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.tables import Column, number_of
 from facehall_env.benchmarks.papers.typed import Place, construct
@@ -25,29 +25,6 @@ Verdict = Literal["holds", "does not hold", "undecided"]
 HOLDS: Verdict = "holds"
 FAILS: Verdict = "does not hold"
 OPEN: Verdict = "undecided"
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """A cell of a table.
-
-    Attributes:
-        value: Mean over the images, or a cost; None where there is none.
-        ci: Half width of its 95 % interval.
-        images: Number of images.
-        paper: The paper's number as it is printed.
-        minus: Difference to the row that differences are to, paired over images.
-        minus_ci: Half width of its 95 % interval.
-        reason: Why there is no value.
-    """
-
-    value: float | None = None
-    ci: float | None = None
-    images: int = 0
-    paper: str | None = None
-    minus: float | None = None
-    minus_ci: float | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +47,7 @@ class RowResult:
     series: str
     x: float | None
     weights: Mapping[str, Any]
-    cells: tuple[CellResult, ...]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -400,12 +377,10 @@ def _condition(found: Found, key: str) -> ConditionResult:
     )
 
 
-def _cell(found: Found, row: str, column: Column, paper: str | None) -> CellResult:
+def _cell(found: Found, row: str, column: Column, paper: str | None) -> Cell:
     place = (row, column.condition, column.metric)
     reference = (found.table.reference, column.condition, column.metric)
     gap = None if place == reference else found.difference(place, reference)
     minus, minus_ci = (None, None) if gap is None else gap
-    cell = found.cells.get(place)
-    if cell is None:
-        return CellResult(paper=paper)
-    return CellResult(cell.value, cell.half_width, cell.images, paper, minus, minus_ci, cell.reason)
+    cell = found.cells.get(place, Cell(None, None))
+    return dataclasses.replace(cell, paper=paper, minus=minus, minus_ci=minus_ci)

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from facehall_env.benchmarks.papers import pages
 from facehall_env.benchmarks.papers.results import FAILS, HOLDS, OPEN, PaperResult, read
-from facehall_env.benchmarks.papers.settings import ResultsPageConfig
 from facehall_env.benchmarks.tables import Table, say_written, terminal
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import write_text_atomic
@@ -21,8 +20,13 @@ TITLES = {
 }
 
 
-def run(config: ResultsPageConfig, console: Console | None = None) -> str:
+def run(folder: Path, out: Path, console: Console | None = None) -> str:
     """Writes the page and says what was left out.
+
+    Args:
+        folder: Folder of the results files.
+        out: The page to write.
+        console: Where messages go; the standard output by default.
 
     Returns:
         Its text.
@@ -33,7 +37,7 @@ def run(config: ResultsPageConfig, console: Console | None = None) -> str:
     console = console or terminal()
     found: dict[Path, PaperResult] = {}
     others: list[Path] = []
-    for path in sorted(config.results.glob("[!.]*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):
         try:
             result = read(path)
         except ConfigurationError as error:
@@ -47,12 +51,12 @@ def run(config: ResultsPageConfig, console: Console | None = None) -> str:
             found[path] = result
     if not found and not others:
         raise ConfigurationError(
-            f"There are no results in {config.results}: run `facehall bench paper sparnet-IV` "
+            f"There are no results in {folder}: run `facehall bench paper sparnet-IV` "
             "first, or give another folder as --results."
         )
     text = page(found, others)
-    write_text_atomic(config.out, text)
-    say_written(console, config.out)
+    write_text_atomic(out, text)
+    say_written(console, out)
     return text
 
 
@@ -100,10 +104,12 @@ def _orders(results: Sequence[PaperResult]) -> str:
 
 def _section(path: Path, result: PaperResult) -> str:
     notes = "".join(f"- {note}\n" for note in result.notes)
+    if result.differences:
+        notes += f"\n<details><summary>{pages.DIFFERENCES}</summary>\n\n"
+        notes += f"{pages.differences(result)}\n</details>\n"
     return (
         f"## {result.heading}\n\n{pages.summary(result).markdown()}\n{notes}\n"
-        f"[In detail, with all settings that are not the paper's](results/{path.stem}.md); "
-        f"`facehall bench paper {result.name}`.\n"
+        f"[In detail](results/{path.stem}.md); `facehall bench paper {result.name}`.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings of the commands that make the papers' tables. Importing this module is light."""
+"""Settings of the command that makes the papers' tables. Importing this module is light."""
 
 from __future__ import annotations
 
@@ -57,13 +57,3 @@ class PaperConfig:
                 f"--dataset-settings {' '.join(self.dataset_settings)} are options of --dataset, "
                 "which is not given: name it, or leave them out."
             )
-
-
-@dataclass
-class ResultsPageConfig:
-    """Settings of ``facehall report --out RESULTS.md``."""
-
-    results: Path = Path("benchmarks/results")
-    """Folder of the results files."""
-    out: Path = Path("benchmarks/RESULTS.md")
-    """The page to write."""

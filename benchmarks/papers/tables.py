@@ -17,6 +17,9 @@ SHOWN_ROLES = ("model", "initial", "enhancer", "agent")
 ROLES = ("model", "initial", "cognition", "restorer", "look", "enhancer", "agent")
 """Parts of a row, each behind those that it is trained with."""
 
+IMAGES_PER_PAIR = 20
+"""Test images for each pair of a fold, where the number of pairs is not given."""
+
 RowKind = Literal["start", "model", "agent", "truth", "paper-only"]
 """What a row is: the faces as they start, a network that restores whole faces, an agent that lets
 an enhancer restore patches, the true faces, or nothing of ours."""
@@ -196,6 +199,11 @@ class Measuring:
     repetitions: Annotated[int, Ge(1)] = 5
     mobilefacenet: str | None = None
     lpips: tuple[str, str] | None = None
+
+    @property
+    def pairs_of_fold(self) -> int:
+        """Matched pairs of each fold."""
+        return self.pairs or max(2, self.limit // IMAGES_PER_PAIR)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from facehall_env import limits, nested
-from facehall_env.benchmarks.papers.typed import Place, value_of
-from facehall_env.errors import ConfigurationError, UnknownNameError
+from facehall_env import nested
+from facehall_env.benchmarks.papers.typed import Place, check_limits, value_of
+from facehall_env.errors import ConfigurationError
 from facehall_env.files import sha256, write_text_atomic
-from facehall_env.registry import unknown_name
 from facehall_env.training.run import CHECKPOINT, versions
 
 FINISHED = "finished.json"
@@ -69,17 +68,14 @@ class Trainer:
                 outside of its limits; names the file, the key and the nearest names.
         """
         place.check_keys(settings, self.settings)
-        values = {}
-        for name, value in settings.items():
-            if isinstance(value, str) and value.startswith("@"):
-                values[name] = value
-                continue
-            values[name] = value_of(self.types[name], value, place / name)
-            try:
-                limits.check(self.configure(**{name: values[name]}))
-            except (ConfigurationError, UnknownNameError) as error:
-                raise (place / name).error(str(error)) from error
-        return values
+        parts = {k: v for k, v in settings.items() if isinstance(v, str) and v.startswith("@")}
+        values = {
+            name: value_of(self.types[name], value, place / name)
+            for name, value in settings.items()
+            if name not in parts
+        }
+        check_limits(self.configure(**values), place)
+        return {**values, **parts}
 
     def configure(self, **values: Any) -> Any:
         """The trainer's own settings, typed."""
@@ -159,50 +155,6 @@ class Task:
         """Where its run is kept."""
         name = re.sub(r"[^\w.-]+", "_", self.name)
         return cache / "training" / f"{name}-{self.digest[:16]}"
-
-
-def trainer_called(name: str) -> Trainer:
-    """The trainer of that name.
-
-    Raises:
-        UnknownNameError: If there is none; names the nearest ones.
-    """
-    if name not in TRAINERS:
-        raise unknown_name("trainer", name, TRAINERS)
-    return TRAINERS[name]
-
-
-def task(
-    name: str,
-    trainer: str,
-    network: str | None,
-    network_settings: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    dataset: tuple[str, Mapping[str, Any]],
-    common: Mapping[str, Any],
-) -> Task:
-    """A training from what an experiment says of it.
-
-    Args:
-        name: What is trained.
-        trainer: Name of what trains it.
-        network: Name of the network, of a trainer that takes one.
-        network_settings: Its keywords.
-        settings: The trainer's own settings, typed; a number of ``updates`` takes the place of the
-            time.
-        dataset: Name and options of the faces to train on.
-        common: Settings that every trainer gets that has them: scale, protocol, device, seed,
-            limit, minutes.
-    """
-    own = trainer_called(trainer)
-    given = {**common, "dataset": dataset[0], "dataset_settings": tuple(dataset[1].items())}
-    chosen = {key: value for key, value in given.items() if key in own.types}
-    if network is not None and own.network is not None:
-        chosen |= {own.network[0]: network, own.network[1]: tuple(network_settings.items())}
-    chosen |= settings
-    if "updates" in settings:
-        chosen["minutes"] = None
-    return Task(name, trainer, chosen)
 
 
 def finished(own: Task, cache: Path) -> tuple[Path | None, str | None]:

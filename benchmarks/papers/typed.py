@@ -19,6 +19,7 @@ from typing import (
     get_type_hints,
 )
 
+from facehall_env import limits
 from facehall_env.errors import ConfigurationError
 from facehall_env.registry import unknown_name
 
@@ -27,7 +28,7 @@ NONE = "none"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 Built = TypeVar("Built")
-Path_ = tuple[str, ...]
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Place:
         path: Keys from the outermost to the value's own.
     """
 
-    sources: Mapping[Path_, str]
-    path: Path_ = ()
+    sources: Mapping[Keys, str]
+    path: Keys = ()
 
     def __truediv__(self, key: str) -> Place:
         """A key inside of the value."""
@@ -144,3 +145,16 @@ def _tuple_of(inner: tuple[Any, ...], value: Any, place: Place) -> tuple[Any, ..
     if len(kinds) != len(value):
         raise place.error(f"{value!r} has {len(value)} values, expected {len(kinds)}.")
     return tuple(value_of(kind, own, place) for kind, own in zip(kinds, value, strict=True))
+
+
+def check_limits(own: Any, place: Place) -> None:
+    """Refuses numbers of a dataclass that lie outside of their limits.
+
+    Raises:
+        ConfigurationError: Naming the file and the key.
+    """
+    try:
+        limits.check(own)
+    except ConfigurationError as error:
+        name = str(error).partition("=")[0]
+        raise (place / name).error(str(error)) from error

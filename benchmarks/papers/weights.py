@@ -144,7 +144,7 @@ class Parts:
         row: The row.
         condition: The condition.
         source: Where its faces come from.
-        image_size: Of its faces.
+        image_size: Height and width of its faces.
         workshop: What parts are made with.
 
     Attributes:
@@ -316,17 +316,22 @@ class Parts:
         return folder
 
     def _task(self, part: Part, minutes: float) -> Task:
-        shop = self.workshop
-        common = {**shop.common, "scale": self.condition.scale, "minutes": minutes}
-        return trainers.task(
-            part.use,
-            str(part.trainer),
-            part.network,
-            self._filled(part.settings),
-            self._filled(part.training),
-            (self.source.train.name, self.source.train.options),
-            {**common, "seed": shop.measuring.seed},
-        )
+        """The part's training; a number of updates takes the place of the time."""
+        trainer, faces = TRAINERS[str(part.trainer)], self.source.train
+        given = {
+            **self.workshop.common,
+            "seed": self.workshop.measuring.seed,
+            "scale": self.condition.scale,
+            "minutes": None if "updates" in part.training else minutes,
+            "dataset": faces.name,
+            "dataset_settings": tuple(faces.options.items()),
+        }
+        settings = {key: value for key, value in given.items() if key in trainer.types}
+        if part.network is not None and trainer.network is not None:
+            name, keywords = trainer.network
+            network = {name: part.network, keywords: tuple(self._filled(part.settings).items())}
+            settings |= network
+        return Task(part.use, str(part.trainer), settings | self._filled(part.training))
 
     def _minutes(self, part: Part) -> float | None:
         minutes = self.workshop.measuring.minutes

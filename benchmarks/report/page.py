@@ -19,7 +19,6 @@ from rich.console import Console
 from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.papers import results_page
 from facehall_env.benchmarks.papers.pages import DIFFERENCES
-from facehall_env.benchmarks.papers.settings import ResultsPageConfig
 from facehall_env.benchmarks.plots import curves_svg
 from facehall_env.benchmarks.provenance import published_folder
 from facehall_env.benchmarks.report.contents import WholeFaces
@@ -62,7 +61,7 @@ def run(config: ReportConfig, console: Console | None = None) -> Path | None:
     config.check()
     folders = config.results or _usual_folders()
     if config.out.suffix == ".md":
-        results_page.run(ResultsPageConfig(folders[-1], config.out), console)
+        results_page.run(folders[-1], config.out, console)
         return None
     found = read_results(*folders)
     gallery = make_gallery(config) if config.faces else None

@@ -289,7 +289,7 @@ def test_mistakes_in_a_file_are_named(
 
 
 def test_an_experiment_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"experiment 'sparnet-VI': did you mean 'sparnet-V'"):
+    with pytest.raises(UnknownNameError, match="'sparnet-VI': did you mean 'sparnet-V'"):
         load("sparnet-VI")
     with pytest.raises(ConfigurationError, match=r"There is no file .*nowhere\.toml"):
         load(str(tmp_path / "nowhere.toml"))

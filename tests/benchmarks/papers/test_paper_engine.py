@@ -30,7 +30,7 @@ from facehall_env.benchmarks.papers import (
 )
 from facehall_env.benchmarks.papers.experiment import Experiment
 from facehall_env.benchmarks.papers.found import Found
-from facehall_env.benchmarks.papers.settings import PaperConfig, ResultsPageConfig
+from facehall_env.benchmarks.papers.settings import PaperConfig
 from facehall_env.benchmarks.papers.weights import Parts
 from facehall_env.benchmarks.quality import identity
 from facehall_env.benchmarks.scoring import fixed_order
@@ -413,7 +413,7 @@ def test_two_recognisers_and_the_truth(
     half_width = pytest.approx(100 * 0.01 * 2.262157, rel=1e-5)
     for row, accuracy in (("bicubic", 70), ("brighter", 70), ("patches", 70), ("t", 80)):
         cell = found.cells[row, "a", "accuracy"]
-        assert (cell.value, cell.half_width, cell.images) == (
+        assert (cell.value, cell.ci, cell.images) == (
             pytest.approx(accuracy),
             half_width,
             7,
@@ -426,7 +426,7 @@ def test_two_recognisers_and_the_truth(
     assert gap.value == pytest.approx(10)
     assert gap.half_width == pytest.approx(100 * 2.262157 * (0.09 / 9) ** 0.5, rel=1e-5)
     cell = found.cells["patches", "a", "accuracy-all"]
-    assert (cell.value, cell.half_width, cell.images) == (
+    assert (cell.value, cell.ci, cell.images) == (
         pytest.approx(80),
         pytest.approx(100 * 0.02 * 2.262157, rel=1e-5),
         7,
@@ -438,7 +438,7 @@ def test_two_recognisers_and_the_truth(
     reason = found.cells["brighter", "a", "accuracy-all"].reason
     assert reason == "its folds' faces make more than 10,000,000 pairs"
     cell = found.cells["patches", "a", "cosine"]
-    assert (cell.value, cell.half_width, cell.images) == (0.75, 0.02, 7)
+    assert (cell.value, cell.ci, cell.images) == (0.75, 0.02, 7)
     gap = found.difference(("t", "a", "cosine"), ("patches", "a", "cosine"))
     assert gap is not None
     assert (gap.value, gap.half_width) == (pytest.approx(0.25), pytest.approx(0))
@@ -771,9 +771,7 @@ def test_the_results_page(asked: Experiment, config: PaperConfig, tmp_path: Path
     old = {key: value for key, value in cut.items() if key not in ("name", "version")}
     (config.out / "old.json").write_text(json.dumps(old))
     shown = io.StringIO()
-    text = results_page.run(
-        ResultsPageConfig(config.out, tmp_path / "RESULTS.md"), Console(file=shown, width=300)
-    )
+    text = results_page.run(config.out, tmp_path / "RESULTS.md", Console(file=shown, width=300))
     for name, problem in (
         ("broken.json", "is damaged"),
         ("changed.json", "has 2 cells for 3 columns"),
