@@ -49,7 +49,7 @@ def progress(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]
 
     Args:
         iterable: What to go through, if it is not updated by hand.
-        **options: As of ``tqdm``: ``total``, ``initial``, ``desc``, ``unit``, ``disable``.
+        **options: Options of ``tqdm``: ``total``, ``initial``, ``desc``, ``unit``, ``disable``.
     """
     if sys.stderr.isatty():
         return tqdm(iterable, **options)

@@ -44,7 +44,7 @@ class Look:
 
         Args:
             image: uint8 (H, W, 3).
-            places: Of faces on it; the first few are shown, but none that is the whole image.
+            places: Places of faces on it; the first few are shown, none that is the whole image.
         """
         height, width = image.shape[:2]
         least, most = PHOTOGRAPH_SIDE

@@ -24,11 +24,11 @@ class Entry:
         file: Its path, as it was given or found in a folder.
         name: Name of its outputs below the target, without an ending.
         status: ``"written"``, ``"kept"`` (made by an earlier run), ``"no face"``,
-            ``"too large"`` (its faces; there was nothing to add), or ``"failed"``.
-        faces: How many were restored.
+            ``"too large"`` (nothing can be added to its faces), or ``"failed"``.
+        faces: Number of restored faces.
         outputs: Files that were written or kept.
         reason: Why nothing came of it.
-        notes: What else is to be known.
+        notes: Remarks, such as faces that were too large.
     """
 
     file: Path
@@ -46,8 +46,8 @@ class Report:
 
     Attributes:
         entries: One for each, in the order in which they were given.
-        passed_over: How many other files the folders held.
-        results: How many images lie in the target, and are no photographs.
+        passed_over: Number of other files in the folders.
+        results: Number of images in the target, which are taken for results.
     """
 
     entries: list[Entry]
@@ -55,7 +55,7 @@ class Report:
     results: int = 0
 
     def of(self, status: Status) -> list[Entry]:
-        """The photographs of which that became."""
+        """The photographs with this status."""
         return [entry for entry in self.entries if entry.status == status]
 
     def told_results(self, out: Path) -> str:

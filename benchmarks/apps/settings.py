@@ -69,7 +69,7 @@ class EnhanceConfig:
     """Side of the square that is restored, in units of the detected box, which has the features
     only."""
     max_face: Count | None = None
-    """Make photographs smaller first, until the square of their largest face has so many pixels a
+    """Downscale photographs first, until the square of their largest face has so many pixels a
     side."""
     smallest_face: Positive | None = None
     """Side of the smallest faces to look for, from the brows to the chin, in pixels; by default

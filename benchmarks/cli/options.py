@@ -94,7 +94,7 @@ CHOICES = {
 }
 """Settings whose names are listed in the help."""
 CHECKED = ("dataset", "protocol", "enhancer", "model", "reward")
-"""Those of them that hold nothing but such names, and numbers or settings of what is named."""
+"""Settings whose names are checked at once: they hold nothing else but factors and settings."""
 
 
 @dataclass(frozen=True)
