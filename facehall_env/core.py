@@ -236,12 +236,7 @@ class HallucinationCore:
         return restored.clamp(0, 1)
 
     def _written(
-        self,
-        state: CoreState,
-        action: Tensor,
-        place: Placement,
-        current: Tensor,
-        restored: Tensor,
+        self, state: CoreState, action: Tensor, place: Placement, current: Tensor, restored: Tensor
     ) -> CoreState:
         """The state after ``restored`` patches took the place of ``current`` ones."""
         restored = restored.to(state.image.dtype)

@@ -66,10 +66,7 @@ _FIELDS: dict[str, _Field] = {
         lambda core: _pixels(*core.geometry.image_size, 3),
         lambda core, state: to_uint8(state.image),
     ),
-    "last_action": _Field(
-        lambda core: spaces.Box(-1.0, 1.0, (2,), np.float32),
-        _last_action,
-    ),
+    "last_action": _Field(lambda core: spaces.Box(-1.0, 1.0, (2,), np.float32), _last_action),
     "step": _Field(
         lambda core: spaces.Box(0.0, 1.0, (1,), np.float32),
         lambda core, state: (state.step[:, None] / core.num_steps).to(torch.float32),
@@ -82,10 +79,7 @@ _FIELDS: dict[str, _Field] = {
         lambda core: _pixels(*core.geometry.patch_size, 3),
         lambda core, state: to_uint8(state.patch),
     ),
-    "lr": _Field(
-        lambda core: _pixels(*_lr_size(core), 3),
-        lambda core, state: to_uint8(state.lr),
-    ),
+    "lr": _Field(lambda core: _pixels(*_lr_size(core), 3), lambda core, state: to_uint8(state.lr)),
     "action_history": _Field(
         lambda core: spaces.Box(-1, core.geometry.num_locations - 1, (core.num_steps,), np.int64),
         lambda core, state: state.actions.clone(),

@@ -208,9 +208,7 @@ def draw_frame(
     return side_by_side(
         [
             Panel(
-                _resized(lr, size, smooth=False),
-                "low resolution",
-                f"{lr.shape[1]} x {lr.shape[0]}",
+                _resized(lr, size, smooth=False), "low resolution", f"{lr.shape[1]} x {lr.shape[0]}"
             ),
             Panel(
                 draw_attention(current, boxes, patch_size, upscale), "current", counter + quality
@@ -372,10 +370,7 @@ def _film_patches(
 
 
 def save_gif(
-    frames: Sequence[Picture],
-    path: str | os.PathLike[str],
-    fps: float = 4.0,
-    hold: float = 2.0,
+    frames: Sequence[Picture], path: str | os.PathLike[str], fps: float = 4.0, hold: float = 2.0
 ) -> None:
     """Writes frames as an endless GIF, whole or not at all.
 

@@ -213,11 +213,7 @@ class EpisodeSpec:
 
 
 def build_from_keywords(
-    *,
-    split: str = "train",
-    num_steps: int = 25,
-    validate: bool = True,
-    **keywords: Any,
+    *, split: str = "train", num_steps: int = 25, validate: bool = True, **keywords: Any
 ) -> Setup:
     """Builds what the keywords of `gymnasium.make` describe.
 

@@ -37,10 +37,7 @@ class Cognition(nn.Module):
     """
 
     def __init__(
-        self,
-        recogniser: Recogniser,
-        head: AngularSoftmax | None = None,
-        people: Sequence[str] = (),
+        self, recogniser: Recogniser, head: AngularSoftmax | None = None, people: Sequence[str] = ()
     ) -> None:
         super().__init__()
         if head is not None and head.embedding_size != recogniser.embedding_size:
@@ -111,9 +108,7 @@ class Cognition(nn.Module):
 
 
 def save_cognition(
-    cognition: Cognition,
-    path: str | os.PathLike[str],
-    provenance: Mapping[str, Any] | None = None,
+    cognition: Cognition, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
 ) -> None:
     """Writes recogniser, head and the people's names into one file.
 
