@@ -21,14 +21,13 @@ class _Lines(tqdm):  # type: ignore[type-arg]  # generic only for type checkers
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._began = self._said = time.monotonic()
-        self._shown = -1
+        self._shown = -1.0
         super().__init__(*args, **{**kwargs, "mininterval": 0, "miniters": 1, "ncols": 80})
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Writes a line if the last one is a minute old."""
         if time.monotonic() - self._said >= SECONDS:
             self._write()
-        return True
 
     def close(self) -> None:
         """Writes how far it has come, unless it was quick or that stands there already."""
@@ -52,5 +51,5 @@ def progress(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]
         iterable: What to go through, if it is not updated by hand.
         **options: As of ``tqdm``: ``total``, ``initial``, ``desc``, ``unit``, ``disable``.
     """
-    kind = tqdm if sys.stderr.isatty() else _Lines
-    return kind(iterable, **options)
+    bar: tqdm[Any] = (tqdm if sys.stderr.isatty() else _Lines)(iterable, **options)
+    return bar

@@ -37,10 +37,9 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
         TypeError: an argument is not a float tensor.
         ValueError: shapes or devices differ, or values lie outside [0, 1].
 
-    Example:
-        >>> grey = torch.full((1, 3, 4, 4), 0.5)
-        >>> psnr(grey, grey + 0.1).round(decimals=4)
-        tensor([20.], dtype=torch.float64)
+    >>> grey = torch.full((1, 3, 4, 4), 0.5)
+    >>> psnr(grey, grey + 0.1).round(decimals=4)
+    tensor([20.], dtype=torch.float64)
     """
     check_pair(x, y)
     return -10 * torch.log10(in_chunks(_mse, x, y, _PSNR_CHUNK))
@@ -67,10 +66,9 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
         ValueError: shapes or devices differ, values lie outside [0, 1], or the images are
             smaller than the window.
 
-    Example:
-        >>> black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
-        >>> ssim(black, white).item() < 1e-3
-        True
+    >>> black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
+    >>> ssim(black, white).item() < 1e-3
+    True
     """
     check_pair(x, y)
     window = 2 * _WINDOW_RADIUS + 1

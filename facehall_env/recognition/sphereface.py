@@ -64,18 +64,14 @@ class SphereFace(Recogniser):
                 f"pooling={pooling!r} is unknown: use one of {get_args(Pooling)}."
             )
         last = width * 2 ** (len(UNITS) - 1)
+        config = {"width": width, "embedding": embedding, "pooling": pooling}
         super().__init__(
             INPUT_SIZE,
             embedding if pooling == "fc" else last,
             mean=(OFFSET / LEVELS,) * 3,
             std=(RANGE / LEVELS,) * 3,
             channel_order=channel_order,
-            config={
-                "width": width,
-                "embedding": embedding,
-                "pooling": pooling,
-                "channel_order": channel_order,
-            },
+            config={**config, "channel_order": channel_order},
         )
         self.pooling = pooling
         inputs = 3
@@ -99,10 +95,7 @@ class SphereFace(Recogniser):
 
     def embedding_of(self, features: Tensor) -> Tensor:
         """The fully-connected layer, or the means; see :meth:`Recogniser.embedding_of`."""
-        if self.pooling == "gap":
-            return features.mean((2, 3))
-        embedding: Tensor = self.fc5(features.flatten(1))
-        return embedding
+        return features.mean((2, 3)) if self.pooling == "gap" else self.fc5(features.flatten(1))
 
     def _add_layer(self, stage: int, number: int, inputs: int, outputs: int) -> None:
         begins = number == 1
