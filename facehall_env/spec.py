@@ -191,9 +191,9 @@ def build_from_keywords(
 ) -> Setup:
     """Builds what the keywords of `gymnasium.make` describe; see `FaceHallucinationEnv`.
 
-    They are the fields of `FacesSpec` and `EpisodeSpec`. In place of the names of dataset, protocol,
-    enhancer, initial network and reward they may be the objects themselves; files may be paths. An
-    unknown keyword is an UnknownNameError; for others see `EpisodeSpec.build`.
+    They are the fields of `FacesSpec` and `EpisodeSpec`. In place of the names of dataset,
+    protocol, enhancer, initial network and reward they may be the objects themselves; files may be
+    paths. An unknown keyword is an UnknownNameError; for others see `EpisodeSpec.build`.
 
     >>> dataset, protocol, core = build_from_keywords(enhancer="bicubic", scale=8, action_stride=4)
     >>> core.geometry.num_locations
