@@ -144,9 +144,8 @@ def fill(module: torch.nn.Module, tensors: Tensors, what: str) -> None:
     """
     wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
     found = {key: tensor.shape for key, tensor in tensors.items()}
-    different = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
-    if different:
-        first = min(different)
+    different = (key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+    if (first := min(different, default=None)) is not None:
         raise WeightsError(
             f"Weights do not fit ({what}): {first} is {_shape(found.get(first))} in the file and "
             f"{_shape(wanted.get(first))} in the network; give the settings that they were "

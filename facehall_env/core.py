@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from facehall_env import patches, rewards
 from facehall_env.enhancers.base import Enhancer, OneShot, restore_whole
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
+from facehall_env.limits import check_word
 from facehall_env.literals import Border, Precision
 from facehall_env.patches import PatchGeometry, Placement
 from facehall_env.rewards import Reward
@@ -82,10 +83,7 @@ class HallucinationCore:
             )
         if num_steps < 1:
             raise ConfigurationError(f"num_steps={num_steps}: an episode needs at least one step.")
-        if precision not in get_args(Precision):
-            raise ConfigurationError(
-                f"precision={precision!r} is unknown: use one of {get_args(Precision)}."
-            )
+        check_word("precision", precision, Precision)
         self.device = torch.device(device)
         height, width = patch_size or enhancer.patch_size
         self.geometry = PatchGeometry(

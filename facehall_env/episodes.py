@@ -26,15 +26,6 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
-@dataclasses.dataclass
-class _Totals:
-    """What an episode adds up to so far; (N,) float64 each, on the core's device."""
-
-    initial_psnr: Tensor
-    psnr: Tensor
-    reward: Tensor
-
-
 class EpisodeBatch:
     """N episodes that start one by one and are stepped together.
 
@@ -60,7 +51,8 @@ class EpisodeBatch:
         self.key: npt.NDArray[np.object_] = np.full(num_envs, None, dtype=object)
         self.steps: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._state: CoreState | None = None
-        self._totals: _Totals
+        # (3, N) float64: PSNR at the beginning, and sums of the PSNR and the reward since.
+        self._totals: Tensor
         self._terms: dict[str, Tensor] = {}
 
     def draw_face(self, generator: np.random.Generator) -> int:
@@ -109,7 +101,13 @@ class EpisodeBatch:
         self.index[rows] = index
         self.key[rows] = [self.dataset.key(number) for number in index.tolist()]
         self.steps[rows] = 0
-        self._restart_totals(rows)
+        fresh = torch.zeros(3, self.num_envs, dtype=torch.float64, device=self.core.device)
+        fresh[0] = self.state.psnr
+        if len(rows) == self.num_envs:
+            self._totals = fresh
+        else:
+            where = self._on_device(rows)
+            self._totals[:, where] = fresh[:, where]
 
     @torch.no_grad()
     def step(self, action: Tensor, hold: BoolArray | None = None) -> tuple[Tensor, Tensor]:
@@ -138,8 +136,8 @@ class EpisodeBatch:
             reward, done = reward.masked_fill(held, 0.0), done & ~held
         self._state = after
         self.steps[~hold] += 1
-        self._totals.psnr += after.psnr if held is None else after.psnr.masked_fill(held, 0.0)
-        self._totals.reward += reward
+        self._totals[1] += after.psnr if held is None else after.psnr.masked_fill(held, 0.0)
+        self._totals[2] += reward
         return reward, done
 
     def observe(self, rows: IntArray | None = None) -> dict[str, Tensor]:
@@ -159,14 +157,14 @@ class EpisodeBatch:
 
     def summary(self) -> dict[str, Any]:
         """What each episode adds up to at its end, (N, ...) tensors and host arrays."""
-        state, totals = self.state, self._totals
+        state, (initial, psnr, reward) = self.state, self._totals.clone()
         return {
-            "psnr_initial": totals.initial_psnr.clone(),
+            "psnr_initial": initial,
             "psnr_final": state.psnr,
-            "psnr_gain": state.psnr - totals.initial_psnr,
-            "psnr_auc": totals.psnr / self.core.num_steps,
+            "psnr_gain": state.psnr - initial,
+            "psnr_auc": psnr / self.core.num_steps,
             "coverage": state.coverage.flatten(1).double().mean(1),
-            "return": totals.reward.clone(),
+            "return": reward,
             "length": self.steps.copy(),
             "actions": state.actions.clone(),
         }
@@ -194,17 +192,6 @@ class EpisodeBatch:
                 f"{which} ended after {self.core.num_steps} steps and cannot take another: "
                 "call reset() first."
             )
-
-    def _restart_totals(self, rows: IntArray) -> None:
-        state = self.state
-        if len(rows) == self.num_envs:
-            zeros = torch.zeros_like(state.mse)
-            self._totals = _Totals(state.psnr, zeros, zeros.clone())
-            return
-        where = self._on_device(rows)
-        self._totals.initial_psnr[where] = state.psnr[where]
-        self._totals.psnr[where] = 0.0
-        self._totals.reward[where] = 0.0
 
     def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.core.device)

@@ -78,6 +78,12 @@ Available: centre, inside.
             raise error
 
 
+def check_word(name: str, value: object, words: Any) -> None:
+    """Refuses a value that is none of the words of a ``Literal``, with a ConfigurationError."""
+    if value not in (known := typing.get_args(words)):
+        raise ConfigurationError(f"{name}={value!r} is unknown: use one of {', '.join(known)}.")
+
+
 def _error(name: str, value: Any, hint: Any, limits: tuple[Limit, ...]) -> Exception | None:
     """What is wrong with a value of the type ``hint``, or None."""
     kind, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -85,9 +91,8 @@ def _error(name: str, value: Any, hint: Any, limits: tuple[Limit, ...]) -> Excep
         own = tuple(one for one in inner[1:] if isinstance(one, Limit))
         return _error(name, value, inner[0], limits + own)
     if kind in (Union, types.UnionType):
-        members = () if value is None else (one for one in inner if one is not type(None))
-        errors = [_error(name, value, one, limits) for one in members]
-        return None if None in errors or not errors else errors[-1]
+        errors = [_error(name, value, one, limits) for one in inner if one is not type(None)]
+        return None if value is None or None in errors else errors[-1]
     if kind is Literal and value not in inner:
         return unknown_name(name, str(value), map(str, inner))
     if kind is tuple and isinstance(value, tuple | list):

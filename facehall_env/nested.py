@@ -14,7 +14,7 @@ from facehall_env.registry import unknown_name
 Config = TypeVar("Config")
 
 
-def leaf_types(kind: type[Any]) -> dict[str, Any]:
+def leaf_types(kind: Any) -> dict[str, Any]:
     """The innermost fields of a dataclass and their types, which have to be resolvable."""
     hints: dict[str, Any] = get_type_hints(kind, include_extras=True)
     types: dict[str, Any] = {}

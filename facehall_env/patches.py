@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.limits import check_word
 from facehall_env.literals import Border
 
 GREY = 0.5
@@ -50,10 +50,7 @@ class PatchGeometry:
 
     def __post_init__(self) -> None:
         """Checks the settings against each other."""
-        if self.border not in get_args(Border):
-            raise ConfigurationError(
-                f"border={self.border!r} is unknown: use one of {get_args(Border)}."
-            )
+        check_word("border", self.border, Border)
         if min(self.patch_size) < 1 or any(
             p > i for p, i in zip(self.patch_size, self.image_size, strict=True)
         ):

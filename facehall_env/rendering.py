@@ -241,15 +241,15 @@ class Episode:
 
     def __post_init__(self) -> None:
         """Checks that there is one image more than patches."""
-        if len(self.images) != len(self.boxes) + 1:
+        images, patches = len(self.images), len(self.boxes)
+        if images != patches + 1:
             raise ConfigurationError(
-                f"{len(self.boxes)} patches need {len(self.boxes) + 1} images, from I_0 to I_T, "
-                f"but {len(self.images)} came."
+                f"{patches} patches need {patches + 1} images, from I_0 to I_T, but {images} came."
             )
-        if self.psnr and len(self.psnr) != len(self.images):
+        if self.psnr and len(self.psnr) != images:
             raise ConfigurationError(
-                f"{len(self.images)} images came with {len(self.psnr)} PSNR values: "
-                "give one for each image, or none."
+                f"{images} images came with {len(self.psnr)} PSNR values: give one for each image, "
+                "or none."
             )
 
 
@@ -271,9 +271,6 @@ def filmstrip(
         patch_size: Height and width of the patches.
         steps: Which steps to show, from 1 to T; None shows all.
         upscale: Whole factor by which the faces are enlarged.
-
-    Returns:
-        uint8 (H', W', 3).
 
     Raises:
         ConfigurationError: If there are no episodes, or a step is not in all of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from facehall_env.episodes import BoolArray, EpisodeBatch, HasEpisodes, IntArray
 from facehall_env.errors import ActionError, ConfigurationError, EpisodeError
+from facehall_env.limits import check_word
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture
 from facehall_env.spec import build_from_keywords
@@ -84,10 +85,7 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
     ) -> None:
         if num_envs < 1:
             raise ConfigurationError(f"num_envs={num_envs}: give at least one sub-environment.")
-        if output not in get_args(Output):
-            raise ConfigurationError(
-                f"output={output!r} is unknown: use one of {get_args(Output)}."
-            )
+        check_word("output", output, Output)
         if render_mode not in (None, "rgb_array"):
             raise ConfigurationError(
                 f"render_mode={render_mode!r} is not one of a vector environment: use None or "
@@ -228,17 +226,14 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
         episodes = self._episodes
         over, everyone = episodes.over, np.ones(self.num_envs, dtype=np.bool_)
         terms = {"reward_terms": terms} if (terms := episodes.reward_terms()) else {}
-        summary = {"episode_summary": episodes.summary()} if over.any() else {}
-        if not over.any() or self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            info = self._masked(episodes.standing(), everyone)
-            return info | self._masked(terms, stepped) | self._masked(summary, over)
-        last = {
-            "final_obs": self._final_observations(over),
-            "final_info": {**episodes.standing(), **terms, **summary},
-        }
-        self._begin(np.flatnonzero(over))
-        info = self._masked(episodes.standing(), everyone) | self._masked(last, over)
-        return info | self._masked(terms, stepped & ~over)
+        last: dict[str, Any] = {"episode_summary": episodes.summary()} if over.any() else {}
+        if over.any() and self.autoreset_mode is AutoresetMode.SAME_STEP:
+            final = {**episodes.standing(), **terms, **last}
+            last = {"final_obs": self._final_observations(over), "final_info": final}
+            self._begin(np.flatnonzero(over))
+            stepped = stepped & ~over
+        info = self._masked(episodes.standing(), everyone)
+        return info | self._masked(terms, stepped) | self._masked(last, over)
 
     def _final_observations(self, over: BoolArray) -> npt.NDArray[np.object_]:
         rows = np.flatnonzero(over)

@@ -45,10 +45,8 @@ class Features(nn.Module):
     """Outputs of some convolutions of a chain of convolutions, after their ReLU.
 
     Args:
-        plan: Its layers.
+        plan: Its layers, whose weights are named as in torchvision: ``features.0.weight``.
         taps: Numbers of the convolutions whose outputs are wanted, rising, from 0.
-
-    Its weights are named as in torchvision: ``features.0.weight``.
 
     >>> tiny = Features((2, "M", 3), taps=(0, 1))
     >>> [tuple(f.shape) for f in tiny(torch.rand(1, 3, 8, 8))]
@@ -94,8 +92,7 @@ class Features(nn.Module):
 def vgg19(path: str | os.PathLike[str]) -> Features:
     """VGG19 up to relu5_1, for the perceptual loss (eq. 11 of the SPARNet paper), frozen.
 
-    Args:
-        path: Its weights on ImageNet.
+    Its weights are those on ImageNet, in the file ``path``.
 
     Raises:
         WeightsError: If the file is missing, unreadable or of another network.
@@ -213,11 +210,7 @@ class Gaussian:
 
     @property
     def covariance(self) -> Tensor:
-        """(C, C) float64, with Bessel's correction.
-
-        Raises:
-            ConfigurationError: If fewer than two images have come.
-        """
+        """(C, C) float64, with Bessel's correction; at least two images must have come."""
         if self.number < 2:
             raise ConfigurationError(
                 f"{self.number} images have no covariance: give FID at least 2, or some thousands "
@@ -227,13 +220,10 @@ class Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """Fréchet distance of two Gaussians (Heusel et al., NeurIPS 2017, eq. 6).
+    """Fréchet distance of two Gaussians of two images or more (Heusel et al., NeurIPS 2017, eq. 6).
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). The trace of the root is the sum of the roots of
     the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric where C1 C2 is not.
-
-    Raises:
-        ConfigurationError: If one of them has seen fewer than two images.
     """
     one, two = first.covariance, second.covariance
     values, vectors = torch.linalg.eigh(one)
@@ -248,10 +238,8 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 class FID:
     """Fréchet inception distance between restored and real faces; lower is better.
 
-    Args:
-        features: Maps images (N, 3, H, W) in [0, 1] to features (N, C): `inception.load` for
-            numbers that can be compared with those of papers, or any other network.
-        channels: C.
+    ``features`` maps images (N, 3, H, W) in [0, 1] to (N, C): `inception.load` for numbers that can
+    be compared with those of papers, or any other network.
 
     >>> fid = FID(lambda images: images.mean((2, 3)), channels=3)
     >>> faces = torch.rand(8, 3, 4, 4)

@@ -154,12 +154,9 @@ def rank_one(
 
     Args:
         probes: (N, D) the faces to identify.
-        gallery: (G, D) the faces of known people.
+        gallery: (G, D) the faces of known people; of equally similar ones the first counts.
         probe_people: Who is on each probe; all of them in the gallery (closed set).
         people: Who is on each face of the gallery.
-
-    Returns:
-        (N,) whether each probe is identified; of equally similar faces the first counts.
 
     Raises:
         ValueError: If the lengths do not fit, a probe's person is not in the gallery, or an

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.limits import check_word
 from facehall_env.literals import ChannelOrder as ChannelOrder
 
 
@@ -51,10 +52,7 @@ class Recogniser(nn.Module, ABC):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if channel_order not in get_args(ChannelOrder):
-            raise ConfigurationError(
-                f"channel_order={channel_order!r} is unknown: use one of {get_args(ChannelOrder)}."
-            )
+        check_word("channel_order", channel_order, ChannelOrder)
         self.input_size = input_size
         self.embedding_size = embedding_size
         self.channel_order = channel_order

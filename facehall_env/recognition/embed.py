@@ -20,7 +20,7 @@ import os
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError, MissingExtraError
+from facehall_env.limits import check_word
 from facehall_env.literals import Align
 from facehall_env.photos.detect import model_file
 from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker, as_arrays
@@ -65,10 +66,7 @@ class FaceRecogniser(ABC):
     name: str
 
     def __init__(self, align: Align = "landmarks", marker: Marker | None = None) -> None:
-        if align not in get_args(Align):
-            raise ConfigurationError(
-                f"align={align!r} is unknown: use one of {', '.join(get_args(Align))}."
-            )
+        check_word("align", align, Align)
         self.alignment = align
         self._marker = marker
 

@@ -32,14 +32,8 @@ class MobileFaceNet(Recogniser):
     name = "mobilefacenet"
 
     def __init__(self, channel_order: ChannelOrder = "rgb") -> None:
-        super().__init__(
-            INPUT_SIZE,
-            EMBEDDING,
-            IMAGENET_MEAN,
-            IMAGENET_STD,
-            channel_order,
-            config={"channel_order": channel_order},
-        )
+        config = {"channel_order": channel_order}
+        super().__init__(INPUT_SIZE, EMBEDDING, IMAGENET_MEAN, IMAGENET_STD, channel_order, config)
         self.conv1 = _convolution(3, FIRST, kernel=3, stride=2)
         self.dw_conv = _DepthwiseSeparable(FIRST, FIRST)
         bottlenecks: list[nn.Module] = []

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from facehall_env.enhancers.layers.checks import check_counts
-from facehall_env.errors import ConfigurationError
+from facehall_env.limits import check_word
+from facehall_env.literals import Pooling
 from facehall_env.recognition.base import ChannelOrder, Recogniser
 
-Pooling = Literal["fc", "gap"]
 INPUT_SIZE = (112, 96)
 UNITS = (1, 2, 4, 1)
 """Residual units of two convolutions each in a stage, behind the convolution that begins it."""
@@ -59,20 +59,14 @@ class SphereFace(Recogniser):
         channel_order: ChannelOrder = "rgb",
     ) -> None:
         check_counts("sphereface", width=width, embedding=embedding)
-        if pooling not in get_args(Pooling):
-            raise ConfigurationError(
-                f"pooling={pooling!r} is unknown: use one of {get_args(Pooling)}."
-            )
+        check_word("pooling", pooling, Pooling)
         last = width * 2 ** (len(UNITS) - 1)
-        config = {"width": width, "embedding": embedding, "pooling": pooling}
-        super().__init__(
-            INPUT_SIZE,
-            embedding if pooling == "fc" else last,
-            mean=(OFFSET / LEVELS,) * 3,
-            std=(RANGE / LEVELS,) * 3,
-            channel_order=channel_order,
-            config={**config, "channel_order": channel_order},
+        size = embedding if pooling == "fc" else last
+        mean, std = (OFFSET / LEVELS,) * 3, (RANGE / LEVELS,) * 3
+        config = dict(
+            width=width, embedding=embedding, pooling=pooling, channel_order=channel_order
         )
+        super().__init__(INPUT_SIZE, size, mean, std, channel_order, config)
         self.pooling = pooling
         inputs = 3
         for stage, units in enumerate(UNITS, start=1):
