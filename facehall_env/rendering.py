@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 """An image, uint8 (H, W, 3), RGB."""
-
 Corner = tuple[int, int]
 """First row and column of a patch; negative where it reaches over the edge."""
-
 Colour = tuple[int, int, int]
 
 RED: Colour = (226, 28, 36)
@@ -365,8 +363,7 @@ class Window:
     desktop still runs on a server.
     """
 
-    def __init__(self, title: str = "FaceHallucination", fps: float = 4.0) -> None:
-        self._title = title
+    def __init__(self, fps: float = 4.0) -> None:
         self._pause = 1.0 / fps
         self._figure: Figure | None = None
         self._artist: Any = None
@@ -411,5 +408,5 @@ class Window:
         self._artist = axes.imshow(frame)
         self._figure = figure
         if figure.canvas.manager is not None:
-            figure.canvas.manager.set_window_title(self._title)
+            figure.canvas.manager.set_window_title("FaceHallucination")
         figure.show()

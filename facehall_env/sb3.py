@@ -23,7 +23,6 @@ except ImportError as error:
     raise MissingExtraError("Stable-Baselines3", "sb3") from error
 
 Infos = list[dict[str, Any]]
-FIXED = ("autoreset_mode", "output")
 
 
 class FaceHallucinationVecEnv(HasEpisodes, VecEnv):
@@ -60,17 +59,16 @@ class FaceHallucinationVecEnv(HasEpisodes, VecEnv):
     """
 
     def __init__(self, num_envs: int = 1, **settings: Any) -> None:
-        for name in FIXED:
+        for name in ("autoreset_mode", "output"):
             if name in settings:
                 raise ConfigurationError(
                     f"{name}={settings[name]!r} cannot be chosen here: Stable-Baselines3 takes "
                     "arrays and has ended episodes start again in the same step; leave it out."
                 )
-        self._envs = FaceHallucinationVectorEnv(num_envs, autoreset_mode="SameStep", **settings)
-        self._episodes = self._envs._episodes
+        envs = FaceHallucinationVectorEnv(num_envs, autoreset_mode="SameStep", **settings)
+        self._envs, self._episodes = envs, envs._episodes
         self._actions: npt.NDArray[Any] | None = None
         self._made = time.time()
-        envs = self._envs
         super().__init__(num_envs, envs.single_observation_space, envs.single_action_space)
         self.metadata = {**envs.metadata}
 
@@ -90,9 +88,8 @@ class FaceHallucinationVecEnv(HasEpisodes, VecEnv):
                 "'index': give all of them a face, or none."
             )
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
-        observation, infos = self._envs.reset(
-            seed=seeds, options={"index": asked} if asked else None
-        )
+        options = {"index": asked} if asked else {}
+        observation, infos = self._envs.reset(seed=seeds, options=options)
         self.reset_infos = unbatched(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
@@ -172,11 +169,7 @@ class FaceHallucinationVecEnv(HasEpisodes, VecEnv):
         setattr(self._envs, attr_name, value)
 
     def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,
-        indices: Indices = None,
-        **method_kwargs: Any,
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
         """Calls ``action_masks`` or ``render`` once for all and returns a list of their rows.
 

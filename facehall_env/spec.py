@@ -5,12 +5,12 @@ Importing this module is light: datasets, networks and torch are imported by `Ep
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from facehall_env import nested
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.limits import Ge
 from facehall_env.literals import Border, Precision
@@ -208,19 +208,16 @@ def build_from_keywords(
     paths = {name: os.fspath(v) for name, v in keywords.items() if isinstance(v, os.PathLike)}
     named = {**keywords, **paths}
     named["device"] = str(named.get("device", "cpu"))
-    faces = {name: named.pop(name) for name in _FACES if name in named}
+    known = nested.leaves(EpisodeSpec()).keys() - {"steps"}
     for name in named:
-        if name not in _EPISODE:
-            raise unknown_name("keyword", name, {*_FACES, *_EPISODE, *_OBJECTS, *_OWN})
-    spec = EpisodeSpec(FacesSpec(**faces), steps=num_steps, **named)
+        if name not in known:
+            raise unknown_name("keyword", name, {*known, "split", "num_steps", "validate"})
+    spec = nested.build(EpisodeSpec, steps=num_steps, **named)
     return spec.build(split, validate=validate, **objects)
 
 
 _OBJECTS = ("dataset", "protocol", "enhancer", "initial", "reward")
 """What may be given as an object instead of its name."""
-_FACES = tuple(field.name for field in dataclasses.fields(FacesSpec))
-_EPISODE = {field.name for field in dataclasses.fields(EpisodeSpec)} - {"faces", "steps"}
-_OWN = ("split", "num_steps", "validate")
 
 
 def load_initial(

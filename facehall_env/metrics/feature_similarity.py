@@ -11,10 +11,7 @@ from facehall_env.metrics.colour import rgb_to_yiq
 from facehall_env.metrics.phase_congruency import phase_congruency
 
 # Constants of the paper, for images on a scale of 0 to 255.
-_T1 = 0.85
-_T2 = 160.0
-_T3 = _T4 = 200.0
-_LAMBDA = 0.03
+_T1, _T2, _T3, _T4, _LAMBDA = 0.85, 160.0, 200.0, 200.0, 0.03
 _SCHARR = ((3.0, 0.0, -3.0), (10.0, 0.0, -10.0), (3.0, 0.0, -3.0))
 
 _PREFERRED_SIDE = 256

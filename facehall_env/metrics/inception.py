@@ -36,9 +36,11 @@ def _conv(name: str, channels: int, kernel: Kernel = 1, stride: int = 1) -> Conv
     return (name, channels, kernel, stride)
 
 
-def _chain(name: str, *steps: tuple[int] | tuple[int, Kernel] | tuple[int, Kernel, int]) -> Block:
-    """One branch of convolutions behind one another, numbered from 1."""
-    return [[_conv(f"{name}_{number}", *step) for number, step in enumerate(steps, start=1)]]
+def _chain(
+    name: str, *steps: tuple[int] | tuple[int, Kernel] | tuple[int, Kernel, int]
+) -> Sequence[Conv]:
+    """A branch of convolutions behind one another, numbered from 1."""
+    return [_conv(f"{name}_{number}", *step) for number, step in enumerate(steps, start=1)]
 
 
 def _split(name: str, channels: int) -> list[Conv]:
@@ -49,8 +51,8 @@ def _split(name: str, channels: int) -> list[Conv]:
 def _block_a(pooled: int) -> Block:
     return [
         [_conv("branch1x1", 64)],
-        *_chain("branch5x5", (48,), (64, 5)),
-        *_chain("branch3x3dbl", (64,), (96, 3), (96, 3)),
+        _chain("branch5x5", (48,), (64, 5)),
+        _chain("branch3x3dbl", (64,), (96, 3), (96, 3)),
         ["average", _conv("branch_pool", pooled)],
     ]
 
@@ -59,8 +61,8 @@ def _block_c(inner: int) -> Block:
     around = ((inner, COLUMN), (inner, ROW), (inner, COLUMN))
     return [
         [_conv("branch1x1", 192)],
-        *_chain("branch7x7", (inner,), (inner, ROW), (192, COLUMN)),
-        *_chain("branch7x7dbl", (inner,), *around, (192, ROW)),
+        _chain("branch7x7", (inner,), (inner, ROW), (192, COLUMN)),
+        _chain("branch7x7dbl", (inner,), *around, (192, ROW)),
         ["average", _conv("branch_pool", 192)],
     ]
 
@@ -69,11 +71,7 @@ def _block_e(pool: str) -> Block:
     return [
         [_conv("branch1x1", 320)],
         [_conv("branch3x3_1", 384), _split("branch3x3_2", 384)],
-        [
-            _conv("branch3x3dbl_1", 448),
-            _conv("branch3x3dbl_2", 384, 3),
-            _split("branch3x3dbl_3", 384),
-        ],
+        [*_chain("branch3x3dbl", (448,), (384, 3)), _split("branch3x3dbl_3", 384)],
         [pool, _conv("branch_pool", 192)],
     ]
 
@@ -97,7 +95,7 @@ def _blocks(last_pool: str) -> Mapping[str, Block]:
         "Mixed_5d": _block_a(64),
         "Mixed_6a": [
             [_conv("branch3x3", 384, 3, 2)],
-            *_chain("branch3x3dbl", (64,), (96, 3), (96, 3, 2)),
+            _chain("branch3x3dbl", (64,), (96, 3), (96, 3, 2)),
             ["halve"],
         ],
         "Mixed_6b": _block_c(128),
@@ -105,8 +103,8 @@ def _blocks(last_pool: str) -> Mapping[str, Block]:
         "Mixed_6d": _block_c(160),
         "Mixed_6e": _block_c(192),
         "Mixed_7a": [
-            *_chain("branch3x3", (192,), (320, 3, 2)),
-            *_chain("branch7x7x3", (192,), (192, ROW), (192, COLUMN), (192, 3, 2)),
+            _chain("branch3x3", (192,), (320, 3, 2)),
+            _chain("branch7x7x3", (192,), (192, ROW), (192, COLUMN), (192, 3, 2)),
             ["halve"],
         ],
         "Mixed_7b": _block_e("average"),

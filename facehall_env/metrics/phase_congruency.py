@@ -8,19 +8,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-_ORIENTATIONS = 4
-_SCALES = 4
-_MIN_WAVELENGTH = 6.0
-_WAVELENGTH_RATIO = 2.0
+_ORIENTATIONS = _SCALES = 4
+_MIN_WAVELENGTH, _WAVELENGTH_RATIO = 6.0, 2.0
 # Bandwidth of the log-Gabor filters, and their angular spread pi / (orientations * 1.2).
 _SIGMA_ON_F = 0.55
 _ANGULAR_SIGMA = math.pi / (_ORIENTATIONS * 1.2)
-_LOWPASS_CUTOFF = 0.45
-_LOWPASS_ORDER = 15
+_LOWPASS_CUTOFF, _LOWPASS_ORDER = 0.45, 15
 # Standard deviations of the noise above its mean that are taken off the energy, and the
 # empirical correction of that estimate for this measure (both Kovesi's).
-_NOISE_DEVIATIONS = 2.0
-_NOISE_CORRECTION = 1.7
+_NOISE_DEVIATIONS, _NOISE_CORRECTION = 2.0, 1.7
 # Responses below this, on a scale of 0 to 255, are rounding errors and not features.
 _EPSILON = 1e-6
 

@@ -39,14 +39,12 @@ if TYPE_CHECKING:
     from facehall_env.recognition import Recogniser
 
 DLIB = "dlib"
-
 _EYES = (51.6963, 38.2946), (51.5014, 73.5318)
 _NOSE, _MOUTH = (71.7366, 56.0252), ((92.3655, 41.5493), (92.2041, 70.7299))
 TEMPLATE = np.array((*_EYES, _NOSE, *_MOUTH))
 """Where the eyes, the tip of the nose and the corners of the mouth stand, (y, x) with the middle
 of the first pixel at 0, on the 112x112 faces that recognisers are trained on since ArcFace (Deng
 et al., CVPR 2019); 96 columns of them are SphereFace's."""
-
 TEMPLATE_SIZE = 112
 _DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _DLIB_SIZE, _DLIB_PADDING = 150, 0.25
@@ -58,9 +56,6 @@ class FaceRecogniser(ABC):
     Args:
         align: ``"landmarks"``, which needs the extra ``faces``, or ``"none"``.
         marker: What marks the points; dlib's 68 by default.
-
-    Raises:
-        ConfigurationError: On another ``align``.
     """
 
     name: str
@@ -133,9 +128,8 @@ class NetworkRecogniser(FaceRecogniser):
         self._device = torch.device(device)
 
     def _embed(self, faces: Tensor, landmarks: Landmarks) -> Tensor:
-        return self.network.embed(
-            align_to(faces.to(self._device), landmarks, self.network.input_size)
-        )
+        network, faces = self.network, faces.to(self._device)
+        return network.embed(align_to(faces, landmarks, network.input_size))
 
 
 class DlibRecogniser(FaceRecogniser):
