@@ -265,8 +265,9 @@ class HallucinationCore:
                 f"The action has shape {tuple(action.shape)} and type {action.dtype}, expected "
                 f"({state.num_envs},) and torch.int64: give one location index for each face."
             )
-        wrong = self._outside(action) | (state.step >= self.num_steps) if self.validate else None
-        if wrong is not None and bool(wrong.any()):
+        if not self.validate:
+            return
+        if bool((self._outside(action) | (state.step >= self.num_steps)).any()):
             self.check_range(action)
             raise EpisodeError(
                 f"An episode is over after {self.num_steps} steps and cannot take another: reset "
