@@ -20,20 +20,17 @@ from gymnasium.envs.registration import register
 __version__ = "0.2.0"
 
 
-def _register(name: str, **kwargs: Any) -> None:
-    """Registers the single and the batched environment under one id.
-
-    Entry points are strings, so that torch is imported by `gym.make` only. No
-    ``max_episode_steps`` is given: Gymnasium would wrap the environment in a `TimeLimit`, and its
-    truncation would have learners expect a future after the last reward.
-    """
+_IDS: dict[str, dict[str, Any]] = {
+    "FaceHallucination-v0": {},
+    "FaceHallucination-IPFH-v0": {"patch_size": (32, 32), "num_steps": 20},
+}
+# Entry points are strings, so that torch is imported by `gym.make` only. No `max_episode_steps` is
+# given: Gymnasium would wrap the environment in a `TimeLimit`, and its truncation would have
+# learners expect a future after the last reward.
+for _id, _keywords in _IDS.items():
     register(
-        id=name,
+        id=_id,
         entry_point="facehall_env.env:FaceHallucinationEnv",
         vector_entry_point="facehall_env.vector:FaceHallucinationVectorEnv",
-        kwargs=kwargs,
+        kwargs=_keywords,
     )
-
-
-_register("FaceHallucination-v0")
-_register("FaceHallucination-IPFH-v0", patch_size=(32, 32), num_steps=20)

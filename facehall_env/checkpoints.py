@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
 
 from facehall_env.errors import WeightsError
 from facehall_env.files import atomic_path
 
 FORMAT = "facehall-1"
+Tensors = Mapping[str, torch.Tensor]
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+def _checksum(tensors: Tensors) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -30,10 +32,7 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def save_tensors(
-    path: str | os.PathLike[str],
-    tensors: Mapping[str, torch.Tensor],
-    metadata: Mapping[str, Any],
-    kind: str,
+    path: str | os.PathLike[str], tensors: Tensors, metadata: Mapping[str, Any], kind: str
 ) -> None:
     """Writes tensors with JSON metadata and a checksum, whole or not at all.
 
@@ -47,12 +46,8 @@ def save_tensors(
         WeightsError: If the file cannot be written; what stood there before is untouched.
     """
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = {
-        "format": FORMAT,
-        "kind": kind,
-        "metadata": json.dumps(metadata),
-        "checksum": _checksum(stored),
-    }
+    header = {"format": FORMAT, "kind": kind}
+    header |= {"metadata": json.dumps(metadata), "checksum": _checksum(stored)}
     try:
         with atomic_path(path) as temporary:
             save_file(stored, temporary, metadata=header)
@@ -139,22 +134,18 @@ def load_state(
     return state
 
 
-def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:
+def fill(module: torch.nn.Module, tensors: Tensors, what: str) -> None:
     """Puts tensors into a module whose parameters and buffers have just these names and shapes.
 
-    Args:
-        module: Filled in place.
-        tensors: Its new state.
-        what: What is loaded for what, as an error should call it.
+    ``what`` is loaded for what, as an error should call it.
 
     Raises:
         WeightsError: Naming the first tensor that does not fit; the module is then unchanged.
     """
     wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
     found = {key: tensor.shape for key, tensor in tensors.items()}
-    different = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
-    if different:
-        first = min(different)
+    different = (key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+    if (first := min(different, default=None)) is not None:
         raise WeightsError(
             f"Weights do not fit ({what}): {first} is {_shape(found.get(first))} in the file and "
             f"{_shape(wanted.get(first))} in the network; give the settings that they were "
@@ -167,9 +158,7 @@ def _shape(shape: torch.Size | None) -> str:
     return "absent" if shape is None else "x".join(map(str, shape)) or "a scalar"
 
 
-def pack_optimizer(
-    optimizer: torch.optim.Optimizer,
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def pack_optimizer(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Splits an optimiser's state into tensors and JSON, for :func:`save_tensors`."""
     state = optimizer.state_dict()
     tensors: dict[str, torch.Tensor] = {}
@@ -183,11 +172,7 @@ def pack_optimizer(
     return tensors, {"param_groups": state["param_groups"], "scalars": scalars}
 
 
-def unpack_optimizer(
-    optimizer: torch.optim.Optimizer,
-    tensors: Mapping[str, torch.Tensor],
-    metadata: Mapping[str, Any],
-) -> None:
+def unpack_optimizer(optimizer: Optimizer, tensors: Tensors, metadata: Mapping[str, Any]) -> None:
     """Puts what :func:`pack_optimizer` took from one optimiser into an identical one."""
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in tensors.items():
@@ -198,12 +183,12 @@ def unpack_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": metadata["param_groups"]})
 
 
-def with_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def with_prefix(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
     """The same tensors under names that start with ``prefix`` and a slash."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def under_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def under_prefix(prefix: str, tensors: Tensors) -> dict[str, torch.Tensor]:
     """The tensors whose names start with ``prefix`` and a slash, without it."""
     start = f"{prefix}/"
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from facehall_env import patches, rewards
 from facehall_env.enhancers.base import Enhancer, OneShot, restore_whole
 from facehall_env.errors import ActionError, ConfigurationError, EnhancerError, EpisodeError
+from facehall_env.limits import check_word
 from facehall_env.literals import Border, Precision
 from facehall_env.patches import PatchGeometry, Placement
 from facehall_env.rewards import Reward
@@ -34,12 +35,9 @@ class HallucinationCore:
         enhancer: Restores the patches; moved to ``device``, in evaluation mode.
         image_size: Height and width of the faces.
         reward: See :func:`facehall_env.rewards.base.make`.
-        border: Patches centred anywhere (grey outside) or kept inside the image.
+        border: See :class:`~facehall_env.patches.PatchGeometry`, also for stride and offset.
         patch_size: Height and width of the patches; the enhancer's own by default.
         num_steps: Patches in an episode, T.
-        action_stride: Width in pixels of a cell of the location grid.
-        action_offset: On which row and column of its cell a patch is centred; the middle by
-            default. See :class:`~facehall_env.patches.PatchGeometry`.
         device: Where everything lives.
         precision: ``"bf16"`` runs the enhancer's network in bfloat16; faces stay in float32. On
             processors without bfloat16 arithmetic only its weights are rounded.
@@ -85,10 +83,7 @@ class HallucinationCore:
             )
         if num_steps < 1:
             raise ConfigurationError(f"num_steps={num_steps}: an episode needs at least one step.")
-        if precision not in get_args(Precision):
-            raise ConfigurationError(
-                f"precision={precision!r} is unknown: use one of {get_args(Precision)}."
-            )
+        check_word("precision", precision, Precision)
         self.device = torch.device(device)
         height, width = patch_size or enhancer.patch_size
         self.geometry = PatchGeometry(
@@ -110,15 +105,10 @@ class HallucinationCore:
     def reset(
         self, faces: Faces, state: CoreState | None = None, rows: Tensor | None = None
     ) -> CoreState:
-        """Starts episodes.
-
-        Args:
-            faces: The faces to start from, N of them, or as many as ``rows``.
-            state: A state to write them into; the other rows go on.
-            rows: (K,) int64, which rows to write; needed with ``state``.
+        """Starts episodes with N faces, or with K of them in some ``rows`` (K,) of a ``state``.
 
         Returns:
-            The state of all rows.
+            The state of all rows; the others go on.
 
         Raises:
             ConfigurationError: If the faces' size is not this core's.
@@ -134,17 +124,12 @@ class HallucinationCore:
         faces = faces.to(self.device)
         if self.initial is None:
             return faces
-        return faces._replace(
-            initial=restore_whole(self.initial, faces.initial, faces.lr).clamp(0, 1)
-        )
+        restored = restore_whole(self.initial, faces.initial, faces.lr)
+        return faces._replace(initial=restored.clamp(0, 1))
 
     @torch.no_grad()
     def step(self, state: CoreState, action: Tensor) -> tuple[CoreState, Tensor, Tensor]:
-        """Enhances one patch of each face.
-
-        Args:
-            state: Where the faces stand; unchanged.
-            action: (N,) int64, one location each.
+        """Enhances one patch of each face, at the location ``action`` (N,) int64.
 
         Returns:
             The next state, the reward (N,) float32, and whether the episode is over (N,) bool.
@@ -168,15 +153,8 @@ class HallucinationCore:
         return after, after.step >= self.num_steps
 
     def check_range(self, action: Tensor) -> None:
-        """Raises if an action lies outside the grid; with ``validate=False`` it checks nothing.
-
-        Raises:
-            ActionError: If a location lies outside the grid.
-        """
-        if not self.validate:
-            return
-        outside = self._outside(action)
-        if bool(outside.any()):
+        """Raises an ActionError outside the grid; with ``validate=False`` it checks nothing."""
+        if self.validate and bool((outside := self._outside(action)).any()):
             raise ActionError(
                 f"Action {action[outside][0].item()} is outside the grid of "
                 f"{self.geometry.num_locations} locations: choose an index from 0 to "
@@ -188,7 +166,7 @@ class HallucinationCore:
         """What the enhancer makes of the patches at ``action``: (N, 3, h, w) in [0, 1].
 
         Raises:
-            EnhancerError: If the enhancer returns another shape or values that are not finite.
+            EnhancerError: See :meth:`step`.
         """
         return self._checked(state, self.propose(state, action))
 
@@ -236,12 +214,7 @@ class HallucinationCore:
         return restored.clamp(0, 1)
 
     def _written(
-        self,
-        state: CoreState,
-        action: Tensor,
-        place: Placement,
-        current: Tensor,
-        restored: Tensor,
+        self, state: CoreState, action: Tensor, place: Placement, current: Tensor, restored: Tensor
     ) -> CoreState:
         """The state after ``restored`` patches took the place of ``current`` ones."""
         restored = restored.to(state.image.dtype)
@@ -294,14 +267,12 @@ class HallucinationCore:
             )
         if not self.validate:
             return
-        over = state.step >= self.num_steps
-        if not bool((self._outside(action) | over).any()):
-            return
-        self.check_range(action)
-        raise EpisodeError(
-            f"An episode is over after {self.num_steps} steps and cannot take another: reset it "
-            "first."
-        )
+        if bool((self._outside(action) | (state.step >= self.num_steps)).any()):
+            self.check_range(action)
+            raise EpisodeError(
+                f"An episode is over after {self.num_steps} steps and cannot take another: reset "
+                "it first."
+            )
 
     def _outside(self, action: Tensor) -> Tensor:
         return (action < 0) | (action >= self.geometry.num_locations)

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from facehall_env.episodes import EpisodeBatch, HasEpisodes, check_face, draw_face
+from facehall_env.episodes import EpisodeBatch, HasEpisodes
 from facehall_env.errors import ActionError, ConfigurationError
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture, Window
@@ -40,9 +40,8 @@ class FaceHallucinationEnv(HasEpisodes, gym.Env[Observation, int]):
 
     ``Discrete((H / action_stride) * (W / action_stride))``: the cell ``row * columns + column``
     of a grid over the image; the patch is centred on the cell's middle pixel, or where
-    ``action_offset`` says. With the default
-    ``action_stride=1`` there is one action for each pixel, 16,384 for an image of 128 x 128, as
-    in the paper. `action_masks` tells the locations not visited yet.
+    ``action_offset`` says. With the default ``action_stride=1`` there is one action for each pixel,
+    16,384 for an image of 128 x 128, as in the paper. `action_masks` tells those not visited yet.
 
     ## Observation Space
 
@@ -184,32 +183,26 @@ class FaceHallucinationEnv(HasEpisodes, gym.Env[Observation, int]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode with a new face.
+        """Starts an episode with a new face; returns observation and information.
 
         Args:
             seed: Seeds the generator that faces are drawn with; None goes on with it.
             options: ``{"index": i}`` asks for face number i instead; draws nothing.
-
-        Returns:
-            Observation and information.
 
         Raises:
             ConfigurationError: If there is no face of that number.
         """
         face = None
         if options is not None and "index" in options:
-            face = check_face(options["index"], self.dataset)
+            face = self._episodes.check_face(options["index"])
         super().reset(seed=seed)
-        index = draw_face(self.np_random, self.dataset) if face is None else face
-        self._episodes.begin(np.array([index]), ONLY)
+        face = self._episodes.draw_face(self.np_random) if face is None else face
+        self._episodes.begin(np.array([face]), ONLY)
         self._show()
         return self._observation(), _only(self._episodes.standing())
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Restores the patch at a location.
-
-        Args:
-            action: An integer in the action space.
+        """Restores the patch at a location, an integer in the action space.
 
         Returns:
             Observation, reward, whether the episode is over, False, and information.
@@ -234,10 +227,8 @@ class FaceHallucinationEnv(HasEpisodes, gym.Env[Observation, int]):
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Which locations have not been visited in this episode: (num_locations,) bool.
 
-        All of them, if all have been. `sb3_contrib.MaskablePPO` asks for this name.
-
-        Raises:
-            EpisodeError: Before the first reset.
+        All of them, if all have been. `sb3_contrib.MaskablePPO` asks for this name. Before the
+        first reset it raises an EpisodeError.
         """
         mask: npt.NDArray[np.bool_] = action_mask(self.core, self.state)[0].cpu().numpy()
         return mask
@@ -245,15 +236,13 @@ class FaceHallucinationEnv(HasEpisodes, gym.Env[Observation, int]):
     def render(self) -> Picture | None:
         """The episode as a picture, uint8 (H', W', 3), with ``render_mode="rgb_array"``.
 
-        Raises:
-            EpisodeError: Before the first reset.
+        Before the first reset it raises an EpisodeError.
         """
         if self.render_mode is None:
             gym.logger.warn(
                 "render() was called without a render_mode: give render_mode='rgb_array' or "
                 "'human' to gymnasium.make."
             )
-            return None
         return self._episodes.frames()[0] if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
@@ -280,10 +269,9 @@ def _integer(action: object, episodes: EpisodeBatch) -> int:
             raise TypeError
         return operator.index(action)  # type: ignore[arg-type]
     except TypeError:
-        last = episodes.core.geometry.num_locations - 1
         raise ActionError(
             f"The action is {action!r}, expected a single integer: choose a location from 0 to "
-            f"{last}."
+            f"{episodes.core.geometry.num_locations - 1}."
         ) from None
 
 
@@ -293,7 +281,7 @@ def _only(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             row[name] = _only(value)
-        else:
-            array = value.cpu().numpy() if isinstance(value, Tensor) else value
-            row[name] = array[0].copy() if array.ndim > 1 else array[:1].tolist()[0]
+            continue
+        array = value.cpu().numpy() if isinstance(value, Tensor) else value
+        row[name] = array[0].copy() if array.ndim > 1 else array[:1].tolist()[0]
     return row

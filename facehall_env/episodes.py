@@ -26,38 +26,6 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
-def draw_face(generator: np.random.Generator, dataset: FaceDataset) -> int:
-    """Draws the number of a face uniformly, with one call of ``generator``."""
-    return int(generator.integers(len(dataset)))
-
-
-def check_face(index: object, dataset: FaceDataset) -> int:
-    """Validates the number of a face that somebody asked for.
-
-    Raises:
-        ConfigurationError: If it is not an integer from 0 to ``len(dataset) - 1``.
-    """
-    try:
-        number = operator.index(index)  # type: ignore[arg-type]
-    except TypeError:
-        number = -1
-    if isinstance(index, bool) or not 0 <= number < len(dataset):
-        raise ConfigurationError(
-            f"options['index'] is {index!r}, expected the number of a face: choose an integer "
-            f"from 0 to {len(dataset) - 1}."
-        )
-    return number
-
-
-@dataclasses.dataclass
-class _Totals:
-    """What an episode adds up to so far; (N,) float64 each, on the core's device."""
-
-    initial_psnr: Tensor
-    psnr: Tensor
-    reward: Tensor
-
-
 class EpisodeBatch:
     """N episodes that start one by one and are stepped together.
 
@@ -83,8 +51,26 @@ class EpisodeBatch:
         self.key: npt.NDArray[np.object_] = np.full(num_envs, None, dtype=object)
         self.steps: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._state: CoreState | None = None
-        self._totals: _Totals
+        # (3, N) float64: PSNR at the beginning, and sums of the PSNR and the reward since.
+        self._totals: Tensor
         self._terms: dict[str, Tensor] = {}
+
+    def draw_face(self, generator: np.random.Generator) -> int:
+        """Draws the number of a face uniformly, with one call of ``generator``."""
+        return int(generator.integers(len(self.dataset)))
+
+    def check_face(self, index: object) -> int:
+        """The number of a face that somebody asked for; ConfigurationError if there is none."""
+        try:
+            number = operator.index(index)  # type: ignore[arg-type]
+        except TypeError:
+            number = -1
+        if isinstance(index, bool) or not 0 <= number < len(self.dataset):
+            raise ConfigurationError(
+                f"options['index'] is {index!r}, expected the number of a face: choose an integer "
+                f"from 0 to {len(self.dataset) - 1}."
+            )
+        return number
 
     @property
     def started(self) -> bool:
@@ -93,11 +79,7 @@ class EpisodeBatch:
 
     @property
     def state(self) -> CoreState:
-        """Where the episodes stand.
-
-        Raises:
-            EpisodeError: Before the first reset.
-        """
+        """Where the episodes stand; EpisodeError before the first reset."""
         if self._state is None:
             raise EpisodeError("No episode has begun yet: call reset() first.")
         return self._state
@@ -108,12 +90,7 @@ class EpisodeBatch:
         return self.steps >= self.core.num_steps
 
     def begin(self, index: IntArray, rows: IntArray) -> None:
-        """Starts new episodes in some rows.
-
-        Args:
-            index: (K,) numbers of their faces.
-            rows: (K,) which rows; all of them the first time.
-        """
+        """Starts episodes with faces ``index`` (K,) in ``rows`` (K,); at first in all rows."""
         images = self.dataset.batch(index.tolist()).to(self.core.device)
         faces = self.protocol.degrade(images, self.core.scale)
         faces = faces._replace(identity=identity_numbers(self.dataset, index.tolist()))
@@ -124,15 +101,17 @@ class EpisodeBatch:
         self.index[rows] = index
         self.key[rows] = [self.dataset.key(number) for number in index.tolist()]
         self.steps[rows] = 0
-        self._restart_totals(rows)
+        fresh = torch.zeros(3, self.num_envs, dtype=torch.float64, device=self.core.device)
+        fresh[0] = self.state.psnr
+        if len(rows) == self.num_envs:
+            self._totals = fresh
+        else:
+            where = self._on_device(rows)
+            self._totals[:, where] = fresh[:, where]
 
     @torch.no_grad()
     def step(self, action: Tensor, hold: BoolArray | None = None) -> tuple[Tensor, Tensor]:
-        """Takes a step in all episodes but those held.
-
-        Args:
-            action: (N,) int64 on the core's device.
-            hold: (N,) bool, rows in which nothing happens; none by default.
+        """Takes a step in all episodes but those that ``hold``, (N,) bool, tells to stay.
 
         Returns:
             Reward (N,) float32 and whether the episode is over (N,) bool.
@@ -145,7 +124,7 @@ class EpisodeBatch:
         self._check_running(~hold)
         # Held rows are computed with the others and put back: a batch whose size changes from
         # step to step would have GPU kernels tuned and networks compiled again and again.
-        held = torch.from_numpy(hold).to(self.core.device) if hold.any() else None
+        held = self._on_device(hold) if hold.any() else None
         if held is not None:
             action = action.masked_fill(held, 0)
         after, done = self.core.advance(before, action)
@@ -153,31 +132,24 @@ class EpisodeBatch:
         self._terms = terms if len(terms) > 1 else {}
         reward = rewards.total(terms).float()
         if held is not None:
-            _put_back(after, before, torch.from_numpy(np.flatnonzero(hold)).to(self.core.device))
+            _put_back(after, before, self._on_device(np.flatnonzero(hold)))
             reward, done = reward.masked_fill(held, 0.0), done & ~held
         self._state = after
         self.steps[~hold] += 1
-        self._totals.psnr += after.psnr if held is None else after.psnr.masked_fill(held, 0.0)
-        self._totals.reward += reward
+        self._totals[1] += after.psnr if held is None else after.psnr.masked_fill(held, 0.0)
+        self._totals[2] += reward
         return reward, done
 
     def observe(self, rows: IntArray | None = None) -> dict[str, Tensor]:
         """The observation of all episodes, or of some rows."""
-        state = self.state
-        if rows is not None:
-            state = state.rows(torch.from_numpy(rows).to(self.core.device))
+        state = self.state if rows is None else self.state.rows(self._on_device(rows))
         return observe(self.core, state, self.keys)
 
     def standing(self) -> dict[str, Any]:
         """What is known of every episode at any time: (N, ...) tensors and host arrays."""
-        state = self.state
-        return {
-            "psnr": state.psnr,
-            "mse": state.mse.clone(),
-            "location": state.location.clone(),
-            "index": self.index.copy(),
-            "key": self.key.copy(),
-        }
+        state, index, key = self.state, self.index.copy(), self.key.copy()
+        mse, location = state.mse.clone(), state.location.clone()
+        return {"psnr": state.psnr, "mse": mse, "location": location, "index": index, "key": key}
 
     def reward_terms(self) -> dict[str, Tensor]:
         """The terms of the last reward by name, (N,) float64; empty if there is but one."""
@@ -185,14 +157,14 @@ class EpisodeBatch:
 
     def summary(self) -> dict[str, Any]:
         """What each episode adds up to at its end, (N, ...) tensors and host arrays."""
-        state, totals = self.state, self._totals
+        state, (initial, psnr, reward) = self.state, self._totals.clone()
         return {
-            "psnr_initial": totals.initial_psnr.clone(),
+            "psnr_initial": initial,
             "psnr_final": state.psnr,
-            "psnr_gain": state.psnr - totals.initial_psnr,
-            "psnr_auc": totals.psnr / self.core.num_steps,
+            "psnr_gain": state.psnr - initial,
+            "psnr_auc": psnr / self.core.num_steps,
             "coverage": state.coverage.flatten(1).double().mean(1),
-            "return": totals.reward.clone(),
+            "return": reward,
             "length": self.steps.copy(),
             "actions": state.actions.clone(),
         }
@@ -200,25 +172,17 @@ class EpisodeBatch:
     def frames(self) -> list[Picture]:
         """One picture of each episode as it stands; see `rendering.draw_frame`."""
         state, geometry = self.state, self.core.geometry
-        lr, current, truth = (
-            to_uint8(images).cpu().numpy() for images in (state.lr, state.image, state.hr)
-        )
+        faces = [to_uint8(images).cpu().numpy() for images in (state.lr, state.image, state.hr)]
         # Steps not taken yet hold -1, which is no location; they are cut off below.
         actions = state.actions.clamp_min(0).flatten()
         corners = geometry.top_left(actions).unflatten(0, state.actions.shape).tolist()
-        psnr = state.psnr.tolist()
-        return [
-            draw_frame(
-                lr[row],
-                current[row],
-                truth[row],
-                [(top, left) for top, left in corners[row][: self.steps[row]]],
-                geometry.patch_size,
-                num_steps=self.core.num_steps,
-                psnr=psnr[row],
-            )
-            for row in range(self.num_envs)
-        ]
+        frames = []
+        for row, psnr in enumerate(state.psnr.tolist()):
+            boxes = [(top, left) for top, left in corners[row][: self.steps[row]]]
+            lr, current, truth = (images[row] for images in faces)
+            size, length = geometry.patch_size, self.core.num_steps
+            frames.append(draw_frame(lr, current, truth, boxes, size, num_steps=length, psnr=psnr))
+        return frames
 
     def _check_running(self, stepped: BoolArray) -> None:
         ended = np.flatnonzero(self.over & stepped)
@@ -229,16 +193,8 @@ class EpisodeBatch:
                 "call reset() first."
             )
 
-    def _restart_totals(self, rows: IntArray) -> None:
-        state = self.state
-        if len(rows) == self.num_envs:
-            zeros = torch.zeros_like(state.mse)
-            self._totals = _Totals(state.psnr, zeros, zeros.clone())
-            return
-        where = torch.from_numpy(rows).to(self.core.device)
-        self._totals.initial_psnr[where] = state.psnr[where]
-        self._totals.psnr[where] = 0.0
-        self._totals.reward[where] = 0.0
+    def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.core.device)
 
 
 class HasEpisodes:
@@ -260,8 +216,7 @@ class HasEpisodes:
     def state(self) -> CoreState:
         """Everything about the episodes as a batch, the truth included.
 
-        Raises:
-            EpisodeError: Before the first reset.
+        Before the first reset it raises an EpisodeError.
         """
         return self._episodes.state
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from platformdirs import user_cache_path, user_data_path
+
 STILL_WRITTEN = 60
 """Seconds; a temporary file that is younger may still be written."""
 
@@ -18,21 +20,13 @@ STILL_WRITTEN = 60
 def cache_dir() -> Path:
     """Folder for downloads: ``FACEHALL_CACHE`` if set, else the user's cache folder."""
     configured = os.environ.get("FACEHALL_CACHE")
-    if configured:
-        return Path(configured).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("facehall")
+    return Path(configured).expanduser() if configured else user_cache_path("facehall")
 
 
 def results_dir() -> Path:
     """Folder for results: ``FACEHALL_RESULTS`` if set, else one in the user's data folder."""
     configured = os.environ.get("FACEHALL_RESULTS")
-    if configured:
-        return Path(configured).expanduser()
-    from platformdirs import user_data_path
-
-    return user_data_path("facehall") / "results"
+    return Path(configured).expanduser() if configured else user_data_path("facehall") / "results"
 
 
 @contextmanager

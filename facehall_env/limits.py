@@ -1,16 +1,4 @@
-"""Limits of settings, written at their field and checked before anything heavy is loaded.
-
-```python
-@dataclass
-class Settings:
-    updates: Annotated[int, Ge(1)] = 500
-    share: Annotated[float, Ge(0), Le(1)] = 0.5
-    minutes: Annotated[float, Gt(0)] | None = None
-
-
-limits.check(Settings(updates=0))  # updates=0: give a whole number of 1 or more.
-```
-"""
+"""Limits of settings, written at their field and checked before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +7,6 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
@@ -50,25 +37,17 @@ class Lt(Limit):
     """Less than this number."""
 
 
-_HOLDS: dict[type[Limit], Callable[[float, float], bool]] = {
-    Ge: operator.ge,
-    Gt: operator.gt,
-    Le: operator.le,
-    Lt: operator.lt,
-}
+_HOLDS = {Ge: operator.ge, Gt: operator.gt, Le: operator.le, Lt: operator.lt}
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 """What torch's generators take."""
 
 
 def check(config: Any) -> None:
-    """Refuses values of a dataclass that its fields' types do not allow.
+    """Refuses values of a dataclass that its fields' types, which are evaluated, do not allow.
 
     Numbers have to be finite, whole where the type is ``int``, and within the limits of their
     ``Annotated`` type; a ``Literal`` has to be one of its words. Optional fields, tuples and nested
     dataclasses are looked into; values of other types are not checked.
-
-    Args:
-        config: An instance of a dataclass whose annotations can be evaluated.
 
     Raises:
         ConfigurationError: Naming the first wrong field, its value and what is allowed.
@@ -99,6 +78,12 @@ Available: centre, inside.
             raise error
 
 
+def check_word(name: str, value: object, words: Any) -> None:
+    """Refuses a value that is none of the words of a ``Literal``, with a ConfigurationError."""
+    if value not in (known := typing.get_args(words)):
+        raise ConfigurationError(f"{name}={value!r} is unknown: use one of {', '.join(known)}.")
+
+
 def _error(name: str, value: Any, hint: Any, limits: tuple[Limit, ...]) -> Exception | None:
     """What is wrong with a value of the type ``hint``, or None."""
     kind, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -106,7 +91,8 @@ def _error(name: str, value: Any, hint: Any, limits: tuple[Limit, ...]) -> Excep
         own = tuple(one for one in inner[1:] if isinstance(one, Limit))
         return _error(name, value, inner[0], limits + own)
     if kind in (Union, types.UnionType):
-        return _error_of_union(name, value, inner, limits)
+        errors = [_error(name, value, one, limits) for one in inner if one is not type(None)]
+        return None if value is None or None in errors else errors[-1]
     if kind is Literal and value not in inner:
         return unknown_name(name, str(value), map(str, inner))
     if kind is tuple and isinstance(value, tuple | list):
@@ -114,15 +100,6 @@ def _error(name: str, value: Any, hint: Any, limits: tuple[Limit, ...]) -> Excep
     if hint is int or hint is float:
         return _error_of_number(name, value, hint is int, limits)
     return None
-
-
-def _error_of_union(
-    name: str, value: Any, members: Iterable[Any], limits: tuple[Limit, ...]
-) -> Exception | None:
-    if value is None:
-        return None
-    errors = [_error(name, value, one, limits) for one in members if one is not type(None)]
-    return None if None in errors else errors[-1]
 
 
 def _error_of_tuple(

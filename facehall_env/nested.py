@@ -14,19 +14,13 @@ from facehall_env.registry import unknown_name
 Config = TypeVar("Config")
 
 
-def leaf_types(kind: type[Any]) -> dict[str, Any]:
-    """The innermost fields of a dataclass and their types.
-
-    Args:
-        kind: The dataclass; its annotations have to be resolvable.
-    """
+def leaf_types(kind: Any) -> dict[str, Any]:
+    """The innermost fields of a dataclass and their types, which have to be resolvable."""
     hints: dict[str, Any] = get_type_hints(kind, include_extras=True)
     types: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         hint: Any = hints[field.name]
-        types |= (
-            leaf_types(cast(Any, hint)) if dataclasses.is_dataclass(hint) else {field.name: hint}
-        )
+        types |= leaf_types(hint) if dataclasses.is_dataclass(hint) else {field.name: hint}
     return types
 
 
@@ -54,19 +48,14 @@ def build(kind: type[Config], **values: Any) -> Config:
     >>> build(EpisodeSpec, scale=8, steps=9).faces.scale
     8
     """
-    fields = {field.name: field for field in dataclasses.fields(cast(Any, kind))}
-    own = {name: value for name, value in values.items() if name in fields}
-    rest = {name: value for name, value in values.items() if name not in fields}
     # Fields without a default are given here, and those inside other dataclasses afterwards.
-    return changed(kind(**own), **rest)
+    fields = [field.name for field in dataclasses.fields(cast(Any, kind))]
+    own = {name: values.pop(name) for name in fields if name in values}
+    return changed(kind(**own), **values)
 
 
 def changed(config: Config, **values: Any) -> Config:
-    """The same settings with other values of some innermost fields.
-
-    Raises:
-        UnknownNameError: If there is no field of one of the names.
-    """
+    """The same settings with other values of some innermost fields; see :func:`build`."""
     known = leaves(config)
     for name in values:
         if name not in known:

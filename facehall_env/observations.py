@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,68 +41,42 @@ def _pixels(height: int, width: int, channels: int) -> spaces.Box:
     return spaces.Box(0, 255, (height, width, channels), np.uint8)
 
 
-def _lr_size(core: HallucinationCore) -> tuple[int, int]:
-    height, width = core.geometry.image_size
-    return height // core.scale, width // core.scale
-
-
 def _last_action(core: HallucinationCore, state: CoreState) -> Tensor:
     sides = zip(state.location.unbind(1), core.geometry.image_size, strict=True)
     scaled = torch.stack([place / max(side - 1, 1) for place, side in sides], 1) * 2.0 - 1.0
     return torch.where(state.step[:, None] > 0, scaled, 0.0).to(torch.float32).clamp_(-1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class _Field:
-    """One entry of the observation: its space, and its value for a batch of episodes."""
+def _spaces(core: HallucinationCore) -> dict[str, spaces.Space[Any]]:
+    geometry = core.geometry
+    height, width = geometry.image_size
+    return {
+        "image": _pixels(height, width, 3),
+        "last_action": spaces.Box(-1.0, 1.0, (2,), np.float32),
+        "step": spaces.Box(0.0, 1.0, (1,), np.float32),
+        "coverage": _pixels(height, width, 1),
+        "last_patch": _pixels(*geometry.patch_size, 3),
+        "lr": _pixels(height // core.scale, width // core.scale, 3),
+        "action_history": spaces.Box(-1, geometry.num_locations - 1, (core.num_steps,), np.int64),
+    }
 
-    space: Callable[[HallucinationCore], spaces.Space[Any]]
-    value: Callable[[HallucinationCore, CoreState], Tensor]
 
-
-_FIELDS: dict[str, _Field] = {
-    "image": _Field(
-        lambda core: _pixels(*core.geometry.image_size, 3),
-        lambda core, state: to_uint8(state.image),
-    ),
-    "last_action": _Field(
-        lambda core: spaces.Box(-1.0, 1.0, (2,), np.float32),
-        _last_action,
-    ),
-    "step": _Field(
-        lambda core: spaces.Box(0.0, 1.0, (1,), np.float32),
-        lambda core, state: (state.step[:, None] / core.num_steps).to(torch.float32),
-    ),
-    "coverage": _Field(
-        lambda core: _pixels(*core.geometry.image_size, 1),
-        lambda core, state: state.coverage.permute(0, 2, 3, 1).to(torch.uint8) * 255,
-    ),
-    "last_patch": _Field(
-        lambda core: _pixels(*core.geometry.patch_size, 3),
-        lambda core, state: to_uint8(state.patch),
-    ),
-    "lr": _Field(
-        lambda core: _pixels(*_lr_size(core), 3),
-        lambda core, state: to_uint8(state.lr),
-    ),
-    "action_history": _Field(
-        lambda core: spaces.Box(-1, core.geometry.num_locations - 1, (core.num_steps,), np.int64),
-        lambda core, state: state.actions.clone(),
-    ),
+_VALUES: dict[str, Callable[[HallucinationCore, CoreState], Any]] = {
+    "image": lambda core, state: to_uint8(state.image),
+    "last_action": _last_action,
+    "step": lambda core, state: (state.step[:, None] / core.num_steps).to(torch.float32),
+    "coverage": lambda core, state: state.coverage.permute(0, 2, 3, 1).to(torch.uint8) * 255,
+    "last_patch": lambda core, state: to_uint8(state.patch),
+    "lr": lambda core, state: to_uint8(state.lr),
+    "action_history": lambda core, state: state.actions.clone(),
+    STATE_KEY: lambda core, state: state,
 }
-
-KEYS: tuple[str, ...] = tuple(_FIELDS)
+KEYS: tuple[str, ...] = tuple(key for key in _VALUES if key != STATE_KEY)
 """All keys that have a Gymnasium space, in the order of the documentation."""
 
 
 def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
-    """Validates the names of an observation's entries.
-
-    Args:
-        keys: Names out of `KEYS`.
-
-    Returns:
-        The names as a tuple.
+    """The names of an observation's entries, out of `KEYS`, as a tuple.
 
     Raises:
         UnknownNameError: If a name is not one of `KEYS`.
@@ -111,7 +84,7 @@ def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
     """
     names = (keys,) if isinstance(keys, str) else tuple(keys)
     for name in names:
-        if name not in _FIELDS:
+        if name not in KEYS:
             raise unknown_name("observation key", str(name), KEYS)
     if not names or len(set(names)) < len(names):
         raise ConfigurationError(
@@ -122,16 +95,9 @@ def check_keys(keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def observation_space(core: HallucinationCore, keys: Sequence[str] = DEFAULT_KEYS) -> spaces.Dict:
-    """The space of one episode's observation.
-
-    Args:
-        core: The process whose image, patch and horizon fix the shapes.
-        keys: Names out of `KEYS`.
-
-    Returns:
-        A `Dict` with one entry for each key, in the order given.
-    """
-    return spaces.Dict([(key, _FIELDS[key].space(core)) for key in check_keys(keys)])
+    """The space of one episode's observation: one entry for each key, in the order given."""
+    known = _spaces(core)
+    return spaces.Dict([(key, known[key]) for key in check_keys(keys)])
 
 
 def observe(
@@ -152,25 +118,17 @@ def observe(
     ``core_state``     `CoreState`          everything, the truth included: for oracles only
     =================  ===================  ====================================================
 
-    Args:
-        core: The process.
-        state: N episodes, which may stand at different steps.
-        keys: Names out of `KEYS`, or `STATE_KEY`.
-
-    Returns:
-        One entry for each key; none shares memory with ``state`` but ``core_state``.
+    The N episodes may stand at different steps. No entry shares memory with ``state`` but
+    ``core_state``.
     """
-    return {key: state if key == STATE_KEY else _FIELDS[key].value(core, state) for key in keys}
+    return {key: _VALUES[key](core, state) for key in keys}
 
 
 def action_mask(core: HallucinationCore, state: CoreState) -> Tensor:
-    """Which locations an agent has not visited yet in each episode.
+    """Which locations an agent has not visited yet in each episode, (N, num_locations) bool.
 
     Where all locations have been visited all are allowed again: a distribution over no action at
     all is none.
-
-    Returns:
-        (N, num_locations) bool, False where the location was visited.
     """
     locations = core.geometry.num_locations
     # Steps not taken yet hold -1: they mark a spare column behind the last location.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.limits import check_word
 from facehall_env.literals import Border
 
 GREY = 0.5
@@ -50,10 +50,7 @@ class PatchGeometry:
 
     def __post_init__(self) -> None:
         """Checks the settings against each other."""
-        if self.border not in get_args(Border):
-            raise ConfigurationError(
-                f"border={self.border!r} is unknown: use one of {get_args(Border)}."
-            )
+        check_word("border", self.border, Border)
         if min(self.patch_size) < 1 or any(
             p > i for p, i in zip(self.patch_size, self.image_size, strict=True)
         ):
@@ -178,17 +175,14 @@ class Placement:
     @cached_property
     def inside(self) -> Tensor:
         """(N, 1, h, w) bool, which pixels of each patch lie in the image."""
-        rows, columns = self._rows_columns
-        rows_inside = (rows >= 0) & (rows < self.image_size[0])
-        columns_inside = (columns >= 0) & (columns < self.image_size[1])
-        return (rows_inside[:, :, None] & columns_inside[:, None, :])[:, None]
+        pairs = zip(self._rows_columns, self.image_size, strict=True)
+        rows, columns = ((places >= 0) & (places < side) for places, side in pairs)
+        return (rows[:, :, None] & columns[:, None, :])[:, None]
 
     def crop(self, images: Tensor, fill: float = GREY) -> Tensor:
         """Cuts the patches out of images (N, C, H, W): (N, C, h, w), differentiable.
 
-        Args:
-            images: (N, C, H, W).
-            fill: Value read outside the image.
+        Outside the image ``fill`` is read.
         """
         index = self._read_from[:, None].expand(-1, images.shape[1], -1)
         cut = images.flatten(2).gather(2, index).unflatten(2, self.size)
@@ -196,14 +190,9 @@ class Placement:
         return patches
 
     def paste(self, images: Tensor, patches: Tensor) -> Tensor:
-        """Writes the patches into a copy of the images; what falls outside is discarded.
+        """Writes patches (N, C, h, w) into a copy of the images (N, C, H, W); differentiable.
 
-        Args:
-            images: (N, C, H, W).
-            patches: (N, C, h, w).
-
-        Returns:
-            (N, C, H, W), differentiable in ``images`` and ``patches``.
+        What falls outside is discarded.
         """
         number, channels, height, width = images.shape
         rows, columns = self._rows_columns

@@ -21,7 +21,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]  # generic only for type checkers
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._began = self._said = time.monotonic()
-        self._shown: float = -1
+        self._shown = -1.0
         super().__init__(*args, **{**kwargs, "mininterval": 0, "miniters": 1, "ncols": 80})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
@@ -51,6 +51,5 @@ def progress(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]
         iterable: What to go through, if it is not updated by hand.
         **options: Options of ``tqdm``: ``total``, ``initial``, ``desc``, ``unit``, ``disable``.
     """
-    if sys.stderr.isatty():
-        return tqdm(iterable, **options)
-    return _Lines(iterable, **options)
+    bar: tqdm[Any] = (tqdm if sys.stderr.isatty() else _Lines)(iterable, **options)
+    return bar

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
@@ -29,11 +28,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
 
 
 def named(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """The entry called ``name``.
-
-    Raises:
-        UnknownNameError: If there is none; names the nearest ones.
-    """
+    """The entry called ``name``; the UnknownNameError if there is none names the nearest ones."""
     if name not in known:
         raise unknown_name(kind, name, known)
     return known[name]
@@ -42,8 +37,7 @@ def named(kind: str, name: str, known: Mapping[str, T]) -> T:
 def parse_settings(words: Iterable[str | tuple[str, Any]]) -> dict[str, Any]:
     """Keywords of a factory from words typed as NAME=VALUE, the value as in JSON or a plain word.
 
-    Args:
-        words: The words; where a program gives settings, pairs of a name and a value instead.
+    Where a program gives settings, there are pairs of a name and a value instead.
 
     Raises:
         ConfigurationError: If a word is of another form.
@@ -96,9 +90,8 @@ class Registry(Generic[T]):
 
     def available(self) -> list[str]:
         """All names, those of installed entry points included, sorted."""
-        return sorted(
-            {*self._built_in, *self._factories, *(point.name for point in self._entry_points())}
-        )
+        installed = (point.name for point in self._entry_points())
+        return sorted({*self._built_in, *self._factories, *installed})
 
     def get(self, name: str) -> Callable[..., T]:
         """The factory registered under ``name``.
@@ -107,20 +100,14 @@ class Registry(Generic[T]):
             UnknownNameError: If there is none; names the nearest ones.
         """
         if name not in self._factories:
-            self._factories[name] = self._load(name)
+            if name in self._built_in:
+                points = [metadata.EntryPoint(name, self._built_in[name], self.group)]
+            else:
+                points = [point for point in self._entry_points() if point.name == name]
+            if not points:
+                raise unknown_name(self.kind, name, self.available())
+            self._factories[name] = points[0].load()
         return self._factories[name]
-
-    def _load(self, name: str) -> Callable[..., T]:
-        factory: Callable[..., T]
-        if name in self._built_in:
-            module, _, attribute = self._built_in[name].partition(":")
-            factory = getattr(importlib.import_module(module), attribute)
-            return factory
-        for point in self._entry_points():
-            if point.name == name:
-                factory = point.load()
-                return factory
-        raise unknown_name(self.kind, name, self.available())
 
     def _entry_points(self) -> metadata.EntryPoints:
         return metadata.entry_points(group=self.group)

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 """An image, uint8 (H, W, 3), RGB."""
-
 Corner = tuple[int, int]
 """First row and column of a patch; negative where it reaches over the edge."""
-
 Colour = tuple[int, int, int]
 
 RED: Colour = (226, 28, 36)
@@ -40,17 +38,9 @@ GREY: Colour = (128, 128, 128)
 _INK: Colour = (32, 33, 36)
 _FAINT: Colour = (110, 113, 120)
 
-_MARGIN = 12
-_TITLE = 24
-_FOOTER = 20
-_GAP = 6
-_FADE = 0.85
-_FAINTEST = 0.15
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
+_MARGIN, _GAP, _TITLE, _FOOTER = 12, 6, 24, 20
+_FADE, _FAINTEST = 0.85, 0.15
+_font = lru_cache(maxsize=8)(ImageFont.load_default)
 
 
 def _resized(image: Picture, size: tuple[int, int], smooth: bool) -> Picture:
@@ -118,24 +108,17 @@ def draw_attention(
         boxes: First (row, column) of each patch so far, in pixels of ``image``, oldest first.
         patch_size: Height and width of the patches.
         upscale: Whole factor by which the image is enlarged.
-
-    Returns:
-        uint8 (H * upscale, W * upscale, 3).
     """
     height, width = image.shape[:2]
     canvas = _resized(image, (height * upscale, width * upscale), smooth=True)
     size = (patch_size[0] * upscale, patch_size[1] * upscale)
-    for number, (top, left) in enumerate(boxes, start=1):
-        newest = number == len(boxes)
-        draw_box(
-            canvas,
-            (top * upscale, left * upscale),
-            size,
-            RED if newest else BLUE,
-            thickness=upscale + 1 if newest else upscale,
-            dash=None if newest else 4 * upscale,
-            opacity=1.0 if newest else max(_FADE ** (len(boxes) - number - 1), _FAINTEST),
-        )
+    for age, (top, left) in zip(reversed(range(len(boxes))), boxes, strict=True):
+        corner, dash = (top * upscale, left * upscale), 4 * upscale
+        if age == 0:
+            draw_box(canvas, corner, size, RED, thickness=upscale + 1)
+        else:
+            faded = max(_FADE ** (age - 1), _FAINTEST)
+            draw_box(canvas, corner, size, BLUE, thickness=upscale, dash=dash, opacity=faded)
     return canvas
 
 
@@ -149,14 +132,9 @@ class Panel:
 
 
 def side_by_side(panels: Sequence[Panel], gap: int = _MARGIN) -> Picture:
-    """Sets pictures of equal height in a row on white.
+    """Sets pictures of equal height, at least one, in a row on white, ``gap`` pixels between them.
 
-    Args:
-        panels: At least one.
-        gap: White between the pictures, in pixels.
-
-    Returns:
-        uint8 (H', W', 3); room for titles and footers only where there are any.
+    There is room for titles and footers only where there are any.
     """
     height = panels[0].picture.shape[0]
     width = sum(panel.picture.shape[1] for panel in panels) + gap * (len(panels) - 1)
@@ -205,17 +183,13 @@ def draw_frame(
     size = (height * upscale, width * upscale)
     counter = f"patch {len(boxes)}" + ("" if num_steps is None else f" of {num_steps}")
     quality = "" if psnr is None else f"   {psnr:.2f} dB"
+    small, large = _resized(lr, size, smooth=False), _resized(truth, size, smooth=True)
+    drawn = draw_attention(current, boxes, patch_size, upscale)
     return side_by_side(
         [
-            Panel(
-                _resized(lr, size, smooth=False),
-                "low resolution",
-                f"{lr.shape[1]} x {lr.shape[0]}",
-            ),
-            Panel(
-                draw_attention(current, boxes, patch_size, upscale), "current", counter + quality
-            ),
-            Panel(_resized(truth, size, smooth=True), "truth", f"{width} x {height}"),
+            Panel(small, "low resolution", f"{lr.shape[1]} x {lr.shape[0]}"),
+            Panel(drawn, "current", counter + quality),
+            Panel(large, "truth", f"{width} x {height}"),
         ]
     )
 
@@ -228,14 +202,7 @@ def cut_patch(
 ) -> Picture:
     """Cuts a patch out of an image, mid-grey where it reaches over the edge.
 
-    Args:
-        image: uint8 (H, W, 3).
-        top_left: First row and column of the patch; negative over the edge.
-        patch_size: Its height and width.
-        size: Height and width to which it is enlarged; None leaves it as it is.
-
-    Returns:
-        uint8, (h, w, 3) or of ``size``.
+    It is enlarged to ``size``, height and width, unless that is None.
 
     >>> image = np.full((2, 2, 3), 9, np.uint8)
     >>> print(cut_patch(image, (-1, 1), (2, 2))[..., 0])
@@ -272,20 +239,16 @@ class Episode:
 
     def __post_init__(self) -> None:
         """Checks that there is one image more than patches."""
-        if len(self.images) != len(self.boxes) + 1:
+        images, patches = len(self.images), len(self.boxes)
+        if images != patches + 1:
             raise ConfigurationError(
-                f"{len(self.boxes)} patches need {len(self.boxes) + 1} images, from I_0 to I_T, "
-                f"but {len(self.images)} came."
+                f"{patches} patches need {patches + 1} images, from I_0 to I_T, but {images} came."
             )
-        if self.psnr and len(self.psnr) != len(self.images):
+        if self.psnr and len(self.psnr) != images:
             raise ConfigurationError(
-                f"{len(self.images)} images came with {len(self.psnr)} PSNR values: "
-                "give one for each image, or none."
+                f"{images} images came with {len(self.psnr)} PSNR values: give one for each image, "
+                "or none."
             )
-
-    def decibels(self, step: int) -> str:
-        """PSNR of I_step as text."""
-        return f"{self.psnr[step]:.2f} dB" if self.psnr else ""
 
 
 def filmstrip(
@@ -307,9 +270,6 @@ def filmstrip(
         steps: Which steps to show, from 1 to T; None shows all.
         upscale: Whole factor by which the faces are enlarged.
 
-    Returns:
-        uint8 (H', W', 3).
-
     Raises:
         ConfigurationError: If there are no episodes, or a step is not in all of them.
     """
@@ -322,13 +282,13 @@ def filmstrip(
             raise ConfigurationError(
                 f"Step {step} is not in every episode: choose steps from 1 to {shortest}."
             )
-    headings = ["input", *(f"step {step}" for step in shown), "truth"]
+    titles = ["input", *(f"step {step}" for step in shown), "truth"]
     rows: list[Picture] = []
     for episode in episodes:
-        titles = [""] * len(headings) if rows else headings
         faces = _film_faces(episode, patch_size, shown, titles, upscale)
         space = np.full((_MARGIN, faces.shape[1], 3), PAPER, dtype=np.uint8)
         rows += [faces, _film_patches(episode, patch_size, shown, upscale), space]
+        titles = [""] * len(titles)
     return np.concatenate(rows[:-1])
 
 
@@ -340,15 +300,10 @@ def _film_faces(
     upscale: int,
 ) -> Picture:
     """The upper half of a film strip's row: input, the face after each step, truth."""
-    numbered = [(episode.images[0], 0), *((episode.images[step], step) for step in steps)]
-    panels = [
-        Panel(
-            draw_attention(image, episode.boxes[:step], patch_size, upscale),
-            title,
-            episode.decibels(step),
-        )
-        for (image, step), title in zip(numbered, titles[:-1], strict=True)
-    ]
+    panels = []
+    for step, title in zip((0, *steps), titles[:-1], strict=True):
+        drawn = draw_attention(episode.images[step], episode.boxes[:step], patch_size, upscale)
+        panels.append(Panel(drawn, title, f"{episode.psnr[step]:.2f} dB" if episode.psnr else ""))
     truth = draw_attention(episode.truth, [], patch_size, upscale)
     return side_by_side([*panels, Panel(truth, titles[-1])], gap=_GAP)
 
@@ -372,21 +327,12 @@ def _film_patches(
 
 
 def save_gif(
-    frames: Sequence[Picture],
-    path: str | os.PathLike[str],
-    fps: float = 4.0,
-    hold: float = 2.0,
+    frames: Sequence[Picture], path: str | os.PathLike[str], fps: float = 4.0, hold: float = 2.0
 ) -> None:
-    """Writes frames as an endless GIF, whole or not at all.
+    """Writes frames, uint8 (H, W, 3), as an endless GIF, whole or not at all.
 
-    All frames share one palette, without dithering: that keeps still areas still and the file
-    small.
-
-    Args:
-        frames: At least one, uint8 (H, W, 3), all of the same size.
-        path: Where to.
-        fps: Frames per second.
-        hold: How long the last frame stays, in seconds.
+    The last one stays for ``hold`` seconds. All share one palette, without dithering: that keeps
+    still areas still and the file small.
 
     Raises:
         ConfigurationError: If there are no frames or their sizes differ.
@@ -405,31 +351,19 @@ def save_gif(
         for frame in frames
     ]
     durations = [round(1000 / fps)] * (len(pages) - 1) + [round(1000 * hold)]
+    options: dict[str, Any] = {"duration": durations, "loop": 0, "optimize": True}
     with atomic_path(path) as temporary:
-        pages[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=pages[1:],
-            duration=durations,
-            loop=0,
-            optimize=True,
-        )
+        pages[0].save(temporary, "GIF", save_all=True, append_images=pages[1:], **options)
 
 
 class Window:
-    """A window that shows frames (``render_mode="human"``).
+    """A window that shows frames (``render_mode="human"``), at most ``fps`` a second.
 
     Where there is no display it warns once and shows nothing, so that a program meant for a
     desktop still runs on a server.
-
-    Args:
-        title: Title of the window.
-        fps: Most frames per second.
     """
 
-    def __init__(self, title: str = "FaceHallucination", fps: float = 4.0) -> None:
-        self._title = title
+    def __init__(self, fps: float = 4.0) -> None:
         self._pause = 1.0 / fps
         self._figure: Figure | None = None
         self._artist: Any = None
@@ -474,5 +408,5 @@ class Window:
         self._artist = axes.imshow(frame)
         self._figure = figure
         if figure.canvas.manager is not None:
-            figure.canvas.manager.set_window_title(self._title)
+            figure.canvas.manager.set_window_title("FaceHallucination")
         figure.show()

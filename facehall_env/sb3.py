@@ -10,29 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facehall_env.core import HallucinationCore
-from facehall_env.data import FaceDataset
+from facehall_env.episodes import HasEpisodes
 from facehall_env.errors import ActionError, ConfigurationError, MissingExtraError
 from facehall_env.rendering import Picture
-from facehall_env.state import CoreState
 from facehall_env.vector import FaceHallucinationVectorEnv
 
 try:
     from stable_baselines3.common.monitor import Monitor
-    from stable_baselines3.common.vec_env.base_vec_env import (
-        VecEnv,
-        VecEnvIndices,
-        VecEnvObs,
-        VecEnvStepReturn,
-    )
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, VecEnvStepReturn
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices as Indices
 except ImportError as error:
     raise MissingExtraError("Stable-Baselines3", "sb3") from error
 
 Infos = list[dict[str, Any]]
-FIXED = ("autoreset_mode", "output")
 
 
-class FaceHallucinationVecEnv(VecEnv):
+class FaceHallucinationVecEnv(HasEpisodes, VecEnv):
     """Restore N faces patch by patch, all in one batch, as Stable-Baselines3 wants it.
 
     Sub-environment k, seeded with s, behaves as `FaceHallucinationEnv` seeded with s + k, and an
@@ -66,34 +59,18 @@ class FaceHallucinationVecEnv(VecEnv):
     """
 
     def __init__(self, num_envs: int = 1, **settings: Any) -> None:
-        for name in FIXED:
+        for name in ("autoreset_mode", "output"):
             if name in settings:
                 raise ConfigurationError(
                     f"{name}={settings[name]!r} cannot be chosen here: Stable-Baselines3 takes "
                     "arrays and has ended episodes start again in the same step; leave it out."
                 )
-        self._envs = FaceHallucinationVectorEnv(num_envs, autoreset_mode="SameStep", **settings)
+        envs = FaceHallucinationVectorEnv(num_envs, autoreset_mode="SameStep", **settings)
+        self._envs, self._episodes = envs, envs._episodes
         self._actions: npt.NDArray[Any] | None = None
         self._made = time.time()
-        super().__init__(
-            num_envs, self._envs.single_observation_space, self._envs.single_action_space
-        )
-        self.metadata = {**self._envs.metadata}
-
-    @property
-    def core(self) -> HallucinationCore:
-        """The process that this environment is a face of."""
-        return self._envs.core
-
-    @property
-    def dataset(self) -> FaceDataset:
-        """Where the faces come from."""
-        return self._envs.dataset
-
-    @property
-    def state(self) -> CoreState:
-        """Everything about the episodes, the truth included."""
-        return self._envs.state
+        super().__init__(num_envs, envs.single_observation_space, envs.single_action_space)
+        self.metadata = {**envs.metadata}
 
     def reset(self) -> VecEnvObs:
         """Starts new episodes everywhere, with the seeds and options that were set before.
@@ -104,8 +81,14 @@ class FaceHallucinationVecEnv(VecEnv):
         Raises:
             ConfigurationError: If only some of the options have an ``"index"``.
         """
-        options = self._options_for_all()
+        asked = [options["index"] for options in self._options if "index" in options]
+        if asked and len(asked) < self.num_envs:
+            raise ConfigurationError(
+                f"The options of {len(asked)} of {self.num_envs} sub-environments have an "
+                "'index': give all of them a face, or none."
+            )
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
+        options = {"index": asked} if asked else {}
         observation, infos = self._envs.reset(seed=seeds, options=options)
         self.reset_infos = unbatched(infos, self.num_envs)
         self._reset_seeds()
@@ -133,19 +116,20 @@ class FaceHallucinationVecEnv(VecEnv):
         final_observations = infos.pop("final_obs", None)
         last = unbatched(infos.pop("final_info", {}), self.num_envs)
         rows = unbatched(infos, self.num_envs)
+        seconds = round(time.time() - self._made, 6)
         for row in np.flatnonzero(over).tolist():
             # What stands in the row is of the episode that has just begun.
             self.reset_infos[row], rows[row] = rows[row], last[row]
+            summary = last[row]["episode_summary"]
             rows[row]["terminal_observation"] = final_observations[row]
-            rows[row]["episode"] = self._statistics(last[row]["episode_summary"])
+            rows[row]["episode"] = {"r": summary["return"], "l": summary["length"], "t": seconds}
         for info in rows:
             info["TimeLimit.truncated"] = False
         return observation, reward.astype(np.float32), over, rows
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Which locations have not been visited, (N, num_locations) bool."""
-        masks: npt.NDArray[np.bool_] = self._envs.action_masks()
-        return masks
+        return np.asarray(self._envs.action_masks())
 
     def get_images(self) -> Sequence[Picture | None]:
         """A picture of each sub-environment, uint8 (H', W', 3)."""
@@ -155,7 +139,7 @@ class FaceHallucinationVecEnv(VecEnv):
         """Frees what the environment holds."""
         self._envs.close()
 
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """An attribute of each sub-environment; all but generators and methods are shared.
 
         Raises:
@@ -164,16 +148,13 @@ class FaceHallucinationVecEnv(VecEnv):
         rows = list(self._get_indices(indices))
         if attr_name in self._methods:
             return [partial(self._call, attr_name, row) for row in rows]
-        shared = {
-            "observation_space": self._envs.single_observation_space,
-            "action_space": self._envs.single_action_space,
-        }
-        value: Any = shared[attr_name] if attr_name in shared else getattr(self._envs, attr_name)
+        single = "single_" if attr_name in ("observation_space", "action_space") else ""
+        value: Any = getattr(self._envs, single + attr_name)
         if attr_name in ("np_random", "np_random_seed"):
             return [value[row] for row in rows]
         return [value] * len(rows)
 
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Sets an attribute of all sub-environments, which share it.
 
         Raises:
@@ -188,11 +169,7 @@ class FaceHallucinationVecEnv(VecEnv):
         setattr(self._envs, attr_name, value)
 
     def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,
-        indices: VecEnvIndices = None,
-        **method_kwargs: Any,
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
         """Calls ``action_masks`` or ``render`` once for all and returns a list of their rows.
 
@@ -207,7 +184,7 @@ class FaceHallucinationVecEnv(VecEnv):
         results = self._methods[method_name](*method_args, **method_kwargs)
         return [results[row] for row in self._get_indices(indices)]
 
-    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type, indices: Indices = None) -> list[bool]:
         """Whether a wrapper has been applied: none, but `Monitor`'s work is done here."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
@@ -218,30 +195,12 @@ class FaceHallucinationVecEnv(VecEnv):
     def _call(self, name: str, row: int) -> Any:
         return self.env_method(name, indices=row)[0]
 
-    def _statistics(self, summary: Mapping[str, Any]) -> dict[str, float]:
-        seconds = round(time.time() - self._made, 6)
-        return {"r": summary["return"], "l": summary["length"], "t": seconds}
-
-    def _options_for_all(self) -> dict[str, Any]:
-        """The options of the N sub-environments as those of the batch."""
-        asked = [options["index"] for options in self._options if "index" in options]
-        if asked and len(asked) < self.num_envs:
-            raise ConfigurationError(
-                f"The options of {len(asked)} of {self.num_envs} sub-environments have an "
-                "'index': give all of them a face, or none."
-            )
-        return {"index": asked} if asked else {}
-
 
 def unbatched(infos: Mapping[str, Any], number: int) -> Infos:
-    """Information in Gymnasium's vector form as one dictionary for each sub-environment.
+    """Information in Gymnasium's vector form as one dictionary for each of N sub-environments.
 
-    Args:
-        infos: (N, ...) arrays by name, each with its mask ``_name`` beside it.
-        number: Number of sub-environments N.
-
-    Returns:
-        For each the entries whose mask is True, as Python numbers, strings and arrays.
+    From (N, ...) arrays by name, each with its mask ``_name`` beside it, each gets the entries
+    whose mask is True, as Python numbers, strings and arrays.
     """
     rows: Infos = [{} for _ in range(number)]
     for name, values in infos.items():

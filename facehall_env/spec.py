@@ -5,12 +5,12 @@ Importing this module is light: datasets, networks and torch are imported by `Ep
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from facehall_env import nested
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.limits import Ge
 from facehall_env.literals import Border, Precision
@@ -32,13 +32,7 @@ BICUBIC = "bicubic"
 
 
 class Setup(NamedTuple):
-    """What episodes run on.
-
-    Attributes:
-        dataset: Where the faces come from.
-        protocol: How they are degraded.
-        core: The batched process that restores them.
-    """
+    """Where the faces come from, how they are degraded, and the process that restores them."""
 
     dataset: FaceDataset
     protocol: Protocol
@@ -59,10 +53,7 @@ class FacesSpec:
     """How the low resolution is made and the result measured."""
 
     def open(self, split: str = "train") -> FaceDataset:
-        """The dataset.
-
-        Args:
-            split: ``"train"``, ``"test"`` or ``"all"``.
+        """The dataset's split ``"train"``, ``"test"`` or ``"all"``.
 
         Raises:
             UnknownNameError: If there is no dataset of that name.
@@ -76,11 +67,7 @@ class FacesSpec:
 
     @property
     def degradation(self) -> Protocol:
-        """The protocol called ``protocol``.
-
-        Raises:
-            UnknownNameError: If there is none of that name.
-        """
+        """The protocol called ``protocol``; UnknownNameError if there is none of that name."""
         from facehall_env.data.protocols import get
 
         return get(self.protocol)
@@ -131,15 +118,8 @@ class EpisodeSpec:
     ) -> Setup:
         """Opens the dataset, loads the networks and makes the process.
 
-        Args:
-            split: Part of the dataset: ``"train"``, ``"test"`` or ``"all"``.
-            dataset: An opened dataset, which takes the place of the one named.
-            protocol: Takes the place of the one named.
-            enhancer: Takes the place of the one named and its weights; used as it is.
-            initial: Takes the place of the one named.
-            reward: Takes the place of the one named.
-            validate: Whether to check actions and the enhancer's output at every step, for which
-                a GPU is waited for.
+        An opened dataset, a protocol, an enhancer (used as it is), an initial network or a reward
+        takes the place of the one named. See `HallucinationCore` for ``validate``.
 
         Raises:
             UnknownNameError: On an unknown dataset, protocol, enhancer or reward.
@@ -153,22 +133,31 @@ class EpisodeSpec:
         1024
         """
         from facehall_env.core import HallucinationCore
+        from facehall_env.data.base import Identified
         from facehall_env.rewards.base import make
 
         place = check_device(self.device)
         protocol = self.faces.degradation if protocol is None else protocol
         worth = make(self.reward if reward is None else reward)
         faces = self.faces.open(split) if dataset is None else _with_faces(dataset)
+        people = faces.people if isinstance(faces, Identified) else ()
         scale = self.faces.scale
         if scale < 1 or any(side % scale for side in faces.image_size):
             raise ConfigurationError(
                 f"scale={scale} does not divide the image size {faces.image_size} of dataset "
                 f"{faces.name!r}: choose a positive common divisor of its sides."
             )
+        if enhancer is None:
+            enhancer = self.load_enhancer(faces.name)
+        elif enhancer.scale != scale:
+            raise ConfigurationError(
+                f"The enhancer is made for scale {enhancer.scale}, but scale={scale} was asked "
+                "for: give both the same."
+            )
         core = HallucinationCore(
-            self.load_enhancer(faces.name) if enhancer is None else self._fitting(enhancer),
+            enhancer,
             image_size=faces.image_size,
-            reward=worth.for_people(_people(faces)),
+            reward=worth.for_people(people or None),
             border=self.border,
             patch_size=self.patch_size,
             num_steps=self.steps,
@@ -184,9 +173,7 @@ class EpisodeSpec:
     def load_enhancer(self, dataset: str | None = None) -> Enhancer:
         """The enhancer named, with its weights.
 
-        Args:
-            dataset: What weights that come with the project should be trained on; by default the
-                dataset of the faces.
+        Those that come with the project are trained on ``dataset``, by default that of the faces.
 
         Raises:
             UnknownNameError: If there is no enhancer of that name.
@@ -194,46 +181,19 @@ class EpisodeSpec:
         """
         from facehall_env.enhancers.weights import make
 
-        return make(
-            self.enhancer,
-            scale=self.faces.scale,
-            weights=self.weights,
-            dataset=dataset or self.faces.dataset,
-            **({} if self.patch_size is None else {"patch_size": self.patch_size}),
-        )
-
-    def _fitting(self, enhancer: Enhancer) -> Enhancer:
-        """A given enhancer, if it is made for the scale of the faces."""
-        if enhancer.scale != self.faces.scale:
-            raise ConfigurationError(
-                f"The enhancer is made for scale {enhancer.scale}, but scale={self.faces.scale} "
-                "was asked for: give both the same."
-            )
-        return enhancer
+        config = {} if self.patch_size is None else {"patch_size": self.patch_size}
+        trained_on = dataset or self.faces.dataset
+        return make(self.enhancer, self.faces.scale, self.weights, trained_on, **config)
 
 
 def build_from_keywords(
-    *,
-    split: str = "train",
-    num_steps: int = 25,
-    validate: bool = True,
-    **keywords: Any,
+    *, split: str = "train", num_steps: int = 25, validate: bool = True, **keywords: Any
 ) -> Setup:
-    """Builds what the keywords of `gymnasium.make` describe.
+    """Builds what the keywords of `gymnasium.make` describe; see `FaceHallucinationEnv`.
 
-    Args:
-        split: Part of a dataset given by name.
-        num_steps: Patches in an episode, T.
-        validate: Whether to check actions and the enhancer's output at every step.
-        **keywords: The fields of `FacesSpec` and `EpisodeSpec`. In place of the names of dataset,
-            protocol, enhancer, initial network and reward they may be the objects themselves;
-            files may be paths.
-
-    Raises:
-        UnknownNameError: On an unknown keyword, dataset, protocol, enhancer or reward.
-        ConfigurationError: On settings that contradict each other or lie outside their range.
-        DatasetError: If the images are missing, unreadable or none.
-        WeightsError: If the weights are missing, damaged, or made for something else.
+    They are the fields of `FacesSpec` and `EpisodeSpec`. In place of the names of dataset,
+    protocol, enhancer, initial network and reward they may be the objects themselves; files may be
+    paths. An unknown keyword is an UnknownNameError; for others see `EpisodeSpec.build`.
 
     >>> dataset, protocol, core = build_from_keywords(enhancer="bicubic", scale=8, action_stride=4)
     >>> core.geometry.num_locations
@@ -245,24 +205,19 @@ def build_from_keywords(
         if name in keywords and not isinstance(keywords[name], str | os.PathLike)
     }
     _check_objects(objects, keywords.get("weights", "auto"))
-    named = {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for name, value in keywords.items()
-    }
+    paths = {name: os.fspath(v) for name, v in keywords.items() if isinstance(v, os.PathLike)}
+    named = {**keywords, **paths}
     named["device"] = str(named.get("device", "cpu"))
-    faces = {name: named.pop(name) for name in _FACES if name in named}
+    known = nested.leaves(EpisodeSpec()).keys() - {"steps"}
     for name in named:
-        if name not in _EPISODE:
-            raise unknown_name("keyword", name, {*_FACES, *_EPISODE, *_OBJECTS, *_OWN})
-    spec = EpisodeSpec(FacesSpec(**faces), steps=num_steps, **named)
+        if name not in known:
+            raise unknown_name("keyword", name, {*known, "split", "num_steps", "validate"})
+    spec = nested.build(EpisodeSpec, steps=num_steps, **named)
     return spec.build(split, validate=validate, **objects)
 
 
 _OBJECTS = ("dataset", "protocol", "enhancer", "initial", "reward")
 """What may be given as an object instead of its name."""
-_FACES = tuple(field.name for field in dataclasses.fields(FacesSpec))
-_EPISODE = {field.name for field in dataclasses.fields(EpisodeSpec)} - {"faces", "steps"}
-_OWN = ("split", "num_steps", "validate")
 
 
 def load_initial(
@@ -270,10 +225,8 @@ def load_initial(
 ) -> Enhancer | None:
     """The network from whose result episodes start; None for ``"bicubic"``.
 
-    Args:
-        initial: See `EpisodeSpec`; a network is returned as it is.
-        scale: Factor between the low and the high resolution.
-        dataset: What weights that come with the project should be trained on.
+    ``initial`` is as of `EpisodeSpec`; a network is returned as it is. Weights that come with the
+    project are those trained on ``dataset``.
 
     Raises:
         UnknownNameError: If it is neither a file nor the name of an enhancer.
@@ -292,11 +245,7 @@ def load_initial(
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """The device itself, if this machine has it.
-
-    Raises:
-        ConfigurationError: Otherwise.
-    """
+    """The device itself, if this machine has it, or a ConfigurationError."""
     import torch
 
     try:
@@ -319,13 +268,6 @@ def _with_faces(dataset: FaceDataset) -> FaceDataset:
             "has at least one."
         )
     return dataset
-
-
-def _people(dataset: FaceDataset) -> tuple[str, ...] | None:
-    """Names of the people that the faces' `identity` counts; None if nobody knows them."""
-    from facehall_env.data.base import Identified
-
-    return (dataset.people or None) if isinstance(dataset, Identified) else None
 
 
 def _check_objects(objects: Mapping[str, Any], weights: object) -> None:

@@ -58,11 +58,15 @@ class TorchRLInfo(Wrapper):
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """The environment's step, with last observations for information where there are any."""
-        observation, reward, terminated, truncated, info = self.env.step(actions)
+        observation, *signals, info = self.env.step(actions)
         last = {}
         if "final_obs" in info:
-            last["final_info"] = _last_observation(observation, info["final_obs"])
-        return observation, reward, terminated, truncated, last
+            last["final_info"] = copy.deepcopy(observation)
+            # Rows that go on hold what they show now.
+            for row in np.flatnonzero([one is not None for one in info["final_obs"]]):
+                for key, values in last["final_info"].items():
+                    values[row] = info["final_obs"][row][key]
+        return observation, *signals, last
 
 
 def make(
@@ -72,7 +76,7 @@ def make(
     autoreset_mode: AutoresetMode | str = AutoresetMode.DISABLED,
     **settings: Any,
 ) -> EnvBase:
-    """Makes the batched environment as TorchRL takes it.
+    """Makes the batched environment ``name`` as TorchRL takes it, with batch size (N,).
 
     Actions are integers (N,), not one-hot vectors of thousands of entries.
 
@@ -83,9 +87,6 @@ def make(
             ``SAME_STEP``.
         **settings: All others; see `FaceHallucinationVectorEnv`. With ``output="torch"`` nothing
             is copied to the host between agent and environment.
-
-    Returns:
-        An environment of TorchRL's with batch size (N,), on the settings' device.
 
     Raises:
         ConfigurationError: On settings that contradict each other or lie outside their range.
@@ -108,12 +109,3 @@ def make(
         device=settings.get("device", "cpu"),
     )
     return env
-
-
-def _last_observation(observation: dict[str, Any], final: Any) -> dict[str, Any]:
-    """The last observations batched; rows that go on hold what they show now."""
-    batch = copy.deepcopy(observation)
-    for row in np.flatnonzero([one is not None for one in final]):
-        for key, values in batch.items():
-            values[row] = final[row][key]
-    return batch

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -16,15 +15,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from facehall_env.episodes import (
-    BoolArray,
-    EpisodeBatch,
-    HasEpisodes,
-    IntArray,
-    check_face,
-    draw_face,
-)
+from facehall_env.episodes import BoolArray, EpisodeBatch, HasEpisodes, IntArray
 from facehall_env.errors import ActionError, ConfigurationError, EpisodeError
+from facehall_env.limits import check_word
 from facehall_env.observations import DEFAULT_KEYS, action_mask, observation_space
 from facehall_env.rendering import Picture
 from facehall_env.spec import build_from_keywords
@@ -60,13 +53,7 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
             not truncated.
         observation: Entries of the observation.
         render_mode: ``"rgb_array"`` for pictures of all sub-environments, or None.
-        **settings: All others; see `FaceHallucinationEnv`.
-
-    Raises:
-        UnknownNameError: On an unknown dataset, protocol, enhancer, reward or entry.
-        ConfigurationError: On settings that contradict each other or lie outside their range.
-        DatasetError: If the images are missing, unreadable or none.
-        WeightsError: If the weights are missing, damaged, or made for something else.
+        **settings: All others, and what is raised if they are wrong; see `FaceHallucinationEnv`.
 
     >>> import gymnasium as gym
     >>> envs = gym.make_vec("facehall_env:FaceHallucination-v0", num_envs=3, enhancer="bicubic")
@@ -98,10 +85,7 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
     ) -> None:
         if num_envs < 1:
             raise ConfigurationError(f"num_envs={num_envs}: give at least one sub-environment.")
-        if output not in get_args(Output):
-            raise ConfigurationError(
-                f"output={output!r} is unknown: use one of {get_args(Output)}."
-            )
+        check_word("output", output, Output)
         if render_mode not in (None, "rgb_array"):
             raise ConfigurationError(
                 f"render_mode={render_mode!r} is not one of a vector environment: use None or "
@@ -113,10 +97,7 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
         setup = build_from_keywords(num_steps=num_steps, **settings)
         self.num_envs = num_envs
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self.metadata = {
-            **copy.deepcopy(type(self).metadata),
-            "autoreset_mode": self.autoreset_mode,
-        }
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self.output = output
         self._episodes = EpisodeBatch(setup, num_envs, observation)
@@ -176,17 +157,11 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
         for row in rows.tolist():
             if seeds[row] is not None:
                 self._generators[row], self._seeds[row] = seeding.np_random(seeds[row])
-        if faces is None:
-            self._begin(rows)
-        else:
-            self._episodes.begin(faces, rows)
+        self._begin(rows, faces)
         return self._observe(), self._masked(self._episodes.standing(), mask)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
-        """Restores one patch of each face.
-
-        Args:
-            actions: (N,) integers: array, list or tensor.
+        """Restores one patch of each face, at (N,) integers: array, list or tensor.
 
         Returns:
             Observation, rewards (N,), terminations (N,), truncations (N,), all False, and
@@ -209,34 +184,23 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
             self._begin(np.flatnonzero(begun))
         if begun.all():
             reward = torch.zeros(self.num_envs, device=self.core.device)
-            done = torch.zeros(self.num_envs, dtype=torch.bool, device=self.core.device)
+            done = torch.zeros_like(reward, dtype=torch.bool)
         else:
             reward, done = episodes.step(action, hold=begun)
         infos = self._step_info(~begun)
-        return (
-            self._observe(),
-            self._out(reward if self.output == "torch" else reward.double()),
-            self._out(done),
-            self._out(torch.zeros_like(done)),
-            infos,
-        )
+        reward = self._out(reward if self.output == "torch" else reward.double())
+        return self._observe(), reward, self._out(done), self._out(torch.zeros_like(done)), infos
 
     def action_masks(self) -> Any:
         """Which locations have not been visited: (N, num_locations) bool, array or tensor.
 
-        Where all have been, all of them. `sb3_contrib.MaskablePPO` asks for this name.
-
-        Raises:
-            EpisodeError: Before the first reset.
+        Where all have been, all of them. `sb3_contrib.MaskablePPO` asks for this name. Before the
+        first reset it raises an EpisodeError.
         """
         return self._out(action_mask(self.core, self.state))
 
     def render(self) -> tuple[Picture, ...] | None:
-        """A picture of each sub-environment, uint8 (H', W', 3).
-
-        Raises:
-            EpisodeError: Before the first reset.
-        """
+        """A picture of each sub-environment, uint8 (H', W', 3); EpisodeError before a reset."""
         if self.render_mode is None:
             gym.logger.warn(
                 "render() was called without a render_mode: give render_mode='rgb_array' to "
@@ -246,33 +210,30 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
         return tuple(self._episodes.frames())
 
     def _generator(self, row: int) -> np.random.Generator:
-        generator = self._generators[row]
-        if generator is None:
+        if (generator := self._generators[row]) is None:
             generator, self._seeds[row] = seeding.np_random()
             self._generators[row] = generator
         return generator
 
-    def _begin(self, rows: IntArray) -> None:
-        """Starts episodes with faces drawn by each row's own generator."""
-        drawn = [draw_face(self._generator(row), self.dataset) for row in rows]
-        self._episodes.begin(np.array(drawn), rows)
+    def _begin(self, rows: IntArray, faces: IntArray | None = None) -> None:
+        """Starts episodes, by default with faces drawn by each row's own generator."""
+        if faces is None:
+            faces = np.array([self._episodes.draw_face(self._generator(row)) for row in rows])
+        self._episodes.begin(faces, rows)
 
     def _step_info(self, stepped: BoolArray) -> dict[str, Any]:
         """Information after a step of some rows; starts the next episodes with SAME_STEP."""
         episodes = self._episodes
         over, everyone = episodes.over, np.ones(self.num_envs, dtype=np.bool_)
         terms = {"reward_terms": terms} if (terms := episodes.reward_terms()) else {}
-        summary = {"episode_summary": episodes.summary()} if over.any() else {}
-        if not over.any() or self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            info = self._masked(episodes.standing(), everyone)
-            return info | self._masked(terms, stepped) | self._masked(summary, over)
-        last = {
-            "final_obs": self._final_observations(over),
-            "final_info": {**episodes.standing(), **terms, **summary},
-        }
-        self._begin(np.flatnonzero(over))
-        info = self._masked(episodes.standing(), everyone) | self._masked(last, over)
-        return info | self._masked(terms, stepped & ~over)
+        last: dict[str, Any] = {"episode_summary": episodes.summary()} if over.any() else {}
+        if over.any() and self.autoreset_mode is AutoresetMode.SAME_STEP:
+            final = {**episodes.standing(), **terms, **last}
+            last = {"final_obs": self._final_observations(over), "final_info": final}
+            self._begin(np.flatnonzero(over))
+            stepped = stepped & ~over
+        info = self._masked(episodes.standing(), everyone)
+        return info | self._masked(terms, stepped) | self._masked(last, over)
 
     def _final_observations(self, over: BoolArray) -> npt.NDArray[np.object_]:
         rows = np.flatnonzero(over)
@@ -299,18 +260,17 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
         if not mask.any():
             return infos
         for name, value in values.items():
-            if isinstance(value, Mapping):
-                infos[name] = self._masked(value, mask)
-            else:
-                infos[name] = self._out(_blank(value, ~mask))
+            nested = isinstance(value, Mapping)
+            infos[name] = self._masked(value, mask) if nested else self._out(_blank(value, ~mask))
             infos[f"_{name}"] = self._out(mask.copy())
         return infos
 
     def _actions(self, actions: Any) -> Tensor:
         given = actions if isinstance(actions, Tensor) else np.asarray(actions)
         if isinstance(given, Tensor):
-            fractional = given.is_floating_point() or given.is_complex()
-            integer = not fractional and given.dtype is not torch.bool
+            integer = not (
+                given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
+            )
         else:
             integer = given.dtype.kind in "iu"
         if not integer or tuple(given.shape) != (self.num_envs,):
@@ -360,7 +320,7 @@ class FaceHallucinationVectorEnv(HasEpisodes, VectorEnv[dict[str, Any], Any, Any
                 f"options['index'] names {len(index)} faces for {self.num_envs} sub-environments: "
                 "give one for each, or a single integer."
             )
-        faces = [check_face(index[row] if each else index, self.dataset) for row in rows]
+        faces = [self._episodes.check_face(index[row] if each else index) for row in rows]
         return np.array(faces)
 
 

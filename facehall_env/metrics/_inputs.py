@@ -13,11 +13,9 @@ _ACCELERATOR_CHUNKS = 32
 
 
 def check_images(name: str, images: Tensor, channels: tuple[int, ...] = (1, 3)) -> None:
-    """Raise unless ``images`` is a float (N, C, H, W) tensor with C in ``channels``.
+    """Raise a TypeError or ValueError unless ``images`` is a float (N, C, H, W) tensor.
 
-    Raises:
-        TypeError: not a tensor, or not of a floating dtype.
-        ValueError: not four-dimensional, empty, or with another number of channels.
+    It must not be empty, and C is one of ``channels``.
     """
     if not isinstance(images, Tensor):
         raise TypeError(
@@ -30,10 +28,9 @@ def check_images(name: str, images: Tensor, channels: tuple[int, ...] = (1, 3)) 
             "convert 8-bit images with images.float() / 255."
         )
     if images.ndim != 4 or images.shape[1] not in channels:
-        wanted = " or ".join(str(c) for c in channels)
         raise ValueError(
-            f"{name} has shape {tuple(images.shape)}; expected (N, C, H, W) with C = {wanted}: "
-            "add the batch axis or move the channels to axis 1."
+            f"{name} has shape {tuple(images.shape)}; expected (N, C, H, W) with C = "
+            f"{' or '.join(map(str, channels))}: add the batch axis or move the channels to axis 1."
         )
     if images.numel() == 0:
         raise ValueError(
@@ -43,12 +40,7 @@ def check_images(name: str, images: Tensor, channels: tuple[int, ...] = (1, 3)) 
 
 
 def check_pair(x: Tensor, y: Tensor, channels: tuple[int, ...] = (1, 3)) -> None:
-    """Raise unless ``x`` and ``y`` are comparable batches of images in [0, 1].
-
-    Raises:
-        TypeError: see `check_images`.
-        ValueError: see `check_images`; or shapes or devices differ, or values leave [0, 1].
-    """
+    """`check_images` for two, of equal shape on one device, with values in [0, 1]."""
     check_images("x", x, channels)
     check_images("y", y, channels)
     if x.shape != y.shape:
@@ -78,14 +70,10 @@ def precise_dtype(device: torch.device) -> torch.dtype:
 def in_chunks(
     function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, size: int
 ) -> Tensor:
-    """Apply a per-image function to a few images at a time and join the (N,) results.
+    """Apply a function of two batches (n, C, H, W) to a few images at a time; join its (n,).
 
-    Args:
-        function: Maps two batches (n, C, H, W) to (n,).
-        x: Images (N, C, H, W).
-        y: Images (N, C, H, W).
-        size: Images whose intermediate maps fit in a CPU's cache; an accelerator gets more of
-            them, to fill it within bounded memory.
+    The maps of ``size`` images fit in a CPU's cache; an accelerator gets more of them, to fill it
+    within bounded memory.
     """
     if x.device.type != "cpu":
         size *= _ACCELERATOR_CHUNKS

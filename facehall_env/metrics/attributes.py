@@ -27,10 +27,8 @@ class AttributeHead(nn.Module):
         dimensions: Numbers in an embedding, D.
         names: Names of the A attributes.
 
-    Example:
-        >>> head = AttributeHead(128, ["Smiling", "Male"])
-        >>> head(torch.zeros(3, 128)).tolist() == [[0.0, 0.0]] * 3
-        True
+    >>> AttributeHead(128, ["Smiling", "Male"])(torch.ones(3, 128)).tolist()
+    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     """
 
     mean: Tensor
@@ -53,11 +51,10 @@ class AttributeHead(nn.Module):
     def predict(self, embeddings: Tensor) -> Tensor:
         """(N, A) bool, which attributes the faces have."""
         with torch.no_grad():
-            logits: Tensor = self(embeddings)
-            return logits > 0
+            return self.forward(embeddings) > 0
 
     def fit(self, embeddings: Tensor, labels: Tensor, decay: float = 1e-3) -> AttributeHead:
-        """Fits the head by binary cross-entropy, both answers weighing the same.
+        """Fits the head by binary cross-entropy, both answers weighing the same; returns it.
 
         The problem is convex: it is solved by L-BFGS from zero, so that the result does not
         depend on a seed.
@@ -66,9 +63,6 @@ class AttributeHead(nn.Module):
             embeddings: (N, D) of true faces.
             labels: (N, A) bool.
             decay: Weight of half the squared weights of each attribute.
-
-        Returns:
-            Itself.
 
         Raises:
             ConfigurationError: If the shapes do not fit, or an attribute is there on none or on
@@ -109,11 +103,7 @@ class AttributeHead(nn.Module):
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the head with the attributes' names.
-
-        Raises:
-            WeightsError: If the file cannot be written.
-        """
+        """Writes the head with the attributes' names; a WeightsError if the file cannot be."""
         metadata = {"names": list(self.names), "dimensions": self.linear.in_features}
         save_tensors(path, self.state_dict(), metadata, kind=KIND)
 

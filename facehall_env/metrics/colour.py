@@ -16,22 +16,17 @@ _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 def rgb_to_y(images: Tensor) -> Tensor:
-    """Return the BT.601 limited-range luma of RGB images.
+    """Return the BT.601 limited-range luma of RGB images (N, 3, H, W) in [0, 1].
 
-    Args:
-        images: Float RGB (N, 3, H, W) in [0, 1].
-
-    Returns:
-        Luma (N, 1, H, W) of the same dtype, from 16/255 (black) to 235/255 (white), not rounded.
-        On this scale the peak value of PSNR and SSIM is 1, as 255 is for 8-bit luma.
+    It has shape (N, 1, H, W) and the same dtype, is not rounded, and goes from 16/255 (black) to
+    235/255 (white). On this scale the peak value of PSNR and SSIM is 1, as 255 is for 8-bit luma.
 
     Raises:
         TypeError: ``images`` is not a float tensor.
         ValueError: ``images`` is not (N, 3, H, W).
 
-    Example:
-        >>> rgb_to_y(torch.ones(1, 3, 1, 1)).mul(255).round().item()
-        235.0
+    >>> rgb_to_y(torch.ones(1, 3, 1, 1)).mul(255).round().item()
+    235.0
     """
     check_images("images", images, channels=(3,))
     weights = torch.tensor(_BT601_LUMA, dtype=images.dtype, device=images.device) / 255

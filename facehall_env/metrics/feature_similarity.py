@@ -11,10 +11,7 @@ from facehall_env.metrics.colour import rgb_to_yiq
 from facehall_env.metrics.phase_congruency import phase_congruency
 
 # Constants of the paper, for images on a scale of 0 to 255.
-_T1 = 0.85
-_T2 = 160.0
-_T3 = _T4 = 200.0
-_LAMBDA = 0.03
+_T1, _T2, _T3, _T4, _LAMBDA = 0.85, 160.0, 200.0, 200.0, 0.03
 _SCHARR = ((3.0, 0.0, -3.0), (10.0, 0.0, -10.0), (3.0, 0.0, -3.0))
 
 _PREFERRED_SIDE = 256
@@ -47,11 +44,10 @@ def fsim(x: Tensor, y: Tensor, chromatic: bool = False) -> Tensor:
         ValueError: shapes or devices differ, the images are not RGB or smaller than 8x8, or
             values lie outside [0, 1].
 
-    Example:
-        >>> _ = torch.manual_seed(0)
-        >>> face = torch.rand(1, 3, 32, 32)
-        >>> fsim(face, face).round(decimals=5)
-        tensor([1.], dtype=torch.float64)
+    >>> _ = torch.manual_seed(0)
+    >>> face = torch.rand(1, 3, 32, 32)
+    >>> fsim(face, face).round(decimals=5)
+    tensor([1.], dtype=torch.float64)
     """
     check_pair(x, y, channels=(3,))
     if min(x.shape[-2:]) < _MIN_SIDE:
@@ -60,16 +56,15 @@ def fsim(x: Tensor, y: Tensor, chromatic: bool = False) -> Tensor:
             f"{_MIN_SIDE}x{_MIN_SIDE} for FSIM: compare larger images or shave less."
         )
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
-
-    def similarity(a: Tensor, b: Tensor) -> Tensor:
-        return _fsim(a.to(dtype), b.to(dtype), chromatic)
-
-    return in_chunks(similarity, x, y, _CHUNK).to(precise_dtype(x.device))
+    similarity = in_chunks(lambda a, b: _fsim(a.to(dtype), b.to(dtype), chromatic), x, y, _CHUNK)
+    return similarity.to(precise_dtype(x.device))
 
 
 def _fsim(x: Tensor, y: Tensor, chromatic: bool) -> Tensor:
     """Return FSIM or FSIMc (N,) of checked RGB images (N, 3, H, W) in [0, 1]."""
-    yiq = rgb_to_yiq(_shrink(torch.stack((x, y)).flatten(0, 1) * 255))
+    images = torch.stack((x, y)).flatten(0, 1) * 255
+    factor = int(min(images.shape[-2:]) / _PREFERRED_SIDE + 0.5)
+    yiq = rgb_to_yiq(functional.avg_pool2d(images, factor) if factor > 1 else images)
     yiq_x, yiq_y = yiq.chunk(2)
     pc_x, pc_y = phase_congruency(yiq[:, 0]).chunk(2)
     gradient_x, gradient_y = _gradient_magnitude(yiq[:, :1]).squeeze(1).chunk(2)
@@ -82,12 +77,6 @@ def _fsim(x: Tensor, y: Tensor, chromatic: bool) -> Tensor:
         similarity = similarity * chroma.abs().clamp_min(_FLOOR) ** _LAMBDA
     weight = torch.maximum(pc_x, pc_y) + _WEIGHT_FLOOR
     return (similarity * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))
-
-
-def _shrink(images: Tensor) -> Tensor:
-    """Average images (N, C, H, W) down by a whole factor so that the shorter side is about 256."""
-    factor = int(min(images.shape[-2:]) / _PREFERRED_SIDE + 0.5)
-    return functional.avg_pool2d(images, factor) if factor > 1 else images
 
 
 def _gradient_magnitude(luma: Tensor) -> Tensor:

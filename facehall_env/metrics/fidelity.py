@@ -9,15 +9,12 @@ from torch import Tensor
 
 from facehall_env.metrics._inputs import check_pair, in_chunks, precise_dtype
 
-_WINDOW_RADIUS = 5
-_WINDOW_SIGMA = 1.5
+_WINDOW_RADIUS, _WINDOW_SIGMA = 5, 1.5
 # The window's weights at offsets 0, 1, ..., 5 from its centre.
 _HALF_WINDOW = [math.exp(-0.5 * (k / _WINDOW_SIGMA) ** 2) for k in range(_WINDOW_RADIUS + 1)]
 _WINDOW = [weight / (2 * sum(_HALF_WINDOW) - _HALF_WINDOW[0]) for weight in _HALF_WINDOW]
-_C1 = 0.01**2
-_C2 = 0.03**2
-_PSNR_CHUNK = 8
-_SSIM_CHUNK = 1
+_C1, _C2 = 0.01**2, 0.03**2
+_PSNR_CHUNK, _SSIM_CHUNK = 8, 1
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -37,10 +34,9 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
         TypeError: an argument is not a float tensor.
         ValueError: shapes or devices differ, or values lie outside [0, 1].
 
-    Example:
-        >>> grey = torch.full((1, 3, 4, 4), 0.5)
-        >>> psnr(grey, grey + 0.1).round(decimals=4)
-        tensor([20.], dtype=torch.float64)
+    >>> grey = torch.full((1, 3, 4, 4), 0.5)
+    >>> psnr(grey, grey + 0.1).round(decimals=4)
+    tensor([20.], dtype=torch.float64)
     """
     check_pair(x, y)
     return -10 * torch.log10(in_chunks(_mse, x, y, _PSNR_CHUNK))
@@ -67,10 +63,9 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
         ValueError: shapes or devices differ, values lie outside [0, 1], or the images are
             smaller than the window.
 
-    Example:
-        >>> black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
-        >>> ssim(black, white).item() < 1e-3
-        True
+    >>> black, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
+    >>> ssim(black, white).item() < 1e-3
+    True
     """
     check_pair(x, y)
     window = 2 * _WINDOW_RADIUS + 1

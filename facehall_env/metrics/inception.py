@@ -13,119 +13,79 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facehall_env.metrics.perceptual import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    fill_from_file,
-    given_file,
-    load_state,
-)
+from facehall_env.metrics.perceptual import IMAGENET_MEAN, IMAGENET_STD, fill_from_file, load_state
 
 SIDE = 299
 """Images are resized to this before they enter."""
 CLASSES_OF_FID = 1008
 """Classes in the weights that FID was published with; other weights have 1000."""
 
-Kernel = tuple[int, int]
+Kernel = int | tuple[int, int]
 Conv = tuple[str, int, Kernel, int]
-"""Name, channels, kernel, stride; with a stride of 2 there is no padding."""
+"""Name, channels, kernel, stride; with a stride of 2 there is no padding, and 0 stands for a stride
+of 1 without padding."""
 Step = Conv | str | list[Conv]
 """A convolution, ``"average"`` or ``"max"`` (3x3), ``"halve"`` (maxima, 3x3, stride 2), or
 convolutions of the same input whose outputs are joined."""
 Block = Sequence[Sequence[Step]]
 
-
-def _conv(name: str, channels: int, kernel: int | Kernel = 1, stride: int = 1) -> Conv:
-    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    return (name, channels, sides, stride)
-
-
 ROW, COLUMN = (1, 7), (7, 1)
+
+
+def _conv(name: str, channels: int, kernel: Kernel = 1, stride: int = 1) -> Conv:
+    return (name, channels, kernel, stride)
+
+
+def _chain(
+    name: str, *steps: tuple[int] | tuple[int, Kernel] | tuple[int, Kernel, int]
+) -> Sequence[Conv]:
+    """A branch of convolutions behind one another, numbered from 1."""
+    return [_conv(f"{name}_{number}", *step) for number, step in enumerate(steps, start=1)]
+
+
+def _split(name: str, channels: int) -> list[Conv]:
+    """A row of three and a column of three, side by side."""
+    return [_conv(f"{name}a", channels, (1, 3)), _conv(f"{name}b", channels, (3, 1))]
 
 
 def _block_a(pooled: int) -> Block:
     return [
         [_conv("branch1x1", 64)],
-        [_conv("branch5x5_1", 48), _conv("branch5x5_2", 64, 5)],
-        [
-            _conv("branch3x3dbl_1", 64),
-            _conv("branch3x3dbl_2", 96, 3),
-            _conv("branch3x3dbl_3", 96, 3),
-        ],
+        _chain("branch5x5", (48,), (64, 5)),
+        _chain("branch3x3dbl", (64,), (96, 3), (96, 3)),
         ["average", _conv("branch_pool", pooled)],
     ]
 
 
-def _block_b() -> Block:
-    return [
-        [_conv("branch3x3", 384, 3, 2)],
-        [
-            _conv("branch3x3dbl_1", 64),
-            _conv("branch3x3dbl_2", 96, 3),
-            _conv("branch3x3dbl_3", 96, 3, 2),
-        ],
-        ["halve"],
-    ]
-
-
 def _block_c(inner: int) -> Block:
+    around = ((inner, COLUMN), (inner, ROW), (inner, COLUMN))
     return [
         [_conv("branch1x1", 192)],
-        [
-            _conv("branch7x7_1", inner),
-            _conv("branch7x7_2", inner, ROW),
-            _conv("branch7x7_3", 192, COLUMN),
-        ],
-        [
-            _conv("branch7x7dbl_1", inner),
-            _conv("branch7x7dbl_2", inner, COLUMN),
-            _conv("branch7x7dbl_3", inner, ROW),
-            _conv("branch7x7dbl_4", inner, COLUMN),
-            _conv("branch7x7dbl_5", 192, ROW),
-        ],
+        _chain("branch7x7", (inner,), (inner, ROW), (192, COLUMN)),
+        _chain("branch7x7dbl", (inner,), *around, (192, ROW)),
         ["average", _conv("branch_pool", 192)],
-    ]
-
-
-def _block_d() -> Block:
-    return [
-        [_conv("branch3x3_1", 192), _conv("branch3x3_2", 320, 3, 2)],
-        [
-            _conv("branch7x7x3_1", 192),
-            _conv("branch7x7x3_2", 192, ROW),
-            _conv("branch7x7x3_3", 192, COLUMN),
-            _conv("branch7x7x3_4", 192, 3, 2),
-        ],
-        ["halve"],
     ]
 
 
 def _block_e(pool: str) -> Block:
     return [
         [_conv("branch1x1", 320)],
-        [
-            _conv("branch3x3_1", 384),
-            [_conv("branch3x3_2a", 384, (1, 3)), _conv("branch3x3_2b", 384, (3, 1))],
-        ],
-        [
-            _conv("branch3x3dbl_1", 448),
-            _conv("branch3x3dbl_2", 384, 3),
-            [_conv("branch3x3dbl_3a", 384, (1, 3)), _conv("branch3x3dbl_3b", 384, (3, 1))],
-        ],
+        [_conv("branch3x3_1", 384), _split("branch3x3_2", 384)],
+        [*_chain("branch3x3dbl", (448,), (384, 3)), _split("branch3x3dbl_3", 384)],
         [pool, _conv("branch_pool", 192)],
     ]
 
 
 STEM: Sequence[Conv | str] = (
     _conv("Conv2d_1a_3x3", 32, 3, 2),
-    ("Conv2d_2a_3x3", 32, (3, 3), 0),
+    _conv("Conv2d_2a_3x3", 32, 3, 0),
     _conv("Conv2d_2b_3x3", 64, 3),
     "halve",
     _conv("Conv2d_3b_1x1", 80),
-    ("Conv2d_4a_3x3", 192, (3, 3), 0),
+    _conv("Conv2d_4a_3x3", 192, 3, 0),
     "halve",
 )
-"""Before the blocks; a stride of 0 stands for 1 without padding."""
+"""Before the blocks."""
 
 
 def _blocks(last_pool: str) -> Mapping[str, Block]:
@@ -133,12 +93,20 @@ def _blocks(last_pool: str) -> Mapping[str, Block]:
         "Mixed_5b": _block_a(32),
         "Mixed_5c": _block_a(64),
         "Mixed_5d": _block_a(64),
-        "Mixed_6a": _block_b(),
+        "Mixed_6a": [
+            [_conv("branch3x3", 384, 3, 2)],
+            _chain("branch3x3dbl", (64,), (96, 3), (96, 3, 2)),
+            ["halve"],
+        ],
         "Mixed_6b": _block_c(128),
         "Mixed_6c": _block_c(160),
         "Mixed_6d": _block_c(160),
         "Mixed_6e": _block_c(192),
-        "Mixed_7a": _block_d(),
+        "Mixed_7a": [
+            _chain("branch3x3", (192,), (320, 3, 2)),
+            _chain("branch7x7x3", (192,), (192, ROW), (192, COLUMN), (192, 3, 2)),
+            ["halve"],
+        ],
         "Mixed_7b": _block_e("average"),
         "Mixed_7c": _block_e(last_pool),
     }
@@ -149,8 +117,9 @@ class _Convolution(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: Kernel, stride: int) -> None:
         super().__init__()
-        padding = (kernel[0] // 2, kernel[1] // 2) if stride == 1 else 0
-        self.conv = nn.Conv2d(inputs, outputs, kernel, max(stride, 1), padding, bias=False)
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = (sides[0] // 2, sides[1] // 2) if stride == 1 else 0
+        self.conv = nn.Conv2d(inputs, outputs, sides, max(stride, 1), padding, bias=False)
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -158,44 +127,41 @@ class _Convolution(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """A block: branches on the same input, joined.
-
-    Args:
-        inputs: Channels that come.
-        block: The branches.
-        count_padding: Whether averages count the zeros beyond the border.
-    """
+    """A block: branches on the same input, joined; averages may count zeros beyond the border."""
 
     def __init__(self, inputs: int, block: Block, count_padding: bool) -> None:
         super().__init__()
         self.block = block
         self.count_padding = count_padding
-        self.outputs = sum(self._add_branch(inputs, branch) for branch in block)
-
-    def _add_branch(self, channels: int, branch: Sequence[Step]) -> int:
-        for step in branch:
-            if isinstance(step, str):
-                continue
-            convolutions = step if isinstance(step, list) else [step]
-            for name, outputs, kernel, stride in convolutions:
-                self.add_module(name, _Convolution(channels, outputs, kernel, stride))
-            channels = sum(outputs for _, outputs, _, _ in convolutions)
-        return channels
+        self.outputs = sum(_add_branch(self, inputs, branch) for branch in block)
 
     def forward(self, x: Tensor) -> Tensor:
-        joined = []
-        for branch in self.block:
-            y = x
-            for step in branch:
-                y = self._step(y, step)
-            joined.append(y)
-        return torch.cat(joined, dim=1)
+        branches = (_run_branch(self, x, branch, self.count_padding) for branch in self.block)
+        return torch.cat(list(branches), dim=1)
 
-    def _step(self, x: Tensor, step: Step) -> Tensor:
+
+def _add_branch(owner: nn.Module, channels: int, branch: Sequence[Step]) -> int:
+    """Adds the convolutions of a branch to their owner; the channels that leave it."""
+    for step in branch:
         if isinstance(step, str):
-            return _pool(x, step, self.count_padding)
+            continue
         convolutions = step if isinstance(step, list) else [step]
-        return torch.cat([self.get_submodule(conv[0])(x) for conv in convolutions], dim=1)
+        for name, outputs, kernel, stride in convolutions:
+            owner.add_module(name, _Convolution(channels, outputs, kernel, stride))
+        channels = sum(outputs for _, outputs, _, _ in convolutions)
+    return channels
+
+
+def _run_branch(
+    owner: nn.Module, x: Tensor, branch: Sequence[Step], count_padding: bool = False
+) -> Tensor:
+    for step in branch:
+        if isinstance(step, str):
+            x = _pool(x, step, count_padding)
+        else:
+            convolutions = step if isinstance(step, list) else [step]
+            x = torch.cat([owner.get_submodule(conv[0])(x) for conv in convolutions], dim=1)
+    return x
 
 
 def _pool(x: Tensor, kind: str, count_padding: bool) -> Tensor:
@@ -218,17 +184,12 @@ class InceptionV3(nn.Module):
     def __init__(self, published: bool = True) -> None:
         super().__init__()
         self.published = published
-        channels = 3
-        for step in STEM:
-            if not isinstance(step, str):
-                name, outputs, kernel, stride = step
-                self.add_module(name, _Convolution(channels, outputs, kernel, stride))
-                channels = outputs
-        self.names = []
-        for name, block in _blocks("max" if published else "average").items():
+        channels = _add_branch(self, 3, STEM)
+        blocks = _blocks("max" if published else "average")
+        self.names = list(blocks)
+        for name, block in blocks.items():
             mixed = _Mixed(channels, block, count_padding=not published)
             self.add_module(name, mixed)
-            self.names.append(name)
             channels = mixed.outputs
 
     def forward(self, images: Tensor) -> Tensor:
@@ -239,8 +200,7 @@ class InceptionV3(nn.Module):
         else:
             mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
             x = (x - mean) / std
-        for step in STEM:
-            x = _pool(x, step, False) if isinstance(step, str) else self.get_submodule(step[0])(x)
+        x = _run_branch(self, x, STEM)
         for name in self.names:
             x = self.get_submodule(name)(x)
         return x.mean((2, 3))
@@ -255,9 +215,7 @@ def load(path: str | os.PathLike[str] | None) -> InceptionV3:
     Raises:
         WeightsError: If the file is not given, missing, unreadable or of another network.
     """
-    path = given_file(path, "FID needs the weights of InceptionV3")
-    state = load_state(path, "the weights of InceptionV3")
+    state = load_state(path, "the weights of InceptionV3", who="FID")
     classifier = state.get("fc.weight")
     network = InceptionV3(published=classifier is None or len(classifier) == CLASSES_OF_FID)
-    fill_from_file(network, state, path, "InceptionV3")
-    return network.requires_grad_(False).eval()
+    return fill_from_file(network, state, f"{path} for InceptionV3")

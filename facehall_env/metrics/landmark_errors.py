@@ -43,22 +43,16 @@ class LandmarkScore(NamedTuple):
 def normalised_mean_error(restored: Landmarks, truth: Landmarks) -> FloatArray:
     """The mean distance of the points from where they should be, in inter-ocular distances.
 
-    Args:
-        restored: The points of the restored faces.
-        truth: The points of the true faces, in the same order.
-
     Returns:
         (N,); infinite where the restored face was not found, NaN where the true one was not.
 
     Raises:
         ValueError: If the numbers of faces differ.
 
-    Example:
-        >>> truth = np.zeros((1, 68, 2))
-        >>> truth[0, 45] = 0.0, 40.0
-        >>> shifted = truth + (3.0, 4.0)
-        >>> normalised_mean_error(Landmarks(shifted), Landmarks(truth))
-        array([0.125])
+    >>> truth = np.zeros((1, 68, 2))
+    >>> truth[0, 45] = 0.0, 40.0
+    >>> normalised_mean_error(Landmarks(truth + (3.0, 4.0)), Landmarks(truth))
+    array([0.125])
     """
     if len(restored) != len(truth):
         raise ValueError(
@@ -68,8 +62,7 @@ def normalised_mean_error(restored: Landmarks, truth: Landmarks) -> FloatArray:
     left, right = (truth.points[:, corner] for corner in OUTER_CORNERS)
     unit = np.linalg.norm(right - left, axis=1)
     errors = np.linalg.norm(restored.points - truth.points, axis=2).mean(axis=1) / unit
-    errors = np.where(restored.found, errors, np.inf)
-    return np.where(truth.found, errors, np.nan)
+    return np.where(truth.found, np.where(restored.found, errors, np.inf), np.nan)
 
 
 def summarise(errors: ArrayLike, limit: float = LIMIT) -> LandmarkScore:
@@ -85,9 +78,8 @@ def summarise(errors: ArrayLike, limit: float = LIMIT) -> LandmarkScore:
     Raises:
         ValueError: If the limit is not positive or no true face was found.
 
-    Example:
-        >>> summarise([0.025, 0.05, np.inf, np.nan, 0.3])
-        LandmarkScore(nme=0.125, auc=0.3125, failures=0.5, faces=4, not_found=1)
+    >>> summarise([0.025, 0.05, np.inf, np.nan, 0.3])
+    LandmarkScore(nme=0.125, auc=0.3125, failures=0.5, faces=4, not_found=1)
     """
     values = np.asarray(errors, dtype=np.float64)
     if not limit > 0:

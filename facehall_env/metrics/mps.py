@@ -22,9 +22,7 @@ def mps(x: Tensor, y: Tensor, lpips: LPIPS) -> Tensor:
         (N,) float64, 1 for equal images.
 
     Raises:
-        TypeError: An argument is not a float tensor.
-        ValueError: Shapes or devices differ, values lie outside [0, 1], or the images are smaller
-            than the window of SSIM.
+        TypeError: See `ssim`.
+        ValueError: See `ssim`.
     """
-    score: Tensor = (ssim(x, y) + (1 - lpips(x, y))) / 2
-    return score
+    return (ssim(x, y) + (1 - lpips.forward(x, y))) / 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.metrics._inputs import check_images, check_pair
 
 Backbone = Literal["vgg16", "vgg19", "alexnet"]
+Network = TypeVar("Network", bound=nn.Module)
 Layer = int | str | tuple[int, int, int, int]
 """Channels of a 3x3 convolution, (channels, kernel, stride, padding) of another one, both with a
 ReLU behind them, or ``"M"``, maxima of 2x2, or ``"P"``, of 3x3 with stride 2."""
@@ -44,10 +45,8 @@ class Features(nn.Module):
     """Outputs of some convolutions of a chain of convolutions, after their ReLU.
 
     Args:
-        plan: Its layers.
+        plan: Its layers, whose weights are named as in torchvision: ``features.0.weight``.
         taps: Numbers of the convolutions whose outputs are wanted, rising, from 0.
-
-    Its weights are named as in torchvision: ``features.0.weight``.
 
     >>> tiny = Features((2, "M", 3), taps=(0, 1))
     >>> [tuple(f.shape) for f in tiny(torch.rand(1, 3, 8, 8))]
@@ -59,9 +58,7 @@ class Features(nn.Module):
 
     def __init__(self, plan: Sequence[Layer], taps: Sequence[int]) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        ends: list[int] = []
-        channels = 3
+        layers, ends, channels = list[nn.Module](), list[int](), 3
         for layer in plan:
             if isinstance(layer, str):
                 layers.append(nn.MaxPool2d(2, 2) if layer == "M" else nn.MaxPool2d(3, 2))
@@ -72,8 +69,8 @@ class Features(nn.Module):
             channels = width
         self.ends = [ends[tap] for tap in taps]
         self.features = nn.Sequential(*layers[: self.ends[-1] + 1])
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     @property
     def channels(self) -> list[int]:
@@ -95,19 +92,13 @@ class Features(nn.Module):
 def vgg19(path: str | os.PathLike[str]) -> Features:
     """VGG19 up to relu5_1, for the perceptual loss (eq. 11 of the SPARNet paper), frozen.
 
-    Args:
-        path: Its weights on ImageNet.
+    Its weights are those on ImageNet, in the file ``path``.
 
     Raises:
         WeightsError: If the file is missing, unreadable or of another network.
     """
-    return _backbone("vgg19", path, PERCEPTUAL_TAPS)
-
-
-def _backbone(name: Backbone, path: str | os.PathLike[str], taps: Sequence[int]) -> Features:
-    network = Features(PLANS[name], taps)
-    fill_from_file(network, load_state(path, f"the weights of {name}"), path, name)
-    return network.requires_grad_(False).eval()
+    state = load_state(path, "the weights of vgg19")
+    return fill_from_file(Features(PLANS["vgg19"], PERCEPTUAL_TAPS), state, f"{path} for vgg19")
 
 
 class LPIPS(nn.Module):
@@ -159,23 +150,16 @@ class LPIPS(nn.Module):
             raise ConfigurationError(
                 f"network={network!r} is none of LPIPS: use one of {tuple(LPIPS_TAPS)}."
             )
-        backbone = given_file(backbone, f"LPIPS needs the ImageNet weights of {network}")
-        linear = given_file(linear, f"LPIPS needs the weights of its linear layers for {network}")
-        features = _backbone(network, backbone, LPIPS_TAPS[network])
-        state = load_state(linear, "the linear layers of LPIPS")
-        names = [name for name in state if name.startswith("lin") and name.endswith("weight")]
+        state = load_state(backbone, f"the ImageNet weights of {network}", who="LPIPS")
+        layers = load_state(linear, f"the weights of its linear layers for {network}", who="LPIPS")
+        features = Features(PLANS[network], LPIPS_TAPS[network])
+        fill_from_file(features, state, f"{backbone} for {network}")
+        names = [name for name in layers if name.startswith("lin") and name.endswith("weight")]
         # lin0.model.1.weight (1, C, 1, 1), lin1..., as the authors name them.
-        return cls(features, [state[name].flatten() for name in sorted(names)]).eval()
+        return cls(features, [layers[name].flatten() for name in sorted(names)]).eval()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The distance of each pair.
-
-        Args:
-            x: Float images (N, 3, H, W) in [0, 1], on the device of the network.
-            y: Images of the same shape.
-
-        Returns:
-            (N,), 0 for equal images.
+        """The distance (N,) of float images (N, 3, H, W) in [0, 1], 0 for equal ones.
 
         Raises:
             TypeError: An argument is not a float tensor.
@@ -197,10 +181,7 @@ def _unit(features: Tensor) -> Tensor:
 
 
 class Gaussian:
-    """Mean and covariance of features that come batch by batch, in float64.
-
-    Args:
-        channels: Number of features C.
+    """Mean and covariance of C features that come batch by batch, in float64.
 
     >>> statistics = Gaussian(1)
     >>> statistics.update(torch.tensor([[1.0], [2.0]]))
@@ -211,7 +192,7 @@ class Gaussian:
 
     def __init__(self, channels: int) -> None:
         self.number = 0
-        self._mean = torch.zeros(channels, dtype=torch.float64)
+        self.mean = torch.zeros(channels, dtype=torch.float64)
         self._scatter = torch.zeros(channels, channels, dtype=torch.float64)
 
     def update(self, features: Tensor) -> None:
@@ -219,26 +200,17 @@ class Gaussian:
         features = features.detach().double().cpu()
         number, mean = len(features), features.mean(0)
         total = self.number + number
-        shift = mean - self._mean
+        shift = mean - self.mean
         centred = features - mean
         # Chan et al.: exact, and without the difference of two large sums.
         self._scatter += centred.T @ centred
         self._scatter += torch.outer(shift, shift) * (self.number * number / total)
-        self._mean += shift * (number / total)
+        self.mean = self.mean + shift * (number / total)
         self.number = total
 
     @property
-    def mean(self) -> Tensor:
-        """(C,) float64."""
-        return self._mean.clone()
-
-    @property
     def covariance(self) -> Tensor:
-        """(C, C) float64, with Bessel's correction.
-
-        Raises:
-            ConfigurationError: If fewer than two images have come.
-        """
+        """(C, C) float64, with Bessel's correction; at least two images must have come."""
         if self.number < 2:
             raise ConfigurationError(
                 f"{self.number} images have no covariance: give FID at least 2, or some thousands "
@@ -248,13 +220,10 @@ class Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """Fréchet distance of two Gaussians (Heusel et al., NeurIPS 2017, eq. 6).
+    """Fréchet distance of two Gaussians of two images or more (Heusel et al., NeurIPS 2017, eq. 6).
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). The trace of the root is the sum of the roots of
     the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric where C1 C2 is not.
-
-    Raises:
-        ConfigurationError: If one of them has seen fewer than two images.
     """
     one, two = first.covariance, second.covariance
     values, vectors = torch.linalg.eigh(one)
@@ -269,10 +238,8 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 class FID:
     """Fréchet inception distance between restored and real faces; lower is better.
 
-    Args:
-        features: Maps images (N, 3, H, W) in [0, 1] to features (N, C): `inception.load` for
-            numbers that can be compared with those of papers, or any other network.
-        channels: C.
+    ``features`` maps images (N, 3, H, W) in [0, 1] to (N, C): `inception.load` for numbers that can
+    be compared with those of papers, or any other network.
 
     >>> fid = FID(lambda images: images.mean((2, 3)), channels=3)
     >>> faces = torch.rand(8, 3, 4, 4)
@@ -290,68 +257,49 @@ class FID:
     def update(self, images: Tensor, *, real: bool) -> None:
         """Adds images (N, 3, H, W) in [0, 1] to the real or to the restored ones.
 
-        Raises:
-            TypeError: If they are not a float tensor.
-            ValueError: If they are of another shape.
+        Others raise a TypeError or a ValueError.
         """
         check_images("images", images, channels=(3,))
         self.statistics[real].update(self.features(images))
 
     def compute(self) -> float:
-        """The distance.
-
-        Raises:
-            ConfigurationError: If fewer than two images of one kind have come.
-        """
+        """The distance; ConfigurationError if fewer than two images of one kind have come."""
         return frechet_distance(self.statistics[True], self.statistics[False])
 
 
-def load_state(path: str | os.PathLike[str], what: str) -> dict[str, Tensor]:
-    """The tensors of a file of weights by name; nothing but tensors is unpickled.
+def load_state(
+    path: str | os.PathLike[str] | None, what: str, who: str = "This"
+) -> dict[str, Tensor]:
+    """The tensors by name of a file that a user has to bring; see `checkpoints.load_state`.
 
     Args:
-        path: ``.safetensors``, or what ``torch.save`` made of a state dictionary.
-        what: What is in it, as an error should call it.
+        path: What the user gave.
+        what: What should be in it, as an error calls it.
+        who: Who needs it.
 
     Raises:
-        WeightsError: If the file is missing or is none of these.
+        WeightsError: If nothing was given, or the file is missing or cannot be read.
     """
+    if path is None:
+        raise WeightsError(
+            f"{who} needs {what}, which do not come with the project: get the file as "
+            "docs/perceptual.md says, and give its path."
+        )
     advice = "check the path; docs/perceptual.md says which files are needed"
     return checkpoints.load_state(path, what, advice)
 
 
-def fill_from_file(
-    network: nn.Module, state: Mapping[str, Tensor], path: str | os.PathLike[str], name: str
-) -> None:
-    """Fills a network with those of a file's tensors that it has: files hold classifiers, too.
+def fill_from_file(network: Network, state: Mapping[str, Tensor], what: str) -> Network:
+    """The network, frozen, with the tensors of a file that it has: files hold classifiers, too.
 
     Args:
         network: Filled in place.
         state: What the file holds.
-        path: The file, for the error.
-        name: What the network is called.
+        what: The file and the network, for the error.
 
     Raises:
         WeightsError: If a tensor is missing or of another shape.
     """
     wanted = network.state_dict().keys()
-    kept = {key: tensor for key, tensor in state.items() if key in wanted}
-    fill(network, kept, f"{path} for {name}")
-
-
-def given_file(path: str | os.PathLike[str] | None, need: str) -> str | os.PathLike[str]:
-    """The path of a file that a user has to bring.
-
-    Args:
-        path: What the user gave.
-        need: Who needs which weights, the beginning of the error.
-
-    Raises:
-        WeightsError: If nothing was given.
-    """
-    if path is None:
-        raise WeightsError(
-            f"{need}, which do not come with the project: get the file as docs/perceptual.md "
-            "says, and give its path."
-        )
-    return path
+    fill(network, {key: tensor for key, tensor in state.items() if key in wanted}, what)
+    return network.requires_grad_(False).eval()

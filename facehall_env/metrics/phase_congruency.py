@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_ORIENTATIONS = 4
-_SCALES = 4
-_MIN_WAVELENGTH = 6.0
-_WAVELENGTH_RATIO = 2.0
+_ORIENTATIONS = _SCALES = 4
+_MIN_WAVELENGTH, _WAVELENGTH_RATIO = 6.0, 2.0
 # Bandwidth of the log-Gabor filters, and their angular spread pi / (orientations * 1.2).
 _SIGMA_ON_F = 0.55
 _ANGULAR_SIGMA = math.pi / (_ORIENTATIONS * 1.2)
-_LOWPASS_CUTOFF = 0.45
-_LOWPASS_ORDER = 15
+_LOWPASS_CUTOFF, _LOWPASS_ORDER = 0.45, 15
 # Standard deviations of the noise above its mean that are taken off the energy, and the
 # empirical correction of that estimate for this measure (both Kovesi's).
-_NOISE_DEVIATIONS = 2.0
-_NOISE_CORRECTION = 1.7
+_NOISE_DEVIATIONS, _NOISE_CORRECTION = 2.0, 1.7
 # Responses below this, on a scale of 0 to 255, are rounding errors and not features.
 _EPSILON = 1e-6
-
-
-class _FilterBank(NamedTuple):
-    """Log-Gabor filters in the frequency domain, and what they make of noise."""
-
-    transfer: Tensor  # (orientations, scales, H, W), zero frequency at [0, 0]
-    noise_gain: Tensor  # (orientations,): threshold / median response at the finest scale
 
 
 def phase_congruency(images: Tensor) -> Tensor:
@@ -54,7 +42,7 @@ def phase_congruency(images: Tensor) -> Tensor:
     energy = torch.zeros_like(images)
     amplitude = torch.zeros_like(images)
     # One orientation at a time keeps the working set within a CPU's cache.
-    for transfer, noise_gain in zip(bank.transfer, bank.noise_gain, strict=True):
+    for transfer, noise_gain in zip(*bank, strict=True):
         responses = torch.fft.ifft2(spectrum.unsqueeze(1) * transfer)
         # Arithmetic on two contiguous real tensors is several times faster than complex.
         even, odd = torch.view_as_real(responses).movedim(-1, 0).contiguous()
@@ -84,8 +72,14 @@ def _length(even: Tensor, odd: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _filter_bank(height: int, width: int, dtype: torch.dtype, device: torch.device) -> _FilterBank:
-    """Build the filters for one image size, in float64, and move them to the device."""
+def _filter_bank(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Build log-Gabor filters in the frequency domain, in float64, and what they make of noise.
+
+    These are (orientations, scales, H, W), zero frequency at [0, 0], and (orientations,), the
+    threshold over the median response at the finest scale.
+    """
     # A tensor made in inference mode could never take part in a later backward pass.
     with torch.inference_mode(False):
         y, x = torch.meshgrid(_frequencies(height), _frequencies(width), indexing="ij")
@@ -93,12 +87,8 @@ def _filter_bank(height: int, width: int, dtype: torch.dtype, device: torch.devi
         radius[0, 0] = 1.0
         radial = _log_gabors(radius) / (1 + (radius / _LOWPASS_CUTOFF) ** (2 * _LOWPASS_ORDER))
         radial[:, 0, 0] = 0.0
-        angular = _angular_spreads(torch.atan2(-y, x))
-        transfer = angular[:, None] * radial[None]
-        gain = _noise_gain(transfer)
-        return _FilterBank(
-            transfer.to(device=device, dtype=dtype), gain.to(device=device, dtype=dtype)
-        )
+        transfer = _angular_spreads(torch.atan2(-y, x))[:, None] * radial[None]
+        return transfer.to(device, dtype), _noise_gain(transfer).to(device, dtype)
 
 
 def _frequencies(length: int) -> Tensor:

@@ -15,11 +15,9 @@ from facehall_env.metrics.feature_similarity import fsim
 from facehall_env.metrics.fidelity import psnr, ssim
 from facehall_env.registry import unknown_name
 
-_PIXEL_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim}
-_COLOUR_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "fsim": fsim,
-    "fsimc": partial(fsim, chromatic=True),
-}
+_Metrics = dict[str, Callable[[Tensor, Tensor], Tensor]]
+_PIXEL_METRICS: _Metrics = {"psnr": psnr, "ssim": ssim}
+_COLOUR_METRICS: _Metrics = {"fsim": fsim, "fsimc": partial(fsim, chromatic=True)}
 METRIC_NAMES: tuple[str, ...] = (*_PIXEL_METRICS, *_COLOUR_METRICS)
 
 
@@ -88,11 +86,9 @@ def score(
 
 def _pixels(images: Tensor, colour: str) -> Tensor:
     """Return the values that PSNR and SSIM compare, precise enough for a luma difference."""
-    if colour == "rgb":
-        return images
-    if colour == "y":
-        return rgb_to_y(images.to(precise_dtype(images.device)))
-    raise ValueError(f"the protocol's colour is {colour!r}; expected 'rgb' or 'y'.")
+    if colour not in ("rgb", "y"):
+        raise ValueError(f"the protocol's colour is {colour!r}; expected 'rgb' or 'y'.")
+    return images if colour == "rgb" else rgb_to_y(images.to(precise_dtype(images.device)))
 
 
 def _shave(images: Tensor, border: int) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 Embeddings = Tensor | ArrayLike
 
 
@@ -38,21 +39,13 @@ class Verification(NamedTuple):
 
 
 def cosine_similarity(first: Embeddings, second: Embeddings) -> FloatArray:
-    """The cosine of the angle between embeddings (IPFH, eq. 19).
-
-    Args:
-        first: (N, D).
-        second: (N, D), of what each row is compared with.
-
-    Returns:
-        (N,) in [-1, 1].
+    """The cosine (N,) of the angles between two times N embeddings (N, D) (IPFH, eq. 19).
 
     Raises:
         ValueError: If the shapes differ, or an embedding is zero or not finite.
 
-    Example:
-        >>> cosine_similarity([[3.0, 4.0], [1.0, 0.0]], [[3.0, 4.0], [0.0, 2.0]])
-        array([1., 0.])
+    >>> cosine_similarity([[3.0, 4.0], [1.0, 0.0]], [[3.0, 4.0], [0.0, 2.0]])
+    array([1., 0.])
     """
     a, b = directions(first), directions(second)
     if a.shape != b.shape:
@@ -77,13 +70,12 @@ def verification(
 
     Raises:
         ValueError: If the lengths differ, a similarity is not finite, there is only one fold, or
-            the other folds of one have no matched or no mismatched pair; when balanced, also if a
-            fold itself has none.
+            the other folds of one (when balanced, also a fold itself) have no matched or no
+            mismatched pair.
 
-    Example:
-        >>> result = verification([0.9, 0.1, 0.8, 0.3], [1, 0, 1, 0], fold=[0, 0, 1, 1])
-        >>> result.accuracy, result.thresholds.round(2)
-        (1.0, array([0.55, 0.5 ]))
+    >>> result = verification([0.9, 0.1, 0.8, 0.3], [1, 0, 1, 0], fold=[0, 0, 1, 1])
+    >>> result.accuracy, result.thresholds.round(2)
+    (1.0, array([0.55, 0.5 ]))
     """
     scores, matched = _pairs(similarity, same)
     folds = np.asarray(fold)
@@ -95,36 +87,24 @@ def verification(
             "all pairs are in one fold; expected at least two, for the threshold of one comes from "
             "the others."
         )
-    thresholds = np.array(
-        [best_threshold(scores[folds != n], matched[folds != n], balanced) for n in names]
-    )
+    best = [best_threshold(scores[folds != n], matched[folds != n], balanced) for n in names]
+    thresholds = np.array(best)
     right = (scores >= thresholds[places]) == matched
-    accuracies = np.array(
-        [_accuracy(right[folds == n], matched[folds == n], balanced, n) for n in names]
-    )
+    each = [_accuracy(right[folds == n], matched[folds == n], balanced, n) for n in names]
+    accuracies = np.array(each)
     error = float(accuracies.std(ddof=1) / np.sqrt(len(names)))
     return Verification(float(accuracies.mean()), error, accuracies, thresholds, right)
 
 
 def best_threshold(similarity: ArrayLike, same: ArrayLike, balanced: bool = False) -> float:
-    """The threshold of the highest accuracy.
+    """The threshold of the highest accuracy, or balanced accuracy; see `verification`.
 
     Pairs at least as similar count as matched. Thresholds half-way between neighbouring
     similarities, and those below and above all, are tried; of several best ones it is the middle
     one.
 
-    Args:
-        similarity: (P,) similarity of each pair.
-        same: (P,) bool, whether the pair is of one person.
-        balanced: Maximise the balanced accuracy instead: matched and mismatched pairs count the
-            same, whichever are more.
-
-    Raises:
-        ValueError: See `verification`.
-
-    Example:
-        >>> best_threshold([0.9, 0.75, 0.25], [1, 1, 0])
-        0.5
+    >>> best_threshold([0.9, 0.75, 0.25], [1, 1, 0])
+    0.5
     """
     scores, matched = _pairs(similarity, same)
     levels = np.unique(scores)
@@ -140,28 +120,23 @@ def best_threshold(similarity: ArrayLike, same: ArrayLike, balanced: bool = Fals
 
 
 def tar_at_far(similarity: ArrayLike, same: ArrayLike, far: float) -> float:
-    """True accept rate at a false accept rate: how many matched pairs pass a strict gate.
+    """True accept rate at a false accept rate: the share of matched pairs that pass a strict gate.
 
     The gate lets through what is more similar than a mismatched pair, chosen as low as the false
     accept rate allows. With M mismatched pairs only multiples of 1/M can be had: below 1/M none of
     them passes.
 
     Args:
-        similarity: (P,) similarity of each pair.
-        same: (P,) bool, whether the pair is of one person.
+        similarity: See `verification`.
+        same: See `verification`.
         far: Share of the mismatched pairs that may pass, in [0, 1).
-
-    Returns:
-        Share of the matched pairs that pass.
 
     Raises:
         ValueError: If ``far`` lies outside its range; or see `verification`.
 
-    Example:
-        >>> tar_at_far([0.9, 0.6, 0.7, 0.1], [1, 1, 0, 0], far=0.0)
-        0.5
-        >>> tar_at_far([0.9, 0.6, 0.7, 0.1], [1, 1, 0, 0], far=0.5)
-        1.0
+    >>> pairs = [0.9, 0.6, 0.7, 0.1], [1, 1, 0, 0]
+    >>> tar_at_far(*pairs, far=0.0), tar_at_far(*pairs, far=0.5)
+    (0.5, 1.0)
     """
     if not 0 <= far < 1:
         raise ValueError(f"far is {far}; expected a rate in [0, 1) such as 0.001.")
@@ -179,20 +154,16 @@ def rank_one(
 
     Args:
         probes: (N, D) the faces to identify.
-        gallery: (G, D) the faces of known people.
+        gallery: (G, D) the faces of known people; of equally similar ones the first counts.
         probe_people: Who is on each probe; all of them in the gallery (closed set).
         people: Who is on each face of the gallery.
-
-    Returns:
-        (N,) whether each probe is identified; of equally similar faces the first counts.
 
     Raises:
         ValueError: If the lengths do not fit, a probe's person is not in the gallery, or an
             embedding is zero or not finite.
 
-    Example:
-        >>> rank_one([[1.0, 0.1], [0.2, 1.0]], [[1.0, 0.0], [0.0, 1.0]], "aa", "ab").tolist()
-        [True, False]
+    >>> rank_one([[1.0, 0.1], [0.2, 1.0]], [[1.0, 0.0], [0.0, 1.0]], "aa", "ab").tolist()
+    [True, False]
     """
     wanted, known = directions(probes), directions(gallery)
     if len(wanted) != len(probe_people) or len(known) != len(people):
@@ -205,10 +176,9 @@ def rank_one(
             f"the probes have {wanted.shape[1]} numbers each and the gallery {known.shape[1]}; "
             "expected embeddings of one recogniser."
         )
-    strangers = sorted(set(probe_people) - set(people))
-    if strangers:
+    if strangers := set(probe_people) - set(people):
         raise ValueError(
-            f"{strangers[0]!r} is on a probe and not in the gallery; expected a closed set of "
+            f"{min(strangers)!r} is on a probe and not in the gallery; expected a closed set of "
             "people."
         )
     nearest = (wanted @ known.T).argmax(axis=1)
@@ -237,9 +207,7 @@ def directions(embeddings: Embeddings) -> FloatArray:
     return directed
 
 
-def _accuracy(
-    right: NDArray[np.bool_], matched: NDArray[np.bool_], balanced: bool, fold: Any
-) -> float:
+def _accuracy(right: BoolArray, matched: BoolArray, balanced: bool, fold: Any) -> float:
     if not balanced:
         return float(right.mean())
     if matched.all() or not matched.any():
@@ -250,7 +218,7 @@ def _accuracy(
     return float(right[matched].mean() + right[~matched].mean()) / 2
 
 
-def _pairs(similarity: ArrayLike, same: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _pairs(similarity: ArrayLike, same: ArrayLike) -> tuple[FloatArray, BoolArray]:
     """Similarities and whether they are of one person, checked."""
     scores = np.asarray(similarity, dtype=np.float64)
     matched = np.asarray(same).astype(np.bool_)

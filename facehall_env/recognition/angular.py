@@ -25,11 +25,8 @@ _NEARLY_ONE = 1 - 1e-6
 def psi(theta: Tensor, margin: float) -> Tensor:
     """ψ(θ) = (-1)^k cos(mθ) - 2k with k = floor(mθ / π): a cosine that falls m times as far.
 
-    It falls from 1 to (-1)^k cos(mπ) - 2k at π without a step or a rise, for any m of 1 or more.
-
-    Args:
-        theta: Angles in [0, π], of any shape.
-        margin: m; 1 gives the cosine itself.
+    ``theta`` holds angles in [0, π], ``margin`` is m; with m = 1 it is the cosine itself. It falls
+    from 1 to (-1)^k cos(mπ) - 2k at π without a step or a rise, for any m of 1 or more.
 
     >>> psi(torch.tensor([0.0, math.pi / 2, math.pi]), margin=2).round(decimals=4)
     tensor([ 1., -1., -3.])
@@ -71,26 +68,16 @@ class AngularSoftmax(nn.Module):
         if not 1 <= margin < math.inf:
             raise ConfigurationError(f"margin={margin}: give at least 1, which is no margin.")
         self.margin = margin
-        self.weight = nn.Parameter(
-            functional.normalize(torch.randn(embedding_size, classes), dim=0)
-        )
+        self.embedding_size = embedding_size
+        self.classes = classes
+        weight = functional.normalize(torch.randn(embedding_size, classes), dim=0)
+        self.weight = nn.Parameter(weight)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
-
-    @property
-    def embedding_size(self) -> int:
-        """Numbers in an embedding, D."""
-        return self.weight.shape[0]
-
-    @property
-    def classes(self) -> int:
-        """Number of people, C."""
-        return self.weight.shape[1]
 
     @property
     def annealing(self) -> float:
         """λ of the next update."""
-        falling = FIRST_ANNEALING / (1 + ANNEALING_RATE * int(self.iteration))
-        return max(LAST_ANNEALING, falling)
+        return max(LAST_ANNEALING, FIRST_ANNEALING / (1 + ANNEALING_RATE * int(self.iteration)))
 
     def advance(self) -> None:
         """Counts an update."""
@@ -105,15 +92,9 @@ class AngularSoftmax(nn.Module):
         return embedding @ functional.normalize(self.weight, dim=0)
 
     def losses(self, embedding: Tensor, label: Tensor, annealing: float = 0.0) -> Tensor:
-        """The loss of each face.
+        """The loss (N,) of embeddings x (N, D), differentiable in them and in the weights.
 
-        Args:
-            embedding: x, (N, D).
-            label: (N,) int64, the number of the person on each.
-            annealing: λ; 0 is the loss of eq. 14.
-
-        Returns:
-            (N,), differentiable in embeddings and weights.
+        ``label``, (N,) int64, numbers the person on each; with λ = 0 it is the loss of eq. 14.
 
         Raises:
             ConfigurationError: If there are no such people, or not one for each embedding.

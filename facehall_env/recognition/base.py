@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError
+from facehall_env.limits import check_word
 from facehall_env.literals import ChannelOrder as ChannelOrder
 
 
@@ -50,30 +52,21 @@ class Recogniser(nn.Module, ABC):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if channel_order not in get_args(ChannelOrder):
-            raise ConfigurationError(
-                f"channel_order={channel_order!r} is unknown: use one of {get_args(ChannelOrder)}."
-            )
+        check_word("channel_order", channel_order, ChannelOrder)
         self.input_size = input_size
         self.embedding_size = embedding_size
         self.channel_order = channel_order
         self.config: dict[str, Any] = dict(config or {})
         self.provenance: dict[str, Any] = {}
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     @abstractmethod
     def stages(self, normalised: Tensor) -> Iterable[Tensor]:
-        """Activations after each stage of convolutions, for texture losses too.
+        """Activations (N, C_i, h_i, w_i) after each stage of convolutions, for texture losses too.
 
-        A generator computes no stage before it is asked for.
-
-        Args:
-            normalised: (N, 3, h, w), faces or patches of any size as :meth:`standardise` leaves
-                them.
-
-        Returns:
-            (N, C_i, h_i, w_i) of each stage, in their order.
+        ``normalised``, (N, 3, h, w), holds faces or patches of any size as :meth:`standardise`
+        leaves them. A generator computes no stage before it is asked for.
         """
 
     @abstractmethod
@@ -81,10 +74,7 @@ class Recogniser(nn.Module, ABC):
         """(N, C, h, w), the last of the stages of faces of ``input_size``, to (N, D)."""
 
     def forward(self, normalised: Tensor) -> Tensor:
-        """Embeds faces that are normalised already.
-
-        Args:
-            normalised: (N, 3, H, W) of ``input_size``, as :meth:`normalise` gives them.
+        """Embeds faces (N, 3, *input_size) that are normalised already, as :meth:`normalise` does.
 
         Returns:
             (N, D), not scaled to unit length.
@@ -94,30 +84,22 @@ class Recogniser(nn.Module, ABC):
         """
         self._check_channels(normalised)
         if tuple(normalised.shape[-2:]) != self.input_size:
-            found, expected = (
-                "x".join(map(str, s)) for s in (normalised.shape[-2:], self.input_size)
-            )
+            height, width = normalised.shape[-2:]
             raise ConfigurationError(
-                f"The recogniser {self.name!r} got faces of {found} pixels, expected {expected}: "
-                "give those that normalise(faces) returns, or use embed(faces)."
+                f"The recogniser {self.name!r} got faces of {height}x{width} pixels, expected "
+                f"{self.input_size[0]}x{self.input_size[1]}: give those that normalise(faces) "
+                "returns, or use embed(faces)."
             )
-        for features in self.stages(normalised):  # noqa: B007  # the last one counts
-            pass
-        return self.embedding_of(features)
+        return self.embedding_of(deque(self.stages(normalised), maxlen=1).pop())
 
     def embed(self, faces: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1], RGB, of any size to embeddings (N, D); differentiable."""
         return self.forward(self.normalise(faces))
 
     def normalise(self, faces: Tensor) -> Tensor:
-        """Whole faces as the network takes them; differentiable.
+        """Whole faces (N, 3, H, W) in [0, 1], RGB, as the network takes them; differentiable.
 
-        Args:
-            faces: (N, 3, H, W) in [0, 1], RGB; resized (bilinear, antialiased) where they are not
-                of ``input_size``.
-
-        Returns:
-            (N, 3, *input_size).
+        They are resized (bilinear, antialiased) to ``input_size`` where they are of another.
 
         Raises:
             ConfigurationError: If they are no RGB images.

@@ -19,8 +19,5 @@ RECOGNISERS: Registry[Recogniser] = Registry(
 )
 """Other packages join by the entry-point group ``facehall_env.recognisers``."""
 register = RECOGNISERS.register
-
-
-def available() -> list[str]:
-    """Names that :func:`facehall_env.recognition.make` and ``load`` accept."""
-    return RECOGNISERS.available()
+available = RECOGNISERS.available
+"""Names that :func:`facehall_env.recognition.make` and ``load`` accept."""

@@ -37,10 +37,7 @@ class Cognition(nn.Module):
     """
 
     def __init__(
-        self,
-        recogniser: Recogniser,
-        head: AngularSoftmax | None = None,
-        people: Sequence[str] = (),
+        self, recogniser: Recogniser, head: AngularSoftmax | None = None, people: Sequence[str] = ()
     ) -> None:
         super().__init__()
         if head is not None and head.embedding_size != recogniser.embedding_size:
@@ -49,10 +46,11 @@ class Cognition(nn.Module):
                 f"values, the angular softmax takes {head.embedding_size}: give the two that were "
                 "trained together."
             )
-        if len(people) != (0 if head is None else head.classes):
+        classes = 0 if head is None else head.classes
+        if len(people) != classes:
             raise ConfigurationError(
-                f"The angular softmax has {0 if head is None else head.classes} classes, but there "
-                f"are {len(people)} names: give each class one."
+                f"The angular softmax has {classes} classes, but there are {len(people)} names: "
+                "give each class one."
             )
         self.recogniser = recogniser
         self.head = head
@@ -65,28 +63,19 @@ class Cognition(nn.Module):
         return torch.tensor([self._number.get(person, UNKNOWN) for person in people])
 
     def feature_loss(self, face: Tensor, truth: Tensor) -> Tensor:
-        """Squared Euclidean distance between the embeddings of two faces (eq. 13).
+        """Squared Euclidean distance (N,) between the embeddings of two faces (eq. 13).
 
-        Args:
-            face: (N, 3, H, W) in [0, 1], restored.
-            truth: True faces of the same shape; they get no gradient.
-
-        Returns:
-            (N,), differentiable in ``face``.
+        Differentiable in ``face``, (N, 3, H, W) in [0, 1], but not in ``truth`` of the same shape.
         """
         with torch.no_grad():
             wanted = self.recogniser.embed(truth)
         return (self.recogniser.embed(face) - wanted).square().sum(1)
 
     def identity_loss(self, face: Tensor, label: Tensor) -> Tensor:
-        """A-softmax loss of the person on each face, with the full margin (eq. 14).
+        """A-softmax loss (N,) of the person on each face, with the full margin (eq. 14).
 
-        Args:
-            face: (N, 3, H, W) in [0, 1], restored.
-            label: (N,) int64, class numbers; see :meth:`labels`.
-
-        Returns:
-            (N,), differentiable in ``face``.
+        Differentiable in ``face``, (N, 3, H, W) in [0, 1]; ``label``, (N,) int64, is as of
+        :meth:`labels`.
 
         Raises:
             ConfigurationError: If there is no head, or a person whom it does not know.
@@ -111,25 +100,18 @@ class Cognition(nn.Module):
 
 
 def save_cognition(
-    cognition: Cognition,
-    path: str | os.PathLike[str],
-    provenance: Mapping[str, Any] | None = None,
+    cognition: Cognition, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes recogniser, head and the people's names into one file.
+    """Writes recogniser, head and the people's names into one file, whole or not at all.
 
-    Args:
-        cognition: With a head.
-        path: File to write, whole or not at all.
-        provenance: How it was trained; JSON-serialisable.
+    ``provenance``, JSON-serialisable, says how it was trained; by default its own is kept.
 
     Raises:
         ConfigurationError: If there is no head.
     """
     head = cognition._trained_head()
-    tensors = {
-        **with_prefix(PREFIX, cognition.recogniser.state_dict()),
-        **with_prefix("head", head.state_dict()),
-    }
+    tensors = with_prefix(PREFIX, cognition.recogniser.state_dict())
+    tensors |= with_prefix("head", head.state_dict())
     metadata = {
         PREFIX: describe(cognition.recogniser),
         "margin": head.margin,
@@ -147,10 +129,9 @@ def load_cognition(path: str | os.PathLike[str]) -> Cognition:
     """
     tensors, metadata = load_tensors(Path(path), kind=COGNITION_KIND)
     recogniser = restored(metadata[PREFIX], under_prefix(PREFIX, tensors), path)
-    head = AngularSoftmax(
-        recogniser.embedding_size, len(metadata["people"]), margin=metadata["margin"]
-    )
+    people = metadata["people"]
+    head = AngularSoftmax(recogniser.embedding_size, len(people), margin=metadata["margin"])
     fill(head, under_prefix("head", tensors), f"{path} for its angular softmax")
-    cognition = Cognition(recogniser, head, metadata["people"])
+    cognition = Cognition(recogniser, head, people)
     cognition.provenance = metadata["provenance"]
     return cognition.requires_grad_(False).eval()

@@ -20,7 +20,7 @@ import os
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from facehall_env.errors import ConfigurationError, MissingExtraError
+from facehall_env.limits import check_word
 from facehall_env.literals import Align
 from facehall_env.photos.detect import model_file
 from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker, as_arrays
@@ -38,22 +39,13 @@ if TYPE_CHECKING:
     from facehall_env.recognition import Recogniser
 
 DLIB = "dlib"
-
-TEMPLATE = np.array(
-    [
-        [51.6963, 38.2946],
-        [51.5014, 73.5318],
-        [71.7366, 56.0252],
-        [92.3655, 41.5493],
-        [92.2041, 70.7299],
-    ]
-)
+_EYES = (51.6963, 38.2946), (51.5014, 73.5318)
+_NOSE, _MOUTH = (71.7366, 56.0252), ((92.3655, 41.5493), (92.2041, 70.7299))
+TEMPLATE = np.array((*_EYES, _NOSE, *_MOUTH))
 """Where the eyes, the tip of the nose and the corners of the mouth stand, (y, x) with the middle
 of the first pixel at 0, on the 112x112 faces that recognisers are trained on since ArcFace (Deng
 et al., CVPR 2019); 96 columns of them are SphereFace's."""
-
 TEMPLATE_SIZE = 112
-
 _DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 _DLIB_SIZE, _DLIB_PADDING = 150, 0.25
 
@@ -64,31 +56,19 @@ class FaceRecogniser(ABC):
     Args:
         align: ``"landmarks"``, which needs the extra ``faces``, or ``"none"``.
         marker: What marks the points; dlib's 68 by default.
-
-    Raises:
-        ConfigurationError: On another ``align``.
     """
 
     name: str
 
     def __init__(self, align: Align = "landmarks", marker: Marker | None = None) -> None:
-        if align not in get_args(Align):
-            raise ConfigurationError(
-                f"align={align!r} is unknown: use one of {', '.join(get_args(Align))}."
-            )
+        check_word("align", align, Align)
         self.alignment = align
         self._marker = marker
 
     def align(self, truth: Tensor) -> Landmarks:
-        """The points of true faces, to be applied to all versions of them.
+        """The points of true faces (N, 3, H, W) in [0, 1], to be applied to all versions of them.
 
-        Without alignment no points are looked for.
-
-        Args:
-            truth: (N, 3, H, W) in [0, 1].
-
-        Returns:
-            Their points; those of faces that were not found are NaN.
+        Those of faces that were not found are NaN; without alignment none are looked for.
 
         Raises:
             MissingExtraError: If dlib is needed and not installed.
@@ -120,8 +100,7 @@ class FaceRecogniser(ABC):
                 f"{len(faces)} faces came with the landmarks of {len(points)}: give those of the "
                 "same faces."
             )
-        if self.alignment == "none":
-            points = unmarked(len(faces))
+        points = unmarked(len(faces)) if self.alignment == "none" else points
         with torch.no_grad():
             return self._embed(faces.float().clamp(0, 1), points).float().cpu()
 
@@ -131,13 +110,9 @@ class FaceRecogniser(ABC):
 
 
 class NetworkRecogniser(FaceRecogniser):
-    """A network of `facehall_env.recognition`, such as MobileFaceNet.
+    """A network of `facehall_env.recognition`, such as MobileFaceNet, on a device.
 
-    Args:
-        network: Takes faces aligned to `TEMPLATE`, of its own input size.
-        align: See `FaceRecogniser`.
-        device: Where it computes.
-        marker: See `FaceRecogniser`.
+    It takes faces aligned to `TEMPLATE`, of its own input size.
     """
 
     def __init__(
@@ -153,9 +128,8 @@ class NetworkRecogniser(FaceRecogniser):
         self._device = torch.device(device)
 
     def _embed(self, faces: Tensor, landmarks: Landmarks) -> Tensor:
-        cut = align_to(faces.to(self._device), landmarks, self.network.input_size)
-        embeddings: Tensor = self.network.embed(cut)
-        return embeddings
+        network, faces = self.network, faces.to(self._device)
+        return network.embed(align_to(faces, landmarks, network.input_size))
 
 
 class DlibRecogniser(FaceRecogniser):
@@ -163,36 +137,24 @@ class DlibRecogniser(FaceRecogniser):
 
     Aligned as dlib does it: 150x150 pixels with a margin of a quarter.
 
-    Args:
-        align: See `FaceRecogniser`.
-        marker: See `FaceRecogniser`.
-
     Raises:
         MissingExtraError: If dlib or its model is not installed.
     """
 
     def __init__(self, align: Align = "landmarks", marker: Marker | None = None) -> None:
         super().__init__(align, marker)
-        try:
-            import dlib  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MissingExtraError("dlib", "faces") from error
         self.name = DLIB
-        self.version = str(dlib.__version__)
-        self._network = _dlib_network(str(model_file(_DLIB_FILE)))
+        self.version, self._network = _dlib_network()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without dlib's network, which comes with its package; so are fingerprints."""
         return type(self), (self.alignment, self._marker), {"version": self.version}
 
     def _embed(self, faces: Tensor, landmarks: Landmarks) -> Tensor:
-        whole = as_arrays(align_to(faces, unmarked(len(faces)), (_DLIB_SIZE, _DLIB_SIZE)))
-        chips = [
-            _dlib_chip(image, points) if found else chip
-            for image, points, found, chip in zip(
-                as_arrays(faces), landmarks.points, landmarks.found, whole, strict=True
-            )
-        ]
+        chips = as_arrays(align_to(faces, unmarked(len(faces)), (_DLIB_SIZE, _DLIB_SIZE)))
+        images = as_arrays(faces)
+        for row in np.flatnonzero(landmarks.found):
+            chips[row] = _dlib_chip(images[row], landmarks.points[row])
         rows = [self._network.compute_face_descriptor(chip) for chip in chips]
         return torch.tensor(np.array(rows))
 
@@ -203,14 +165,10 @@ def make(
     device: str | torch.device = "cpu",
     marker: Marker | None = None,
 ) -> FaceRecogniser:
-    """A recogniser by name.
+    """A recogniser by name: ``"dlib"``, or NAME=PATH of a network and a file with its weights.
 
-    Args:
-        text: ``"dlib"``, or NAME=PATH with the name of a network of
-            `facehall_env.recognition` and a file with its weights.
-        align: See `FaceRecogniser`.
-        device: Where a network computes.
-        marker: See `FaceRecogniser`.
+    The network is one of `facehall_env.recognition` and computes on ``device``; for the others see
+    `FaceRecogniser`.
 
     Raises:
         UnknownNameError: If there is none of that name.
@@ -239,18 +197,11 @@ def unmarked(number: int) -> Landmarks:
 
 
 def align_to(faces: Tensor, landmarks: Landmarks, size: tuple[int, int]) -> Tensor:
-    """Faces turned, scaled and moved so that their landmarks come to stand on `TEMPLATE`.
+    """Faces (N, 3, H, W) turned, scaled and moved: their landmarks come to stand on `TEMPLATE`.
 
     The least-squares similarity of the five points, sampled bilinearly; beyond the image its
-    border is repeated. Faces without points are cut out of the middle, as large as fits.
-
-    Args:
-        faces: (N, 3, H, W).
-        landmarks: Their points.
-        size: Rows and columns of the result; the template is scaled to the rows and centred.
-
-    Returns:
-        (N, 3, *size).
+    border is repeated. Faces without points are cut out of the middle, as large as fits. The result
+    is (N, 3, *size); the template is scaled to its rows and centred.
     """
     height, width = faces.shape[-2:]
     turn, shift = _similarities(landmarks, (height, width), size)
@@ -263,21 +214,15 @@ def align_to(faces: Tensor, landmarks: Landmarks, size: tuple[int, int]) -> Tens
     places = torch.from_numpy(grid).to(faces)
     result = faces.new_empty(len(faces), faces.shape[1], *size)
     for halving in np.unique(halvings):
-        rows_of = torch.from_numpy(np.flatnonzero(halvings == halving)).to(faces.device)
-        result[rows_of] = _sample(faces[rows_of], places[rows_of], int(halving))
-    return result
-
-
-def _sample(faces: Tensor, places: Tensor, halvings: int) -> Tensor:
-    """The faces at places in [-1, 1], (x, y), after they were halved."""
-    if halvings:
-        smaller = [max(1, side >> halvings) for side in faces.shape[-2:]]
-        faces = functional.interpolate(
-            faces, smaller, mode="bilinear", antialias=True, align_corners=False
+        rows = torch.from_numpy(np.flatnonzero(halvings == halving)).to(faces.device)
+        own = faces[rows]
+        if halving:
+            smaller = [max(1, side >> int(halving)) for side in (height, width)]
+            own = functional.interpolate(own, smaller, mode="bilinear", antialias=True)
+        result[rows] = functional.grid_sample(
+            own, places[rows], padding_mode="border", align_corners=False
         )
-    return functional.grid_sample(
-        faces, places, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    return result
 
 
 def template(size: tuple[int, int]) -> NDArray[np.float64]:
@@ -295,9 +240,8 @@ def _similarities(
     landmarks: Landmarks, image_size: tuple[int, int], size: tuple[int, int]
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
     """For each face the complex a, b that take a place z = x + iy of the image to a z + b."""
-    wanted = _as_complex(template(size))
+    wanted, places = (x + 1j * y for y, x in (template(size).T, landmarks.five.transpose(2, 0, 1)))
     centred = wanted - wanted.mean()
-    places = _as_complex(landmarks.five)
     middles = places.mean(axis=1)
     offsets = places - middles[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -311,11 +255,6 @@ def _similarities(
         np.where(found, turn, whole),
         np.where(found, shift, complex(size[1], size[0]) / 2 - whole * middle),
     )
-
-
-def _as_complex(places: NDArray[np.float64]) -> NDArray[np.complex128]:
-    result: NDArray[np.complex128] = places[..., 1] + 1j * places[..., 0]
-    return result
 
 
 def _dlib_chip(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -332,7 +271,11 @@ def _dlib_chip(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray
 
 
 @lru_cache(maxsize=1)
-def _dlib_network(path: str) -> Any:
-    import dlib  # pyright: ignore[reportMissingImports]
-
-    return dlib.face_recognition_model_v1(path)
+def _dlib_network() -> tuple[str, Any]:
+    """The version of dlib, and its network."""
+    try:
+        import dlib  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtraError("dlib", "faces") from error
+    network = dlib.face_recognition_model_v1(str(model_file(_DLIB_FILE)))
+    return str(dlib.__version__), network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,63 +17,33 @@ LAST_FEATURES = 7
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Group(NamedTuple):
-    """Bottlenecks of one width.
-
-    Attributes:
-        expansion: By which factor a bottleneck is wider inside.
-        channels: That leave it.
-        repeats: How many follow one another.
-        stride: Stride of the first block.
-    """
-
-    expansion: int
-    channels: int
-    repeats: int
-    stride: int
-
-
-GROUPS = (
-    Group(2, 64, 5, 2),
-    Group(4, 128, 1, 2),
-    Group(2, 128, 6, 1),
-    Group(4, 128, 1, 2),
-    Group(2, 128, 2, 1),
-)
-"""Table 1 of the paper."""
+GROUPS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+"""Bottlenecks of one width (table 1 of the paper): by which factor they are wider inside, the
+channels that leave them, how many follow one another, and the stride of the first one."""
 
 
 class MobileFaceNet(Recogniser):
     """About a million parameters, 112x112 faces to 128 values.
 
     Its stages are the two convolutions at the beginning, the five groups of bottlenecks, and the
-    1x1 convolution behind them.
-
-    Args:
-        channel_order: In which order the first layer takes the channels.
+    1x1 convolution behind them. The first layer takes the channels in ``channel_order``.
     """
 
     name = "mobilefacenet"
 
     def __init__(self, channel_order: ChannelOrder = "rgb") -> None:
-        super().__init__(
-            INPUT_SIZE,
-            EMBEDDING,
-            IMAGENET_MEAN,
-            IMAGENET_STD,
-            channel_order,
-            config={"channel_order": channel_order},
-        )
+        config = {"channel_order": channel_order}
+        super().__init__(INPUT_SIZE, EMBEDDING, IMAGENET_MEAN, IMAGENET_STD, channel_order, config)
         self.conv1 = _convolution(3, FIRST, kernel=3, stride=2)
         self.dw_conv = _DepthwiseSeparable(FIRST, FIRST)
         bottlenecks: list[nn.Module] = []
         self._ends: list[int] = []
         inputs = FIRST
-        for group in GROUPS:
-            for number in range(group.repeats):
-                stride = group.stride if number == 0 else 1
-                bottlenecks.append(_Bottleneck(inputs, group.channels, group.expansion, stride))
-                inputs = group.channels
+        for expansion, channels, repeats, first_stride in GROUPS:
+            for number in range(repeats):
+                stride = first_stride if number == 0 else 1
+                bottlenecks.append(_Bottleneck(inputs, channels, expansion, stride))
+                inputs = channels
             self._ends.append(len(bottlenecks))
         self.features = nn.Sequential(*bottlenecks)
         self.conv2 = _convolution(inputs, WIDEST, kernel=1)
@@ -119,7 +88,6 @@ class _DepthwiseSeparable(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, h, w)."""
         filtered = self.bn1(self.depthwise(features)).relu()
         mixed: Tensor = self.bn2(self.pointwise(filtered)).relu()
         return mixed
@@ -140,7 +108,6 @@ class _Bottleneck(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, h / stride, w / stride)."""
         narrowed: Tensor = self.conv(features)
         return features + narrowed if self.residual else narrowed
 
@@ -154,6 +121,5 @@ class _GlobalDepthwise(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, channels, side, side) to (N, channels, 1, 1)."""
         weighed: Tensor = self.bn(self.depthwise(features))
         return weighed

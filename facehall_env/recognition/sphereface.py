@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from facehall_env.enhancers.layers.checks import check_counts
-from facehall_env.errors import ConfigurationError
+from facehall_env.limits import check_word
+from facehall_env.literals import Pooling
 from facehall_env.recognition.base import ChannelOrder, Recogniser
 
-Pooling = Literal["fc", "gap"]
 INPUT_SIZE = (112, 96)
 UNITS = (1, 2, 4, 1)
 """Residual units of two convolutions each in a stage, behind the convolution that begins it."""
@@ -59,24 +59,14 @@ class SphereFace(Recogniser):
         channel_order: ChannelOrder = "rgb",
     ) -> None:
         check_counts("sphereface", width=width, embedding=embedding)
-        if pooling not in get_args(Pooling):
-            raise ConfigurationError(
-                f"pooling={pooling!r} is unknown: use one of {get_args(Pooling)}."
-            )
+        check_word("pooling", pooling, Pooling)
         last = width * 2 ** (len(UNITS) - 1)
-        super().__init__(
-            INPUT_SIZE,
-            embedding if pooling == "fc" else last,
-            mean=(OFFSET / LEVELS,) * 3,
-            std=(RANGE / LEVELS,) * 3,
-            channel_order=channel_order,
-            config={
-                "width": width,
-                "embedding": embedding,
-                "pooling": pooling,
-                "channel_order": channel_order,
-            },
+        size = embedding if pooling == "fc" else last
+        mean, std = (OFFSET / LEVELS,) * 3, (RANGE / LEVELS,) * 3
+        config = dict(
+            width=width, embedding=embedding, pooling=pooling, channel_order=channel_order
         )
+        super().__init__(INPUT_SIZE, size, mean, std, channel_order, config)
         self.pooling = pooling
         inputs = 3
         for stage, units in enumerate(UNITS, start=1):
@@ -99,10 +89,7 @@ class SphereFace(Recogniser):
 
     def embedding_of(self, features: Tensor) -> Tensor:
         """The fully-connected layer, or the means; see :meth:`Recogniser.embedding_of`."""
-        if self.pooling == "gap":
-            return features.mean((2, 3))
-        embedding: Tensor = self.fc5(features.flatten(1))
-        return embedding
+        return features.mean((2, 3)) if self.pooling == "gap" else self.fc5(features.flatten(1))
 
     def _add_layer(self, stage: int, number: int, inputs: int, outputs: int) -> None:
         begins = number == 1

@@ -9,14 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from facehall_env.checkpoints import (
-    fill,
-    kind_of,
-    load_state,
-    load_tensors,
-    save_tensors,
-    under_prefix,
-)
+from facehall_env import checkpoints
 from facehall_env.errors import ConfigurationError, WeightsError
 from facehall_env.recognition.base import Recogniser
 from facehall_env.recognition.catalog import RECOGNISERS
@@ -28,11 +21,7 @@ PREFIX = "recogniser"
 
 
 def make(name: str, **config: Any) -> Recogniser:
-    """An untrained recogniser by name.
-
-    Args:
-        name: One of :func:`facehall_env.recognition.available`.
-        **config: Settings of that recogniser.
+    """An untrained recogniser by name, with its settings.
 
     Raises:
         UnknownNameError: If nothing is registered under ``name``.
@@ -65,15 +54,17 @@ def load(name: str, weights: str | os.PathLike[str], **config: Any) -> Recognise
         WeightsError: If the file is missing, damaged, or made for another network.
     """
     path = Path(weights)
-    kind = kind_of(path)
+    kind = checkpoints.kind_of(path)
     if kind is None:
         recogniser = make(name, **config)
-        tensors = load_state(path, f"the weights of the recogniser {name!r}")
+        tensors = checkpoints.load_state(path, f"the weights of the recogniser {name!r}")
         tensors = {k: t for k, t in tensors.items() if not k.startswith(recogniser.classifier)}
         return _filled(recogniser, tensors, path)
-    tensors, metadata = load_tensors(path, kind=COGNITION_KIND if kind == COGNITION_KIND else KIND)
     if kind == COGNITION_KIND:
-        tensors, metadata = under_prefix(PREFIX, tensors), metadata[PREFIX]
+        tensors, metadata = checkpoints.load_tensors(path, kind)
+        tensors, metadata = checkpoints.under_prefix(PREFIX, tensors), metadata[PREFIX]
+    else:
+        tensors, metadata = checkpoints.load_tensors(path, KIND)
     if metadata["name"] != name:
         raise WeightsError(
             f"{path} holds the recogniser {metadata['name']!r}, expected {name!r}: give the "
@@ -87,39 +78,25 @@ def save(
     path: str | os.PathLike[str],
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a recogniser's weights with all that is needed to build it again.
+    """Writes a registered recogniser's weights, whole or not at all, with all that builds it again.
 
-    Args:
-        recogniser: Any registered recogniser.
-        path: File to write, whole or not at all.
-        provenance: How it was trained; JSON-serialisable.
+    ``provenance``, JSON-serialisable, says how it was trained; by default its own is kept.
     """
-    described = {
-        **describe(recogniser),
-        "provenance": dict(recogniser.provenance if provenance is None else provenance),
-    }
-    save_tensors(path, recogniser.state_dict(), described, kind=KIND)
+    described = describe(recogniser)
+    if provenance is not None:
+        described["provenance"] = dict(provenance)
+    checkpoints.save_tensors(path, recogniser.state_dict(), described, kind=KIND)
 
 
 def describe(recogniser: Recogniser) -> dict[str, Any]:
     """What builds a recogniser again, JSON-serialisable; see :func:`restored`."""
-    return {
-        "name": recogniser.name,
-        "config": recogniser.config,
-        "provenance": recogniser.provenance,
-    }
+    return {name: getattr(recogniser, name) for name in ("name", "config", "provenance")}
 
 
 def restored(
     description: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
 ) -> Recogniser:
-    """The recogniser that :func:`describe` describes, with its weights from a file, frozen.
-
-    Raises:
-        UnknownNameError: If nothing is registered under its name.
-        ConfigurationError: If the recogniser does not have one of the settings.
-        WeightsError: If the weights do not fit it.
-    """
+    """The recogniser that :func:`describe` describes, with its weights from a file, frozen."""
     recogniser = make(description["name"], **description["config"])
     recogniser.provenance = dict(description["provenance"])
     return _filled(recogniser, tensors, path)
@@ -128,5 +105,5 @@ def restored(
 def _filled(
     recogniser: Recogniser, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
 ) -> Recogniser:
-    fill(recogniser, tensors, f"{path} for the recogniser {recogniser.name!r}")
+    checkpoints.fill(recogniser, tensors, f"{path} for the recogniser {recogniser.name!r}")
     return recogniser.requires_grad_(False).eval()

@@ -1,9 +1,4 @@
-"""What a step is worth: rewards by name, and their weighted sums.
-
->>> from facehall_env import rewards
->>> str(rewards.make("delta_mse + 0.5*coverage"))
-'delta_mse + 0.5*coverage'
-"""
+"""What a step is worth: rewards by name, and their weighted sums."""
 
 import lazy_loader
 

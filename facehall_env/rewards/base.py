@@ -28,10 +28,7 @@ class Reward(ABC):
     def terms(self, before: CoreState, after: CoreState, done: Tensor) -> dict[str, Tensor]:
         """Each term by name, weighted: (N,) float64 tensors that add up to the reward.
 
-        Args:
-            before: State in which the action was chosen.
-            after: State that it led to.
-            done: (N,) bool, whether the episode is over with it.
+        An action led from ``before`` to ``after``; ``done``, (N,) bool: the episode is over.
         """
 
     def __call__(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
@@ -41,9 +38,7 @@ class Reward(ABC):
     def for_people(self, people: Sequence[str] | None) -> Reward:
         """The reward for faces of a dataset, which `facehall_env.spec.EpisodeSpec` asks for.
 
-        Args:
-            people: The dataset's `people`, to whom the states' ``identity`` refers; None if it
-                does not know who is on its faces.
+        The states' ``identity`` refers to its ``people``; None if it does not know who they are.
 
         Raises:
             ConfigurationError: If the reward depends on who that is, and cannot know it.
@@ -51,11 +46,9 @@ class Reward(ABC):
         return self
 
     def __add__(self, other: Reward) -> Reward:
-        """Both rewards together."""
         return _Sum([*_parts(self), *_parts(other)])
 
     def __mul__(self, weight: float) -> Reward:
-        """The reward, times a number."""
         return _Sum([(weight * own, term) for own, term in _parts(self)])
 
     __rmul__ = __mul__

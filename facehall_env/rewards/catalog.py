@@ -34,8 +34,5 @@ REWARDS: Registry[Reward] = Registry(
     },
 )
 """Other packages join by the entry-point group ``facehall_env.rewards``."""
-
-
-def available() -> list[str]:
-    """Names that :func:`facehall_env.rewards.make` accepts."""
-    return REWARDS.available()
+available = REWARDS.available
+"""Names that :func:`facehall_env.rewards.make` accepts."""

@@ -14,17 +14,16 @@ if TYPE_CHECKING:
 
 
 class OneTerm(Reward):
-    """A reward of one term."""
+    """A reward of one term, `_value`, (N,) float64."""
 
     name: ClassVar[str]
 
     @abstractmethod
-    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
-        """The term, (N,) float64."""
+    def _value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor: ...
 
     def terms(self, before: CoreState, after: CoreState, done: Tensor) -> dict[str, Tensor]:
         """The one term by its name."""
-        return {self.name: self.value(before, after, done)}
+        return {self.name: self._value(before, after, done)}
 
     def __str__(self) -> str:
         return self.name
@@ -35,8 +34,7 @@ class DelayedMSE(OneTerm):
 
     name = "delayed_mse"
 
-    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
-        """0, or -MSE where the episode is over."""
+    def _value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
         return -after.mse * done
 
 
@@ -45,8 +43,7 @@ class DeltaMSE(OneTerm):
 
     name = "delta_mse"
 
-    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
-        """MSE before minus MSE after."""
+    def _value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
         return before.mse - after.mse
 
 
@@ -55,8 +52,7 @@ class DeltaPSNR(OneTerm):
 
     name = "delta_psnr"
 
-    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
-        """PSNR after minus PSNR before."""
+    def _value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
         return after.psnr - before.psnr
 
 
@@ -68,7 +64,5 @@ class Coverage(OneTerm):
 
     name = "coverage"
 
-    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
-        """Pixels covered for the first time, over all pixels."""
-        newly = after.coverage & ~before.coverage
-        return newly.flatten(1).double().mean(1)
+    def _value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+        return (after.coverage & ~before.coverage).flatten(1).double().mean(1)

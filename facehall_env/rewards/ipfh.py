@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.recognition.cognition import Cognition, load_cognition
 from facehall_env.registry import unknown_name
 from facehall_env.rewards.base import Reward
+from facehall_env.rewards.catalog import IPFH_TERMS as TERMS
 from facehall_env.training.dual_consistency import DualConsistency
 
 if TYPE_CHECKING:
@@ -25,16 +26,10 @@ if TYPE_CHECKING:
 
 COGNITION_VARIABLE = "FACEHALL_COGNITION"
 """Names the file of the cognition network for rewards that are asked for by name."""
-PATCH_TERMS = {
-    "ipfh_patch_mse_hr": "mse_hr",
-    "ipfh_patch_texture_hr": "texture_hr",
-    "ipfh_patch_mse_lr": "mse_lr",
-    "ipfh_patch_texture_lr": "texture_lr",
-}
+PATCH_TERMS = {name: name.removeprefix("ipfh_patch_") for name in TERMS[:4]}
 """Terms of the short-term reward, and what `DualConsistency` calls them."""
-FACE_TERMS = ("ipfh_face_mse", "ipfh_face_texture", "ipfh_feature", "ipfh_identity")
+FACE_TERMS = TERMS[4:]
 """Terms of the long-term reward."""
-TERMS = (*PATCH_TERMS, *FACE_TERMS)
 WITHOUT_NETWORK = ("ipfh_patch_mse_hr", "ipfh_patch_mse_lr", "ipfh_face_mse")
 
 
@@ -89,7 +84,7 @@ class IPFHReward(Reward):
 
     @classmethod
     def only(cls, *names: str) -> IPFHReward:
-        """The reward of some terms alone, with the cognition network that is there by default."""
+        """The reward of some terms alone, with the default cognition network."""
         return cls(weights={name: float(name in names) for name in TERMS})
 
     @property
@@ -100,28 +95,20 @@ class IPFHReward(Reward):
     def for_people(self, people: Sequence[str] | None) -> Reward:
         """The same reward, with the network's own number for each of a dataset's people.
 
-        Args:
-            people: See :meth:`Reward.for_people`.
-
         Raises:
             ConfigurationError: If there is no cognition network for a term that needs one, or the
                 term ``ipfh_identity`` knows none of the people.
             WeightsError: If the network's file is missing or damaged.
         """
-        if not self.network_terms:
-            return self
-        cognition = self.cognition()
-        if "ipfh_identity" not in self.weights:
-            return self
         own = copy.copy(self)
-        own._class_of = _classes_of(people, cognition)
+        if self.network_terms:
+            cognition = self.cognition()
+            if "ipfh_identity" in self.weights:
+                own._class_of = _classes_of(people, cognition)
         return own
 
     def cognition(self, device: torch.device | None = None) -> Cognition:
-        """The cognition network.
-
-        Args:
-            device: Where to have it; by default where it is, or on the CPU if it is in a file.
+        """The cognition network on a device; by default where it is, or on the CPU from a file.
 
         Raises:
             ConfigurationError: If there is none.
@@ -186,33 +173,29 @@ class IPFHReward(Reward):
         wanted = {name: loss for name, loss in PATCH_TERMS.items() if name in self.weights}
         if not wanted:
             return {}
-        height, width = state.patch.shape[-2:]
-        corner = patches.corner_of(state.location, (height, width))
-        image_size = (state.hr.shape[2], state.hr.shape[3])
+        size, image_size = (
+            (images.shape[2], images.shape[3]) for images in (state.patch, state.hr)
+        )
+        place = patches.Placement(patches.corner_of(state.location, size), size, image_size)
         losses = self._compare(state).terms(
-            state.patch,
-            patches.crop(state.hr, corner, (height, width)),
-            inside=patches.inside_mask(corner, (height, width), image_size),
-            names=wanted.values(),
+            state.patch, place.crop(state.hr), inside=place.inside, names=wanted.values()
         )
         return {name: losses[loss] for name, loss in wanted.items()}
 
     def _face_losses(self, state: CoreState) -> dict[str, Tensor]:
         """(N,) losses of the faces."""
-        losses: dict[str, Callable[[CoreState], Tensor]] = {
-            "ipfh_face_mse": lambda state: state.mse,
-            "ipfh_face_texture": self._face_texture,
-            "ipfh_feature": self._feature_loss,
-            "ipfh_identity": self._identity_loss,
-        }
-        return {name: loss(state) for name, loss in losses.items() if name in self.weights}
-
-    def _face_texture(self, state: CoreState) -> Tensor:
-        name = "texture_hr"
-        return self._compare(state).terms(state.image, state.hr, names=[name])[name]
-
-    def _feature_loss(self, state: CoreState) -> Tensor:
-        return self.cognition(state.image.device).feature_loss(state.image, state.hr)
+        losses = {}
+        image, truth = state.image, state.hr
+        if "ipfh_face_mse" in self.weights:
+            losses["ipfh_face_mse"] = state.mse
+        if "ipfh_face_texture" in self.weights:
+            texture = self._compare(state).terms(image, truth, names=["texture_hr"])
+            losses["ipfh_face_texture"] = texture["texture_hr"]
+        if "ipfh_feature" in self.weights:
+            losses["ipfh_feature"] = self.cognition(image.device).feature_loss(image, truth)
+        if "ipfh_identity" in self.weights:
+            losses["ipfh_identity"] = self._identity_loss(state)
+        return losses
 
     def _identity_loss(self, state: CoreState) -> Tensor:
         """0 for people whom the network does not know."""
@@ -245,7 +228,7 @@ def _classes_of(people: Sequence[str] | None, cognition: Cognition) -> Tensor:
     if not people:
         raise _no_identities()
     classes = cognition.labels(people)
-    if not bool((classes != UNKNOWN).any()):
+    if bool((classes == UNKNOWN).all()):
         raise ConfigurationError(
             f"The cognition network was trained with {len(cognition.people):,} people, and none of "
             f"the dataset's {len(people):,} is one of them: use the dataset and split that it was "
@@ -261,11 +244,8 @@ def _no_identities() -> ConfigurationError:
     )
 
 
-ipfh_patch_mse_hr = partial(IPFHReward.only, "ipfh_patch_mse_hr")
-ipfh_patch_texture_hr = partial(IPFHReward.only, "ipfh_patch_texture_hr")
-ipfh_patch_mse_lr = partial(IPFHReward.only, "ipfh_patch_mse_lr")
-ipfh_patch_texture_lr = partial(IPFHReward.only, "ipfh_patch_texture_lr")
-ipfh_face_mse = partial(IPFHReward.only, "ipfh_face_mse")
-ipfh_face_texture = partial(IPFHReward.only, "ipfh_face_texture")
-ipfh_feature = partial(IPFHReward.only, "ipfh_feature")
-ipfh_identity = partial(IPFHReward.only, "ipfh_identity")
+def __getattr__(name: str) -> partial[IPFHReward]:
+    """The factory of a term's own reward, as the catalog names it: ``ipfh_feature``, ..."""
+    if name not in TERMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return partial(IPFHReward.only, name)
