@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -61,7 +62,8 @@ class FacePool:
         config: HeldOutConfig,
         progress: bool = True,
         dataset: FaceDataset | None = None,
-    ) -> FacePool:
+        **options: Any,
+    ) -> Self:
         """The training split of the faces that settings name.
 
         Args:
@@ -69,6 +71,7 @@ class FacePool:
             config: How many faces are used and held out.
             progress: Whether to show a progress bar while they are read.
             dataset: The dataset, if it is open already.
+            **options: Further arguments of the class.
         """
         return cls(
             dataset or faces.open("train"),
@@ -77,6 +80,7 @@ class FacePool:
             config.validation_faces,
             config.limit,
             progress,
+            **options,
         )
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
