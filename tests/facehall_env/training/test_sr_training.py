@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from facehall_env import data, enhancers, metrics
 from facehall_env.data import FaceDataset
+from facehall_env.data.resize import resize
 from facehall_env.enhancers import OneShot, Recipe
 from facehall_env.errors import ConfigurationError, EnhancerError, FacehallError
 from facehall_env.nested import build
@@ -221,7 +222,7 @@ class TestViews:
         truth = torch.stack([torch.from_numpy(Blocks()[i]).permute(2, 0, 1) for i in (4, 1)])
         expected = truth.float() / 255
         window = expected[:1, :, 2:15, 0:13]
-        enlarged = data.protocols.resize(window, (16, 16), "bicubic").clamp(0, 1).flip(3)
+        enlarged = resize(window, (16, 16), "bicubic").clamp(0, 1).flip(3)
         assert torch.allclose(faces.hr[:1], enlarged, atol=1e-6)
         assert torch.equal(faces.hr[1], expected[1])
         again = data.protocols.get("bicubic").degrade(faces.hr, 2)
