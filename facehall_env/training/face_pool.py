@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.spec import FacesSpec
 from facehall_env.training.settings import HeldOutConfig
 
+Pool = TypeVar("Pool", bound="FacePool")
 CHUNK = 64
 
 
@@ -57,13 +58,13 @@ class FacePool:
 
     @classmethod
     def open(
-        cls,
+        cls: type[Pool],
         faces: FacesSpec,
         config: HeldOutConfig,
         progress: bool = True,
         dataset: FaceDataset | None = None,
         **options: Any,
-    ) -> Self:
+    ) -> Pool:
         """The training split of the faces that settings name.
 
         Args:
