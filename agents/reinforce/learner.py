@@ -390,6 +390,10 @@ def check_settings(config: ReinforceConfig, core: HallucinationCore) -> None:
                 f"foresight=True needs a reward that follows from the next error alone, got "
                 f"{core.reward}: use one of {', '.join(FORESEEABLE)}."
             )
+    if config.joint and core.precision != "fp32":
+        raise ConfigurationError(
+            f"joint=True would train an enhancer in {core.precision}: give precision='fp32'."
+        )
     trainable = any(parameter.requires_grad for parameter in core.enhancer.parameters())
     if config.joint and (isinstance(core.enhancer, OneShot) or not trainable):
         raise ConfigurationError(

@@ -23,7 +23,7 @@ from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.files import atomic_path, write_text_atomic
 from facehall_env.photos.alignment import Window
 from facehall_env.photos.detect import DetectedFace, Detector, DlibDetector
-from facehall_env.photos.settings import PrepareConfig
+from facehall_env.photos.settings import PrepareConfig as PrepareConfig
 
 REPORT = "report.json"
 

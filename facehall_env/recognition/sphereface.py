@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
 from facehall_env.enhancers.layers.checks import check_counts
 from facehall_env.errors import ConfigurationError
-from facehall_env.literals import Pooling
 from facehall_env.recognition.base import ChannelOrder, Recogniser
 
+Pooling = Literal["fc", "gap"]
 INPUT_SIZE = (112, 96)
 UNITS = (1, 2, 4, 1)
 """Residual units of two convolutions each in a stage, behind the convolution that begins it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,7 +39,7 @@ class Reward(ABC):
         return total(self.terms(before, after, done))
 
     def for_people(self, people: Sequence[str] | None) -> Reward:
-        """The reward for faces of a dataset; :func:`facehall_env.spec.build_core` asks for it.
+        """The reward for faces of a dataset, which `facehall_env.spec.EpisodeSpec` asks for.
 
         Args:
             people: The dataset's `people`, to whom the states' ``identity`` refers; None if it
@@ -88,23 +88,6 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
 
 def _parts(reward: Reward) -> list[tuple[float, Reward]]:
     return reward.parts if isinstance(reward, _Sum) else [(1.0, reward)]
-
-
-class OneTerm(Reward):
-    """A reward of one term, computed by a function."""
-
-    def __init__(
-        self, name: str, function: Callable[[CoreState, CoreState, Tensor], Tensor]
-    ) -> None:
-        self.name = name
-        self.function = function
-
-    def terms(self, before: CoreState, after: CoreState, done: Tensor) -> dict[str, Tensor]:
-        """The one term by its name."""
-        return {self.name: self.function(before, after, done)}
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def make(reward: str | Reward | Mapping[str, float]) -> Reward:

@@ -9,7 +9,6 @@ from facehall_env.registry import Registry
 if TYPE_CHECKING:
     from facehall_env.rewards.base import Reward
 
-FIDELITY = ("delayed_mse", "delta_mse", "delta_psnr", "coverage")
 IPFH_TERMS = (
     "ipfh_patch_mse_hr",
     "ipfh_patch_texture_hr",
@@ -26,7 +25,10 @@ REWARDS: Registry[Reward] = Registry(
     "reward",
     "facehall_env.rewards",
     {
-        **{name: f"facehall_env.rewards.fidelity:{name}" for name in FIDELITY},
+        "delayed_mse": "facehall_env.rewards.fidelity:DelayedMSE",
+        "delta_mse": "facehall_env.rewards.fidelity:DeltaMSE",
+        "delta_psnr": "facehall_env.rewards.fidelity:DeltaPSNR",
+        "coverage": "facehall_env.rewards.fidelity:Coverage",
         **{name: f"facehall_env.rewards.ipfh:{name}" for name in IPFH_TERMS},
         "ipfh": "facehall_env.rewards.ipfh:IPFHReward",
     },

@@ -1,53 +1,74 @@
-"""Rewards of pixel fidelity and coverage, one function each."""
+"""Rewards of pixel fidelity and coverage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from facehall_env.rewards.base import OneTerm
+from facehall_env.rewards.base import Reward
 
 if TYPE_CHECKING:
     from facehall_env.state import CoreState
 
-Term = Callable[["CoreState", "CoreState", Tensor], Tensor]
+
+class OneTerm(Reward):
+    """A reward of one term."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+        """The term, (N,) float64."""
+
+    def terms(self, before: CoreState, after: CoreState, done: Tensor) -> dict[str, Tensor]:
+        """The one term by its name."""
+        return {self.name: self.value(before, after, done)}
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def _reward(function: Term) -> Callable[[], OneTerm]:
-    """A factory of the reward that this function computes."""
-
-    def make() -> OneTerm:
-        return OneTerm(function.__name__, function)
-
-    make.__doc__ = function.__doc__
-    return make
-
-
-@_reward
-def delayed_mse(before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+class DelayedMSE(OneTerm):
     """Nothing until the end, then -MSE of the final face (Attention-FH, section 3.1)."""
-    return -after.mse * done
+
+    name = "delayed_mse"
+
+    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+        """0, or -MSE where the episode is over."""
+        return -after.mse * done
 
 
-@_reward
-def delta_mse(before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+class DeltaMSE(OneTerm):
     """By how much this step lowered the MSE; an episode's sum is MSE_0 - MSE_T."""
-    return before.mse - after.mse
+
+    name = "delta_mse"
+
+    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+        """MSE before minus MSE after."""
+        return before.mse - after.mse
 
 
-@_reward
-def delta_psnr(before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+class DeltaPSNR(OneTerm):
     """By how many dB this step raised the PSNR; an episode's sum is PSNR_T - PSNR_0."""
-    return after.psnr - before.psnr
+
+    name = "delta_psnr"
+
+    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+        """PSNR after minus PSNR before."""
+        return after.psnr - before.psnr
 
 
-@_reward
-def coverage(before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+class Coverage(OneTerm):
     """Share of the face that this patch covered first; an episode's sum is the share covered.
 
     The released Attention-FH code adds four times the share covered to its return.
     """
-    newly = after.coverage & ~before.coverage
-    return newly.flatten(1).double().mean(1)
+
+    name = "coverage"
+
+    def value(self, before: CoreState, after: CoreState, done: Tensor) -> Tensor:
+        """Pixels covered for the first time, over all pixels."""
+        newly = after.coverage & ~before.coverage
+        return newly.flatten(1).double().mean(1)

@@ -154,7 +154,7 @@ class IPFHReward(Reward):
         if self._class_of is None:
             raise ConfigurationError(
                 "The reward's term 'ipfh_identity' does not know yet whom the numbers on the faces "
-                "mean: give the core reward.for_people(dataset.people), as build_core does."
+                "mean: give the core reward.for_people(dataset.people), as EpisodeSpec.build does."
             )
         classes = self._class_of.to(state.identity.device)
         return classes[state.identity].where(state.identity != UNKNOWN, UNKNOWN)

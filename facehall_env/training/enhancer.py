@@ -270,14 +270,14 @@ def make_enhancer(config: TrainEnhancerConfig) -> Enhancer:
         ConfigurationError: If it cannot learn what the settings ask for.
         WeightsError: If the weights to start from cannot be used.
     """
-    episode = config.episode
-    enhancer = make_trainable(
-        episode.enhancer, episode.faces.scale, episode.weights, config.enhancer_settings
-    )
+    episode, settings = config.episode, config.enhancer_settings
     if episode.precision != "fp32":
         raise ConfigurationError(
             f"precision={episode.precision!r} would train rounded weights: give 'fp32'."
         )
+    if episode.patch_size is not None:
+        settings = (*settings, f"patch_size={list(episode.patch_size)}")
+    enhancer = make_trainable(episode.enhancer, episode.faces.scale, episode.weights, settings)
     if config.fresh_on == "faces":
         enhancer.whole_face()  # Raises a clear error for networks that cannot.
     on_patches = config.fresh_on == "patches" and config.fresh_updates > 0

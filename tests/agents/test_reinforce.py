@@ -277,6 +277,9 @@ class TestJoint:
         core = planted_core(plant(AMOUNTS, SIZE))
         with pytest.raises(ConfigurationError, match="'one_shot' cannot"):
             Reinforce(core, TablePolicy(core.geometry), ReinforceConfig(joint=True))
+        core.precision = "bf16"
+        with pytest.raises(ConfigurationError, match="joint=True would train an enhancer in bf16"):
+            Reinforce(core, TablePolicy(core.geometry), ReinforceConfig(joint=True))
 
 
 class TestLearning:

@@ -18,7 +18,7 @@ from facehall_env.data import celeba, ffhq, helen, lfw, scface
 from facehall_env.data.base import FaceDataset, Identified
 from facehall_env.data.image_list import drawn, people_of
 from facehall_env.errors import ConfigurationError, DatasetError
-from facehall_env.spec import build_core
+from facehall_env.spec import EpisodeSpec, FacesSpec
 
 pytestmark = pytest.mark.usefixtures("empty_places", "partial")
 
@@ -543,6 +543,6 @@ def test_an_empty_image_is_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(TREES))
 def test_an_environment_finds_it_in_the_cache(name: str, empty_places: Path) -> None:
     TREES[name][1](empty_places / name)
-    setup = build_core(dataset=name, split="all", scale=8, enhancer="bicubic")
+    setup = EpisodeSpec(FacesSpec(name, scale=8), enhancer="bicubic").build("all")
     assert setup.dataset.name == name
     assert setup.dataset.batch([0, 1]).shape == (2, 3, *setup.dataset.image_size)

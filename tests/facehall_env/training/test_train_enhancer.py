@@ -216,3 +216,13 @@ def test_networks_without_parameters_and_pools_too_small_are_refused(tmp_path: P
         train_enhancer(tiny(tmp_path / "b", enhancer="attention_fh", fresh_on="faces"))
     with pytest.raises(ConfigurationError, match="3 faces cannot give 2 held-out"):
         train_enhancer(tiny(tmp_path / "c", limit=3))
+    with pytest.raises(ConfigurationError, match="precision='bf16' would train rounded weights"):
+        train_enhancer(tiny(tmp_path / "d", precision="bf16"))
+
+
+def test_the_network_is_made_for_the_patches_of_the_episodes(tmp_path: Path) -> None:
+    config = tiny(tmp_path, enhancer="compact", patch_size=(24, 16))
+    trainer = EnhancerTrainer(dataclasses.replace(config, enhancer_settings=("blocks=1",)))
+    assert trainer.enhancer.config["patch_size"] == (24, 16)
+    assert trainer.core.geometry.patch_size == (24, 16)
+    trainer.update()
