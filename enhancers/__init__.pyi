@@ -19,6 +19,10 @@ from .weights import shipped as shipped
 from .whole_face.coarse import Coarse as Coarse
 from .whole_face.ensemble import Ensemble as Ensemble
 from .whole_face.gln import GLN as GLN
+from .whole_face.ladder import LightL as LightL
+from .whole_face.ladder import LightM as LightM
+from .whole_face.ladder import LightS as LightS
+from .whole_face.ladder import LightXL as LightXL
 from .whole_face.light import Light as Light
 from .whole_face.recurrent_whole import RecurrentWhole as RecurrentWhole
 from .whole_face.sisn import SISN as SISN

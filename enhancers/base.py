@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.errors import ConfigurationError
-from facehall_env.literals import Augmentation, Loss, Schedule
+from facehall_env.literals import Augmentation, Loss, Optimizer, Schedule
 
 Takes = Literal["initial", "lr", "start"]
 PATCH_SIZE = (60, 45)
@@ -93,6 +93,8 @@ class Recipe:
         augment: How the training faces are varied: ``"flip"`` mirrors half of them left to
             right, ``"scale"`` resizes them by a random factor before cropping, ``"rotate"``
             turns them by a random multiple of 90 degrees.
+        optimizer: ``"adam"``, or ``"muon"``, which is Muon for the matrices inside the network
+            and Adam for the rest.
     """
 
     loss: Loss = "l1"
@@ -102,6 +104,7 @@ class Recipe:
     schedule: Schedule = "cosine"
     step_updates: int = 50_000
     augment: tuple[Augmentation, ...] = ("flip",)
+    optimizer: Optimizer = "adam"
 
 
 class OneShot(Enhancer):

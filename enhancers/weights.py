@@ -49,7 +49,10 @@ def make(
 
 
 def save(
-    enhancer: Enhancer, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
+    enhancer: Enhancer,
+    path: str | os.PathLike[str],
+    provenance: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
     """Writes an enhancer's weights with all that is needed to build it again.
 
@@ -57,12 +60,16 @@ def save(
         enhancer: Any registered enhancer.
         path: File to write, whole or not at all.
         provenance: How it was trained: command, dataset, protocol, versions. JSON-serialisable.
+        half: Write 16 bits of each weight, which loading makes 32 again.
     """
     metadata = {
         **describe(enhancer),
         "provenance": dict(provenance if provenance is not None else enhancer.provenance),
     }
-    save_tensors(path, enhancer.state_dict(), metadata, kind="enhancer")
+    tensors = enhancer.state_dict()
+    if half:
+        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+    save_tensors(path, tensors, metadata, kind="enhancer")
 
 
 def describe(enhancer: Enhancer) -> dict[str, Any]:

@@ -18,10 +18,14 @@ ChannelOrder = Literal["rgb", "bgr"]
 """Order in which a recogniser takes the channels."""
 Down = Literal["average", "convolution"]
 """How images are downsampled for a loss; see `facehall_env.training.dual_consistency`."""
+FaceLoss = Literal["l1", "mse", "charbonnier", "psnr"]
+"""How the error of whole faces is counted; see `facehall_env.training.losses`."""
 Kernel = Literal["bicubic", "matlab-bicubic", "area", "catmull-rom-corners", "torch7-bicubic"]
 """How an image is resized; see `facehall_env.data.resize`."""
 Loss = Literal["l1", "mse", "charbonnier"]
 """How the error of pixels is counted; see `facehall_env.training.losses`."""
+Optimizer = Literal["adam", "muon"]
+"""What follows the gradients; see `facehall_env.training.muon`."""
 Pooling = Literal["fc", "gap"]
 """How a recogniser's features become an embedding: a dense layer, or their means."""
 Precision = Literal["fp32", "bf16"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from facehall_env.progress import progress as progress_bar
 from facehall_env.spec import FacesSpec
 from facehall_env.training.settings import HeldOutConfig
 
+Pool = TypeVar("Pool", bound="FacePool")
 CHUNK = 64
 
 
@@ -56,12 +58,13 @@ class FacePool:
 
     @classmethod
     def open(
-        cls,
+        cls: type[Pool],
         faces: FacesSpec,
         config: HeldOutConfig,
         progress: bool = True,
         dataset: FaceDataset | None = None,
-    ) -> FacePool:
+        **options: Any,
+    ) -> Pool:
         """The training split of the faces that settings name.
 
         Args:
@@ -69,6 +72,7 @@ class FacePool:
             config: How many faces are used and held out.
             progress: Whether to show a progress bar while they are read.
             dataset: The dataset, if it is open already.
+            **options: Further arguments of the class.
         """
         return cls(
             dataset or faces.open("train"),
@@ -77,6 +81,7 @@ class FacePool:
             config.validation_faces,
             config.limit,
             progress,
+            **options,
         )
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:

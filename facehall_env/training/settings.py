@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from facehall_env.limits import Ge, Gt, Le, Lt, Seed
-from facehall_env.literals import Augmentation, ChannelOrder, Loss, Pooling, Precision, Schedule
+from facehall_env.literals import (
+    Augmentation,
+    ChannelOrder,
+    FaceLoss,
+    Loss,
+    Optimizer,
+    Pooling,
+    Precision,
+    Schedule,
+)
 from facehall_env.spec import EpisodeSpec, FacesSpec
 
 Count = Annotated[int, Ge(1)]
@@ -123,11 +132,19 @@ class TrainSRConfig(HeldOutConfig, SharedConfig):
     batch: Count | None = None
     """Faces in an update; by default as in the recipe."""
     learning_rate: Positive | None = None
-    """Highest learning rate of Adam; by default as in the recipe."""
+    """Highest learning rate; by default as in the recipe."""
+    optimizer: Optimizer | None = None
+    """Adam, or Muon for the matrices inside the network and Adam for the rest; by default as in the
+    recipe."""
     betas: Betas | None = None
     """Momenta of Adam; by default as in the recipe."""
     loss: Loss | None = None
     """Loss on the pixels; by default as in the recipe."""
+    late_loss: FaceLoss | None = None
+    """Loss of the last updates: psnr is the mean of the decibels themselves (of whole faces in
+    RGB); by default the same loss throughout."""
+    late_share: Share = 0.3
+    """Share of the updates that have the late loss."""
     schedule: Schedule | None = None
     """The learning rate follows half a cosine, is halved in steps, or is constant; by default as in
     the recipe."""
@@ -138,6 +155,12 @@ class TrainSRConfig(HeldOutConfig, SharedConfig):
     augment: tuple[Augmentation, ...] | None = None
     """How faces are varied: mirrored (flip), enlarged by up to 1.3 and cropped (scale), turned by
     quarters (rotate); by default as in the recipe."""
+    window: Count | None = None
+    """Train on squares of this side, cut out of faces that the dataset shows with more around them
+    (--dataset-settings size=154); held-out faces are cut from the middle."""
+    shift: NaturalNumber = 0
+    """Distance in pixels by which the window of a training face is moved from the middle at most,
+    in each direction."""
     ema: Decay = 0.999
     """Decay of the moving average of the weights, which is validated and saved; 0 saves the weights
     themselves."""

@@ -23,14 +23,15 @@ from facehall_env.errors import ConfigurationError, EnhancerError
 from facehall_env.registry import parse_settings
 from facehall_env.training.augment import Views, draw_views, look
 from facehall_env.training.distributed import Team
-from facehall_env.training.face_pool import FacePool
 from facehall_env.training.loop import train
-from facehall_env.training.losses import patch_loss
+from facehall_env.training.losses import face_loss
+from facehall_env.training.muon import make_optimizer
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import learning_rate
 from facehall_env.training.settings import TrainSRConfig
 from facehall_env.training.trainer import Trainer
 from facehall_env.training.validation import Validation
+from facehall_env.training.windows import WindowPool
 
 
 class SRTrainer(Trainer):
@@ -67,10 +68,14 @@ class SRTrainer(Trainer):
         )
         self.recipe = overridden(getattr(type(enhancer), "recipe", Recipe()), config)
         self.team.check_shares(batch=self.recipe.batch)
-        self.pool = FacePool.open(config.faces, config, progress=self.team.leads)
+        self.pool = WindowPool.open(
+            config.faces, config, self.team.leads, window=config.window, shift=config.shift
+        )
         self.modules["enhancer"] = self.enhancer
         groups = self.enhancer.parameter_groups(1.0)
-        self.add_optimizer("enhancer", torch.optim.Adam(groups, betas=self.recipe.betas))
+        recipe = self.recipe
+        optimizer = make_optimizer(recipe.optimizer, self.enhancer, groups, recipe.betas)
+        self.add_optimizer("enhancer", optimizer)
         self.add_average("enhancer", config.ema)
 
     @property
@@ -85,11 +90,10 @@ class SRTrainer(Trainer):
         index = self.pool.draw(self.recipe.batch, self.rng)
         views = draw_views(self.recipe.batch, self.recipe.augment, self.rng)
         own = Views(*(self.team.own(setting) for setting in views))
-        faces = self._faces(self.team.own(index), own)
+        corners = self.team.own(self.pool.draw_corners(len(index), self.rng))
+        faces = self._faces(self.team.own(index), own, corners)
         self.enhancer.train()
-        restored = self._restore(self.enhancer, faces)
-        everywhere = torch.ones_like(restored[:, :1], dtype=torch.bool)
-        loss = patch_loss(restored, faces.hr, everywhere, self.recipe.loss)
+        loss = self._loss(self._restore(self.enhancer, faces), faces.hr)
         value, _ = self.descend("enhancer", loss, self.config.grad_clip, index)
         self.team.average_buffers(self.enhancer)
         return {"loss": value, "learning_rate": rate}
@@ -140,8 +144,14 @@ class SRTrainer(Trainer):
         recipe = dataclasses.asdict(self.recipe)
         enhancers.save(self.result, path, {**provenance, "recipe": recipe})
 
-    def _faces(self, index: Tensor, views: Views) -> Faces:
-        images = look(self.pool.images[index].to(self.device), views)
+    def _loss(self, restored: Tensor, truth: Tensor) -> Tensor:
+        """The loss of the present update, a scalar."""
+        late = self.step >= (1 - self.config.late_share) * self.total
+        late_loss = self.config.late_loss if late else None
+        return face_loss(restored, truth, late_loss or self.recipe.loss)
+
+    def _faces(self, index: Tensor, views: Views, corners: Tensor | None = None) -> Faces:
+        images = look(self.pool.windows(index, corners).to(self.device), views)
         return self.pool.protocol.degrade(images, self.config.faces.scale)
 
     def _restore(self, enhancer: Enhancer, faces: Faces) -> Tensor:

@@ -372,10 +372,10 @@ class TestBadInput:
         assert all(torch.isfinite(t).all() for t in restored[1].values() if t.is_floating_point())
 
     def test_a_loss_that_is_not_finite(self, tmp_path, monkeypatch) -> None:
-        patch_loss = sr.patch_loss
+        face_loss = sr.face_loss
         seen = iter(range(99))
         monkeypatch.setattr(
-            sr, "patch_loss", lambda *a: patch_loss(*a) * (math.nan if next(seen) == 5 else 1)
+            sr, "face_loss", lambda *a: face_loss(*a) * (math.nan if next(seen) == 5 else 1)
         )
         faces = torch.Generator().manual_seed(0)
         trainer = SRTrainer(small(tmp_path / "drawn"))
@@ -389,15 +389,15 @@ class TestBadInput:
     def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(
         self, tmp_path, monkeypatch
     ) -> None:
-        patch_loss = sr.patch_loss
+        face_loss = sr.face_loss
         seen = iter(range(99))
 
         def steep(restored: Tensor, *rest: Any) -> Tensor:
-            loss = patch_loss(restored, *rest)
+            loss = face_loss(restored, *rest)
             # Finite itself; the slope of a square root at zero is not.
             return loss + (restored * 0).sum().sqrt() if next(seen) == 3 else loss
 
-        monkeypatch.setattr(sr, "patch_loss", steep)
+        monkeypatch.setattr(sr, "face_loss", steep)
         config = small(tmp_path, checkpoint_every=1, grad_clip=0.0)
         self.stops(config, "At update 3, on .* the gradient's norm is nan", checkpoint=3)
 
