@@ -190,10 +190,7 @@ def provenance(command: str, device: str) -> dict[str, Any]:
 
 
 def header(
-    benchmark: str,
-    config: Any,
-    command: str,
-    leave_out: Collection[str] = NOT_IN_THE_NUMBERS,
+    benchmark: str, config: Any, command: str, leave_out: Collection[str] = NOT_IN_THE_NUMBERS
 ) -> dict[str, Any]:
     """What a results file begins with: which benchmark, how it came to be, its settings.
 

@@ -22,27 +22,10 @@ from rich.console import Console
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
-from facehall_env.benchmarks.quality.opening import (
-    NAMED,
-    conditions,
-    open_faces,
-    specifications,
-)
+from facehall_env.benchmarks.quality.opening import NAMED, conditions, open_faces, specifications
 from facehall_env.benchmarks.quality.settings import SRBenchConfig
-from facehall_env.benchmarks.restorers import (
-    Conditions,
-    Restorer,
-    Spec,
-    WholeFace,
-    build,
-)
-from facehall_env.benchmarks.scoring import (
-    Measurements,
-    Scoring,
-    TestFaces,
-    limit_of,
-    score,
-)
+from facehall_env.benchmarks.restorers import Conditions, Restorer, Spec, WholeFace, build
+from facehall_env.benchmarks.scoring import Measurements, Scoring, TestFaces, limit_of, score
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.timing import milliseconds
 from facehall_env.benchmarks.statistics import NONE, flat, mean_ci, paired_difference_ci
