@@ -52,6 +52,20 @@ class Column:
     better: Literal["higher", "lower"] | None = None
     beside: Sequence[str] = ()
 
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[object],
+        title: str,
+        name: str,
+        form: str = "",
+        better: Literal["higher", "lower"] | None = None,
+        widths: str | None = None,
+    ) -> Column:
+        """The field ``name`` of some rows, the field ``widths`` being its half widths."""
+        half_widths = None if widths is None else [getattr(row, widths) for row in rows]
+        return cls(title, [getattr(row, name) for row in rows], half_widths, form, better)
+
     @property
     def cells(self) -> list[str]:
         """The values as text.

@@ -1,10 +1,29 @@
-"""From a benchmark's settings to its restorers and faces."""
+"""From a benchmark's settings to its restorers and faces, and from what it found to its files."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from facehall_env.benchmarks.provenance import (
+    NOT_IN_THE_NUMBERS,
+    file_stem,
+    header,
+    output_folder,
+    write_results,
+)
 from facehall_env.benchmarks.quality.settings import BenchConfig, RestoringConfig
-from facehall_env.benchmarks.restorers import Conditions, Spec, parse_agent, parse_model
+from facehall_env.benchmarks.restorers import (
+    Conditions,
+    Restorer,
+    Spec,
+    build,
+    parse_agent,
+    parse_model,
+)
 from facehall_env.benchmarks.scoring import TestFaces, first_images
+from facehall_env.benchmarks.tables import Table
 from facehall_env.data import FaceDataset
 
 NAMED = ("dataset", "scale", "protocol", "precision")
@@ -17,17 +36,10 @@ def specifications(config: RestoringConfig) -> list[Spec]:
     Raises:
         FacehallError: If a row cannot be understood.
     """
+    fields = ("steps", "seed", "action_stride", "action_offset")
+    settings = {name: getattr(config, name) for name in fields}
     specs: list[Spec] = [parse_model(word) for word in config.models]
-    return specs + [
-        parse_agent(
-            word,
-            steps=config.steps,
-            seed=config.seed,
-            action_stride=config.action_stride,
-            action_offset=config.action_offset,
-        )
-        for word in config.agents
-    ]
+    return specs + [parse_agent(word, **settings) for word in config.agents]
 
 
 def conditions(config: BenchConfig, dataset: FaceDataset) -> Conditions:
@@ -37,7 +49,48 @@ def conditions(config: BenchConfig, dataset: FaceDataset) -> Conditions:
     return Conditions(size, scale, name, config.device, precision, config.trust_pickle)
 
 
-def open_faces(config: BenchConfig, dataset: FaceDataset, limit: int) -> TestFaces:
+def opened(config: RestoringConfig, split: str = "test") -> tuple[FaceDataset, list[Restorer]]:
+    """Checks the settings, opens a split of their dataset and builds the restorers.
+
+    Raises:
+        FacehallError: If the settings, the data or the weights do not allow it.
+    """
+    config.check()
+    output_folder(config.out, config.publish)
+    specs = specifications(config)
+    dataset = config.faces.open(split)
+    return dataset, build(specs, conditions(config, dataset))
+
+
+def open_faces(config: BenchConfig, dataset: FaceDataset) -> TestFaces:
     """The first faces of a dataset, degraded as the settings say."""
-    faces = config.faces
-    return TestFaces(first_images(dataset, limit), faces.degradation, faces.scale, config.device)
+    faces, images = config.faces, first_images(dataset, config.limit)
+    return TestFaces(images, faces.degradation, faces.scale, config.device)
+
+
+def write(
+    benchmark: str,
+    config: BenchConfig,
+    words: Collection[str],
+    command: str,
+    content: Mapping[str, Any],
+    *tables: Table,
+    named: Collection[str] = NAMED,
+    leave_out: Collection[str] = NOT_IN_THE_NUMBERS,
+) -> list[Path]:
+    """Writes JSON and Markdown into the folder that the settings name; returns their paths.
+
+    Args:
+        benchmark: Its name.
+        config: Its settings.
+        words: What the files' names say.
+        command: What was typed.
+        content: What the JSON file holds beside its header.
+        *tables: See `write_results`.
+        named: Settings that the words say.
+        leave_out: Settings that the numbers do not depend on.
+    """
+    folder = output_folder(config.out, config.publish)
+    stem = file_stem(words, config, named, leave_out)
+    content = {**header(benchmark, config, command, leave_out), **content}
+    return write_results(folder, stem, content, *tables)

@@ -51,6 +51,11 @@ class BenchConfig:
     fresh: bool = False
     """Score everything again, whatever an earlier run has left in the cache."""
 
+    @property
+    def faces_in_words(self) -> str:
+        """What titles of tables say about the faces."""
+        return f"{self.faces.dataset} {self.faces.scale}x, protocol {self.faces.protocol}"
+
 
 @dataclass
 class PatchSelectionConfig(BenchConfig):
