@@ -58,14 +58,9 @@ class Restorer(ABC):
 
     @abstractmethod
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
-        """Restores faces.
+        """Restores N faces: (N, 3, H, W) in [0, 1], on the restorer's device.
 
-        Args:
-            faces: N faces.
-            first: Number of the first of them in the test set, for agents that draw at random.
-
-        Returns:
-            (N, 3, H, W) in [0, 1], on the restorer's device.
+        Agents that draw at random do so by ``first``, the number of the first in the test set.
         """
 
     @property
@@ -90,10 +85,7 @@ class Restorer(ABC):
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Hash of all that its results depend on; None if that cannot be told.
-
-        It is computed once, before the restorer has restored anything.
-        """
+        """Hash of all that its results depend on, computed once; None if that cannot be told."""
         return fingerprint(self._identity())
 
     @abstractmethod
@@ -103,8 +95,8 @@ class Restorer(ABC):
     def from_lr(self, faces: Faces, protocol: Protocol) -> Tensor:
         """Restores faces, up-sampling them first where that is needed: what is timed."""
         if self.needs_initial:
-            size = (faces.hr.shape[2], faces.hr.shape[3])
-            initial = resize(faces.lr, size, protocol.up).clamp(0, 1)
+            height, width = faces.hr.shape[2:]
+            initial = resize(faces.lr, (height, width), protocol.up).clamp(0, 1)
             faces = faces._replace(initial=initial)
         return self.restore(faces)
 
@@ -114,15 +106,7 @@ class Restorer(ABC):
 
 
 class WholeFace(Restorer):
-    """A network that restores a whole face in one go.
-
-    Args:
-        name: Name of its row.
-        network: The network; None leaves the up-sampled face as it is.
-        device: Where it computes.
-        precision: ``"fp32"`` or ``"bf16"``.
-        weights: See `Restorer`.
-    """
+    """A network that restores a whole face in one go; None leaves the up-sampled face as it is."""
 
     def __init__(
         self,
@@ -167,6 +151,7 @@ class WholeFace(Restorer):
         return {"network": self.network, "as": (self.precision, self.device.type)}
 
 
+@dataclass(eq=False)
 class PatchByPatch(Restorer):
     """An agent that chooses patches, and the process that restores them.
 
@@ -181,26 +166,22 @@ class PatchByPatch(Restorer):
         initial: Name or file of the network from whose result it starts.
     """
 
-    def __init__(
-        self,
-        name: str,
-        core: HallucinationCore,
-        make_agent: Callable[[int], Agent],
-        *,
-        agent: str = "",
-        seed: int = 0,
-        enhancer_weights: str | None = "auto",
-        agent_weights: str | None = None,
-        initial: str = BICUBIC,
-    ) -> None:
-        self.name, self.steps = name, core.num_steps
-        self.core, self.make_agent = core, make_agent
-        self.agent, self.seed = agent, seed
-        self.enhancer_weights, self.agent_weights = enhancer_weights, agent_weights
-        self.most_at_once = ORACLE_BATCH if agent == "oracle" else None
-        enhancer = core.enhancer.name if enhancer_weights == "auto" else enhancer_weights
-        files = [str(enhancer), agent_weights or agent]
-        self.weights = ", ".join(files if initial == BICUBIC else [*files, initial])
+    name: str
+    core: HallucinationCore
+    make_agent: Callable[[int], Agent]
+    agent: str = ""
+    seed: int = 0
+    enhancer_weights: str | None = "auto"
+    agent_weights: str | None = None
+    initial: str = BICUBIC
+
+    def __post_init__(self) -> None:
+        """Says what its weights are, and how many faces it takes."""
+        self.steps = self.core.num_steps
+        self.most_at_once = ORACLE_BATCH if self.agent == "oracle" else None
+        own = self.core.enhancer.name if self.enhancer_weights == "auto" else self.enhancer_weights
+        files = [str(own), self.agent_weights or self.agent]
+        self.weights = ", ".join(files if self.initial == BICUBIC else [*files, self.initial])
 
     def play(
         self, faces: Faces, first: int = 0, on_step: Callable[[CoreState], None] | None = None
@@ -283,9 +264,8 @@ class NetworkSpec:
         """Builds the network.
 
         Raises:
-            UnknownNameError: If there is none of that name.
-            WeightsError: If its weights are missing, damaged, or made for something else.
-            ConfigurationError: If it is made for another scale.
+            FacehallError: If there is none of that name, or its weights are missing, damaged, or
+                made for something else, such as another scale.
         """
         if self.name is None:
             network = enhancers.load(str(self.weights))
@@ -359,51 +339,50 @@ class PatchByPatchSpec:
         enhancer = load(self.enhancer or NetworkSpec(BICUBIC))
         initial = None if self.initial is None else load(self.initial)
 
-        def core_with(stride: int, offset: int | None) -> HallucinationCore:
-            return HallucinationCore(
-                enhancer,
-                image_size=place.image_size,
-                border=self.border,
-                num_steps=self.steps,
-                action_stride=stride,
-                action_offset=offset,
-                device=check_device(place.device),
-                precision=place.precision,
-                initial=initial,
-            )
-
+        core_with = partial(
+            HallucinationCore,
+            enhancer,
+            image_size=place.image_size,
+            border=self.border,
+            num_steps=self.steps,
+            device=check_device(place.device),
+            precision=place.precision,
+            initial=initial,
+        )
         path = None if self.agent in agents.available() else Path(self.agent)
         if self.agent in LEARNED:
-            path = shipped(LEARNED[self.agent], core_with(1, None), place.dataset)
+            path = shipped(LEARNED[self.agent], core_with(), place.dataset)
         stride, offset = self.action_stride or 1, self.action_offset
         if path is not None and self.action_stride is None:
             stride, trained = _trained_grid(path, place.image_size)
             offset = offset if trained is None else trained
-        core = core_with(stride, offset)
+        core = core_with(action_stride=stride, action_offset=offset)
+        if self.agent == "random":
+            # Seeded for each batch, so that it draws the same wherever an earlier run stopped, and
+            # far apart, so that the batches of one seed are not those of the next.
+            def make_agent(first: int) -> Agent:
+                return agents.make("random", core, seed=self.seed * 1_000_003 + first)
+        else:
+            agent = (
+                agents.make(self.agent, core, **self.agent_settings)
+                if path is None
+                else agents.load(path, core, place.trust_pickle)
+            )
+
+            def make_agent(first: int) -> Agent:
+                return agent
+
         begun = BICUBIC if self.initial is None else self.initial.name or str(self.initial.file)
         return PatchByPatch(
             self.name,
             core,
-            self._maker(core, path, place.trust_pickle),
+            make_agent,
             agent=self.agent if path is None else path.stem,
             seed=self.seed if self.agent == "random" else 0,
             enhancer_weights="auto" if self.enhancer is None else self.enhancer.file,
             agent_weights=None if path is None else path.name,
             initial=begun,
         )
-
-    def _maker(
-        self, core: HallucinationCore, path: Path | None, trust: bool
-    ) -> Callable[[int], Agent]:
-        if path is None and self.agent == "random":
-            # Seeded for each batch, so that it draws the same wherever an earlier run stopped, and
-            # far apart, so that the batches of one seed are not those of the next.
-            return lambda first: agents.make("random", core, seed=self.seed * 1_000_003 + first)
-        if path is None:
-            agent = agents.make(self.agent, core, **self.agent_settings)
-        else:
-            agent = agents.load(path, core, trust)
-        return lambda first: agent
 
 
 Spec = WholeFaceSpec | PatchByPatchSpec

@@ -30,6 +30,7 @@ from facehall_env.benchmarks.scoring import fixed_order
 from facehall_env.benchmarks.speed import timing
 from facehall_env.benchmarks.speed.timing import milliseconds
 from facehall_env.data import FaceDataset, Faces
+from facehall_env.data.resize import resize
 from facehall_env.enhancers import Enhancer, OneShot
 from facehall_env.enhancers.base import multiply_accumulates
 from facehall_env.errors import ConfigurationError, WeightsError
@@ -225,7 +226,7 @@ def test_up_sampling_is_part_of_the_time_where_it_is_needed(mixer: str, tmp_path
     first, second = build(specifications(settings), place)
     lr = torch.rand(1, 3, 8, 8)
     nothing = torch.zeros(1, 3, 32, 32)
-    enlarged = data.protocols.resize(lr, (32, 32), "bicubic").clamp(0, 1)
+    enlarged = resize(lr, (32, 32), "bicubic").clamp(0, 1)
     with torch.no_grad():
         found = first.from_lr(Faces(nothing, lr, nothing), data.protocols.get("bicubic"))
         expected = enhancers.load(mixer).whole_face()(enlarged)
