@@ -300,7 +300,7 @@ def write_results(
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes results as JSON; numbers that are not finite become null, which JSON lacks."""
-    plain = _finite(without_places(content))
+    plain = without_places(content)
     write_text_atomic(path, json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
 
@@ -370,19 +370,3 @@ def _places() -> list[tuple[str, str]]:
         (Path.home(), "~"),
     ]
     return [(str(path), name) for path, name in known if path.is_absolute() and path.name]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -296,9 +296,8 @@ class WholeFaceSpec:
     name: str
     network: NetworkSpec | None = None
 
-    def build(self, place: Conditions, load: Load | None = None) -> WholeFace:
+    def build(self, place: Conditions, load: Load) -> WholeFace:
         """Builds it, or raises a `FacehallError`; ``load`` loads its network."""
-        load = load or _loader(place)
         network = None if self.network is None else load(self.network)
         weights = "auto" if self.network is None else self.network.file
         return WholeFace(self.name, network, check_device(place.device), place.precision, weights)
@@ -333,9 +332,8 @@ class PatchByPatchSpec:
     action_offset: int | None = None
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, place: Conditions, load: Load | None = None) -> PatchByPatch:
+    def build(self, place: Conditions, load: Load) -> PatchByPatch:
         """Builds it, or raises a `FacehallError`; ``load`` loads its networks."""
-        load = load or _loader(place)
         enhancer = load(self.enhancer or NetworkSpec(BICUBIC))
         initial = None if self.initial is None else load(self.initial)
 
@@ -403,7 +401,7 @@ def build(specs: Iterable[Spec], place: Conditions) -> list[Restorer]:
             f"The rows would be called {', '.join(names)}: give each one a name of its own, as in "
             "NAME=PATH."
         )
-    load = _loader(place)
+    load = cache(partial(NetworkSpec.load, place=place))
     restorers: list[Restorer] = [spec.build(place, load) for spec in specs]
     for restorer, spec in zip(restorers, specs, strict=True):
         restorer.description = (spec, place)
@@ -455,18 +453,9 @@ def parse_agent(word: str, action_stride: int = 1, **settings: Any) -> PatchByPa
 
 
 def check_agent(word: str) -> None:
-    """Refuses a word that is neither the name of an agent nor a file.
-
-    Raises:
-        UnknownNameError: Naming the nearest agents.
-    """
+    """Refuses, by an `UnknownNameError`, what is neither the name of an agent nor a file."""
     if word not in agents.available() and Path(word).suffix not in (".safetensors", ".zip"):
         raise unknown_name("agent", word, agents.available())
-
-
-def _loader(place: Conditions) -> Load:
-    """Loads each network once."""
-    return cache(partial(NetworkSpec.load, place=place))
 
 
 def _trained_grid(path: Path, image_size: tuple[int, int]) -> tuple[int, int | None]:
