@@ -54,7 +54,7 @@ class Cache:
         units: int = 1,
         shown: bool = True,
     ) -> dict[str, Tensor]:
-        """Computes rows for all images, except those that an earlier run has left.
+        """Computes tensors with N rows, except those that an earlier run has left.
 
         What was computed is kept every few seconds, at the end, and when the run is interrupted.
 
@@ -69,26 +69,24 @@ class Cache:
             unit: What the progress bar counts.
             units: How many of them each image takes.
             shown: Whether to show a progress bar.
-
-        Returns:
-            The tensors with N rows.
         """
         path = self._path(name, settings)
-        rows = self._load(path, checksums) or {}
+        rows = self._load(path, checksums)
         done = len(next(iter(rows.values()))) if rows else 0
         # What is random in a batch may depend on where it begins: an incomplete one is done again.
         if done < len(checksums):
             done -= done % batch
         parts = [{key: tensor[:done] for key, tensor in rows.items()}] if done else []
         saved, kept = time.monotonic(), done
+        bar = progress(
+            total=len(checksums) * units,
+            initial=done * units,
+            desc=f"{name:>12}",
+            unit=unit,
+            disable=not shown,
+        )
         try:
-            with progress(
-                total=len(checksums) * units,
-                initial=done * units,
-                desc=f"{name:>12}",
-                unit=unit,
-                disable=not shown,
-            ) as bar:
+            with bar:
                 while done < len(checksums):
                     last = min(done + batch, len(checksums))
                     parts.append(dict(compute(slice(done, last), bar.update)))
@@ -122,19 +120,19 @@ class Cache:
         word = re.sub(r"[^\w.-]+", "_", name)
         return self.folder / f"{word}-{digest[:20]}.safetensors"
 
-    def _load(self, path: Path | None, checksums: Tensor) -> dict[str, Tensor] | None:
-        """What is there on the first of these images; None if it is on others."""
+    def _load(self, path: Path | None, checksums: Tensor) -> dict[str, Tensor]:
+        """What is there on the first of these images; nothing if it is on others."""
         if path is None or self.fresh or not path.is_file():
-            return None
+            return {}
         try:
             tensors, _ = load_tensors(path, kind="batches")
         except WeightsError as error:
             warnings.warn(f"{error} What it held is computed again.", stacklevel=4)
-            return None
+            return {}
         found = tensors.pop("checksums")
         number = min(len(found), len(checksums))
         if number == 0 or not torch.equal(found[:number], checksums[:number]):
-            return None
+            return {}
         return {name: tensor[:number] for name, tensor in tensors.items()}
 
     def _save(self, path: Path | None, checksums: Tensor, rows: Mapping[str, Tensor]) -> None:

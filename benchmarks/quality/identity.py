@@ -235,15 +235,8 @@ def evaluate(
         config: What faces are compared with, and where the cache is.
         marker: Finds landmarks; None if they are not needed.
     """
-    views = Views(
-        faces.faces,
-        judges,
-        marker,
-        Cache(config.out / ".cache", config.fresh),
-        batch=config.batch,
-        landmark_errors=config.landmarks,
-        split="pairs",
-    )
+    cache = Cache(config.out / ".cache", config.fresh)
+    views = Views(faces.faces, judges, marker, cache, config.batch, config.landmarks, "pairs")
     shown = {who.name: views.of(who) for who in restorers} | {TRUTH: views.truth}
     return Results(
         config,

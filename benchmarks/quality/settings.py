@@ -101,8 +101,7 @@ class PatchSelectionConfig(BenchConfig):
         """Checks what can be checked before anything is loaded.
 
         Raises:
-            ConfigurationError: If a number is too small.
-            UnknownNameError: If there is no such agent.
+            ConfigurationError: If a number is too small, or an agent is unknown.
         """
         limits.check(self)
         if not self.steps:
@@ -138,30 +137,19 @@ class RestoringConfig(BenchConfig):
     """Spacing in pixels of the locations of agents that learn nothing; others have their own."""
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or there are no rows.
-        """
+        """Refuses numbers that are too small, and no rows, by a `ConfigurationError`."""
         limits.check(self)
         if not self.models and not self.agents:
             raise ConfigurationError("--models and --agents are empty: give at least one row.")
 
     def words(self, benchmark: str, *more: str) -> tuple[str, ...]:
-        """What the names of a benchmark's results say.
-
-        Args:
-            benchmark: Its name.
-            *more: What else tells its results apart.
+        """What the names of a benchmark's results say; ``more`` tells them apart, too.
 
         >>> RestoringConfig(precision="bf16").words("sr")
         ('sr', 'synthetic', 'x4', 'bicubic', 'bf16')
         """
-        faces = self.faces
-        precision = () if self.precision == "fp32" else (self.precision,)
-        return (
-            benchmark, faces.dataset, f"x{faces.scale}", faces.protocol, *more, *precision
-        )  # fmt: skip
+        faces, precision = self.faces, () if self.precision == "fp32" else (self.precision,)
+        return benchmark, faces.dataset, f"x{faces.scale}", faces.protocol, *more, *precision
 
 
 @dataclass
@@ -201,11 +189,7 @@ class JudgingConfig(RestoringConfig):
             self.models = (BICUBIC, *self.models)
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or a row has the name of the true faces.
-        """
+        """Refuses a row with the name of the true faces, too; see `RestoringConfig.check`."""
         super().check()
         if "truth" in (word.partition("=")[0] for word in (*self.models, *self.agents)):
             raise ConfigurationError("A row is called 'truth', as the true faces are: rename it.")
@@ -236,11 +220,7 @@ class IdentityBenchConfig(JudgingConfig):
     """Also find the landmarks on the restored faces, and measure how far they are off."""
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small or there is no recogniser.
-        """
+        """Refuses no recogniser, or one twice, too; see `JudgingConfig.check`."""
         super().check()
         if not self.recognisers:
             raise ConfigurationError("--recognisers is empty: give at least one, such as dlib.")
@@ -273,12 +253,7 @@ class AttributesBenchConfig(JudgingConfig):
     """Write the head that was fitted to this file."""
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or a head is given and to be written, or
-                to be written where a folder is.
-        """
+        """Refuses a head that is given and to be written, too, or written where a folder is."""
         super().check()
         if self.head and self.save_head:
             raise ConfigurationError(
