@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facehall_env.benchmarks.fingerprint import code_and_versions
+from facehall_env.benchmarks.fingerprint import project_code
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import WeightsError
 from facehall_env.files import write_text_atomic
 from facehall_env.progress import progress
+from facehall_env.training.run import versions
 
 Advance = Callable[[int], object]
 """Moves a progress bar on by so many units."""
@@ -115,7 +116,9 @@ class Cache:
                     stacklevel=3,
                 )
             return None
-        content = json.dumps({**settings, **code_and_versions()}, sort_keys=True)
+        content = json.dumps(
+            {**settings, "code": project_code(), "versions": versions()}, sort_keys=True
+        )
         digest = hashlib.sha256(content.encode()).hexdigest()
         word = re.sub(r"[^\w.-]+", "_", name)
         return self.folder / f"{word}-{digest[:20]}.safetensors"

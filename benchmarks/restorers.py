@@ -48,6 +48,10 @@ class Restorer(ABC):
         weights: Where its weights come from: "auto", names of files, or None if it is untrained.
         most_at_once: Largest number of faces it should be given at once; None without a limit.
         description: What another process can build it from; None if `build` did not make it.
+        needs_initial: Whether it needs the up-sampled face, whose making is part of its time.
+        networks: All networks that take part.
+        provenance: What is known about the weights that restore; of an agent, those that it starts
+            from.
     """
 
     name: str
@@ -55,6 +59,10 @@ class Restorer(ABC):
     weights: str | None = None
     most_at_once: int | None = None
     description: tuple[Spec, Conditions] | None = None
+    needs_initial: bool = True
+    networks: Sequence[nn.Module]
+    provenance: Mapping[str, Any]
+    _depends_on: Mapping[str, object]
 
     @abstractmethod
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
@@ -64,21 +72,6 @@ class Restorer(ABC):
         """
 
     @property
-    @abstractmethod
-    def networks(self) -> Sequence[nn.Module]:
-        """All networks that take part."""
-
-    @property
-    @abstractmethod
-    def provenance(self) -> dict[str, Any]:
-        """What is known about the weights that restore; of an agent, those that it starts from."""
-
-    @property
-    def needs_initial(self) -> bool:
-        """Whether it needs the up-sampled face, whose making is then part of its time."""
-        return True
-
-    @property
     def parameters(self) -> int:
         """Number of parameters of all networks that take part."""
         return sum(map(parameter_count, self.networks))
@@ -86,11 +79,7 @@ class Restorer(ABC):
     @cached_property
     def fingerprint(self) -> str | None:
         """Hash of all that its results depend on, computed once; None if that cannot be told."""
-        return fingerprint(self._identity())
-
-    @abstractmethod
-    def _identity(self) -> object:
-        """All that its results depend on."""
+        return fingerprint(self._depends_on)
 
     def from_lr(self, faces: Faces, protocol: Protocol) -> Tensor:
         """Restores faces, up-sampling them first where that is needed: what is timed."""
@@ -123,6 +112,10 @@ class WholeFace(Restorer):
                 network.whole_face()  # Refuses networks that work on patches only.
             network = prepare_network(network, self.device, precision)
         self.network = network
+        self.needs_initial = not (isinstance(network, OneShot) and network.takes == "lr")
+        self.networks = [] if network is None else [network]
+        self.provenance = {} if network is None else network.provenance
+        self._depends_on = {"network": network, "as": (precision, self.device.type)}
 
     @torch.no_grad()
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
@@ -131,24 +124,6 @@ class WholeFace(Restorer):
         if self.network is None:
             return faces.initial
         return restore_whole(self.network, faces.initial, faces.lr).clamp(0, 1)
-
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        """The network, if there is one."""
-        return [] if self.network is None else [self.network]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What is known about the network's weights."""
-        return {} if self.network is None else self.network.provenance
-
-    @property
-    def needs_initial(self) -> bool:
-        """False for a network that takes the low-resolution face itself."""
-        return not (isinstance(self.network, OneShot) and self.network.takes == "lr")
-
-    def _identity(self) -> object:
-        return {"network": self.network, "as": (self.precision, self.device.type)}
 
 
 @dataclass(eq=False)
@@ -176,12 +151,21 @@ class PatchByPatch(Restorer):
     initial: str = BICUBIC
 
     def __post_init__(self) -> None:
-        """Says what its weights are, and how many faces it takes."""
-        self.steps = self.core.num_steps
+        """Says what it consists of, and how many faces it takes."""
+        core, agent = self.core, self.make_agent(0)
+        self.steps = core.num_steps
         self.most_at_once = ORACLE_BATCH if self.agent == "oracle" else None
-        own = self.core.enhancer.name if self.enhancer_weights == "auto" else self.enhancer_weights
+        own = core.enhancer.name if self.enhancer_weights == "auto" else self.enhancer_weights
         files = [str(own), self.agent_weights or self.agent]
         self.weights = ", ".join(files if self.initial == BICUBIC else [*files, self.initial])
+        parts = (core.enhancer, core.initial, *vars(agent).values())
+        self.networks = [part for part in parts if isinstance(part, nn.Module)]
+        self.provenance = (core.initial or core.enhancer).provenance
+        self._depends_on = {
+            "agent": (agent, self.seed),
+            "networks": (core.enhancer, core.initial),
+            "episode": (core.geometry, core.num_steps, core.precision, core.device.type),
+        }
 
     def play(
         self, faces: Faces, first: int = 0, on_step: Callable[[CoreState], None] | None = None
@@ -192,25 +176,6 @@ class PatchByPatch(Restorer):
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
         """See `Restorer.restore`."""
         return self.play(faces, first).state.image
-
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        """The enhancer, the network that it starts from, and those of the agent."""
-        parts = [self.core.enhancer, self.core.initial, *vars(self.make_agent(0)).values()]
-        return [part for part in parts if isinstance(part, nn.Module)]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What is known about the weights of the enhancer, or of the network it starts from."""
-        return (self.core.initial or self.core.enhancer).provenance
-
-    def _identity(self) -> object:
-        core = self.core
-        return {
-            "agent": (self.make_agent(0), self.seed),
-            "networks": (core.enhancer, core.initial),
-            "episode": (core.geometry, core.num_steps, core.precision, core.device.type),
-        }
 
 
 @dataclass(frozen=True)

@@ -110,10 +110,6 @@ class Measurements:
         """Number of faces."""
         return len(self.psnr)
 
-    def first(self, number: int) -> Measurements:
-        """The measurements of the first faces."""
-        return Measurements(**{name: tensor[:number] for name, tensor in vars(self).items()})
-
     def over(self, steps: int, numbers: int) -> Measurements:
         """Measurements of ``steps`` patches, T, and ``numbers`` of these, S.
 

@@ -265,7 +265,7 @@ def open_pairs(dataset: FaceDataset, protocol: Protocol, config: IdentityBenchCo
         chosen = pairs.drawn(dataset, config.limit, config.folds, config.seed)
     numbers = chosen.faces
     people = pairs.who(dataset, numbers)
-    gallery, probes = gallery_and_probes(people)
+    gallery = sorted(np.unique(people, return_index=True)[1].tolist())
     images = read_images(dataset, [int(number) for number in numbers])
     return PairFaces(
         faces=TestFaces(images, protocol, config.faces.scale, config.device),
@@ -278,21 +278,8 @@ def open_pairs(dataset: FaceDataset, protocol: Protocol, config: IdentityBenchCo
             chosen.fold,
         ),
         gallery=gallery,
-        probes=probes,
+        probes=sorted({*range(len(people))} - {*gallery}),
     )
-
-
-def gallery_and_probes(people: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The places of the first face of everyone, and those of all other faces.
-
-    >>> gallery_and_probes(["ada", "bob", "ada", "ada"])
-    ([0, 1], [2, 3])
-    """
-    gallery: dict[str, int] = {}
-    for place, person in enumerate(people):
-        gallery.setdefault(person, place)
-    known = set(gallery.values())
-    return sorted(known), [place for place in range(len(people)) if place not in known]
 
 
 def _judge(
@@ -306,7 +293,8 @@ def _judge(
     embedded = own[judge].numpy()
     other = (own if config.against == "restored" else truth)[judge].numpy()
     similarity = _similarity(embedded, other, faces.pairs)
-    verified = verification.verification(similarity, faces.pairs.same, faces.pairs.fold)
+    same = faces.pairs.same
+    verified = verification.verification(similarity, same, faces.pairs.fold)
     of_all = None
     if (every := faces.all_pairs) is not None:
         alike = _similarity(embedded, other, every)
@@ -320,6 +308,14 @@ def _judge(
         "ssim": NONE if name == TRUTH else mean_ci(own["ssim"].numpy()),
     }
     marks = summarise(own["nme"].numpy()) if config.landmarks else None
+    others = int((~same).sum())
+    # Below one mismatched pair false accept rates cannot be told from 0.
+    tars = {
+        f"{far:g}": verification.tar_at_far(similarity, same, far)
+        if far * others >= 1
+        else math.nan
+        for far in FARS
+    }
     row = IdentityRow(
         model=name,
         recogniser=judge,
@@ -328,7 +324,7 @@ def _judge(
         accuracy_se=verified.standard_error,
         accuracy_all=of_all.accuracy if of_all else math.nan,
         accuracy_all_se=of_all.standard_error if of_all else math.nan,
-        tar=_accept_rates(similarity, faces.pairs.same),
+        tar=tars,
         nme=marks.nme if marks else math.nan,
         auc=marks.auc if marks else math.nan,
         landmark_failures=marks.failures if marks else math.nan,
@@ -337,17 +333,6 @@ def _judge(
     )
     by_fold = of_all.accuracies if of_all else np.full(faces.pairs.folds, np.nan)
     return Judged(row, verified.right, cosine, by_fold)
-
-
-def _accept_rates(similarity: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, float]:
-    """True accept rates by false ones; below one mismatched pair these cannot be told from 0."""
-    mismatched = int((~same).sum())
-    return {
-        f"{far:g}": verification.tar_at_far(similarity, same, far)
-        if far * mismatched >= 1
-        else math.nan
-        for far in FARS
-    }
 
 
 def _similarity(

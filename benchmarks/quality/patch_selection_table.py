@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-import numpy.typing as npt
-from numpy import float64
-from torch import Tensor
 
 from facehall_env.benchmarks.provenance import Row
 from facehall_env.benchmarks.scoring import Measurements
@@ -114,20 +110,23 @@ def table_rows(
 def _scores(
     name: str, own: Measurements, measured: Mapping[str, Measurements], step: int, place: int
 ) -> dict[str, Any]:
-    even = measured.get("even") if name != "even" else None
     fsim = own.fsim[:, place]
     scored = ~fsim.isnan()
     oracle = measured.get("oracle")
     estimates = {
         "psnr": mean_ci(own.psnr[:, step]),
         "psnr_minus_start": mean_ci(own.psnr[:, step] - own.psnr[:, 0]),
-        "psnr_minus_even": _paired(own, even, lambda who: who.psnr[:, step]),
+        "psnr_minus_even": NONE,
         "psnr_auc": mean_ci(area_under_curve(own.psnr[:, : step + 1])),
-        "psnr_auc_minus_even": _paired(
-            own, even, lambda who: area_under_curve(who.psnr[:, : step + 1])
-        ),
+        "psnr_auc_minus_even": NONE,
         "oracle_share": _share(name, own, measured, step),
     }
+    if name != "even" and (even := measured.get("even")) is not None:
+        number = min(len(own), len(even))
+        first, second = (who.psnr[:number, : step + 1] for who in (own, even))
+        areas = area_under_curve(first), area_under_curve(second)
+        estimates["psnr_minus_even"] = paired_difference_ci(first[:, -1], second[:, -1])
+        estimates["psnr_auc_minus_even"] = paired_difference_ci(*areas)
     return {
         "agent": name,
         "steps": step,
@@ -142,17 +141,6 @@ def _scores(
         ),
         "ms_per_image": 1000 * own.seconds[:, step].mean().item(),
     }
-
-
-def _paired(
-    own: Measurements,
-    even: Measurements | None,
-    value: Callable[[Measurements], Tensor | npt.NDArray[float64]],
-) -> Estimate:
-    if even is None:
-        return NONE
-    number = min(len(own), len(even))
-    return paired_difference_ci(value(own.first(number)), value(even.first(number)))
 
 
 def _share(

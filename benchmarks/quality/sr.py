@@ -77,13 +77,7 @@ class SRRow(Row):
 
 @dataclass(frozen=True)
 class Cost:
-    """What restoring a face costs.
-
-    Attributes:
-        macs: Multiply-accumulates.
-        milliseconds: Time.
-        peak_memory: Most memory in MiB; NaN if it was not measured.
-    """
+    """What a face costs: multiply-accumulates, time, and most MiB, NaN if not measured."""
 
     macs: int
     milliseconds: float
@@ -111,7 +105,13 @@ def run(config: SRBenchConfig, command: str = "", console: Console | None = None
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     dataset, restorers = opening.opened(config)
-    relative_to = reference(config, [who.name for who in restorers])
+    names = [who.name for who in restorers]
+    relative_to = config.relative_to or names[0]
+    if relative_to not in names:
+        raise ConfigurationError(
+            f"--relative-to {relative_to!r} is none of the rows {', '.join(names)}: give one of "
+            "them."
+        )
     figured = _with_attention(restorers) if config.attention_figure else []
     faces = opening.open_faces(config, dataset)
     cache = Cache(config.out / ".cache", config.fresh)
@@ -138,20 +138,6 @@ def run(config: SRBenchConfig, command: str = "", console: Console | None = None
         written.append(path)
     tables.say_written(console, *written)
     return Results(rows, table, measured)
-
-
-def reference(config: SRBenchConfig, names: Sequence[str]) -> str:
-    """Name of the row that others are compared with.
-
-    Raises:
-        ConfigurationError: If there is no such row.
-    """
-    name = config.relative_to or names[0]
-    if name not in names:
-        raise ConfigurationError(
-            f"--relative-to {name!r} is none of the rows {', '.join(names)}: give one of them."
-        )
-    return name
 
 
 def measure_costs(
