@@ -64,8 +64,8 @@ class Cache:
             checksums: (N,) int64 of the images; see `image_checksums`.
             name: What is computed, for the progress bar and the file.
             settings: All that the rows depend on beside the images and the code of the project;
-                JSON-serialisable. None if that cannot be told: nothing is kept then, and a
-                warning says so once.
+                JSON-serialisable. None, or with a None among them, if that cannot be told:
+                nothing is kept then, and a warning says so once.
             batch: Images of a slice.
             unit: What the progress bar counts.
             units: How many of them each image takes.
@@ -107,7 +107,7 @@ class Cache:
         """A file whose name holds a hash of everything that its content depends on."""
         if self.folder is None:
             return None
-        if settings is None:
+        if settings is None or None in settings.values():
             if name not in self._warned:
                 self._warned.add(name)
                 warnings.warn(

@@ -111,9 +111,8 @@ class Views:
     def _rows(
         self, compute: Compute, name: str, settings: dict[str, Any], batch: int
     ) -> dict[str, Tensor]:
-        known = None if None in settings.values() else {**settings, "split": self.split}
-        sums = self.faces.checksums
-        return self.cache.rows(compute, sums, name=name, settings=known, batch=batch)
+        settings, sums = {**settings, "split": self.split}, self.faces.checksums
+        return self.cache.rows(compute, sums, name=name, settings=settings, batch=batch)
 
 
 def missing_faces_note(names: Sequence[str]) -> str:

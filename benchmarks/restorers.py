@@ -301,7 +301,6 @@ class PatchByPatchSpec:
         """Builds it, or raises a `FacehallError`; ``load`` loads its networks."""
         enhancer = load(self.enhancer or NetworkSpec(BICUBIC))
         initial = None if self.initial is None else load(self.initial)
-
         core_with = partial(
             HallucinationCore,
             enhancer,
@@ -320,20 +319,17 @@ class PatchByPatchSpec:
             stride, trained = _trained_grid(path, place.image_size)
             offset = offset if trained is None else trained
         core = core_with(action_stride=stride, action_offset=offset)
-        if self.agent == "random":
+        agent: Agent | None = None
+        if path is not None:
+            agent = agents.load(path, core, place.trust_pickle)
+        elif self.agent != "random":
+            agent = agents.make(self.agent, core, **self.agent_settings)
+
+        def make_agent(first: int) -> Agent:
             # Seeded for each batch, so that it draws the same wherever an earlier run stopped, and
             # far apart, so that the batches of one seed are not those of the next.
-            def make_agent(first: int) -> Agent:
-                return agents.make("random", core, seed=self.seed * 1_000_003 + first)
-        else:
-            agent = (
-                agents.make(self.agent, core, **self.agent_settings)
-                if path is None
-                else agents.load(path, core, place.trust_pickle)
-            )
-
-            def make_agent(first: int) -> Agent:
-                return agent
+            seed = self.seed * 1_000_003 + first
+            return agents.make("random", core, seed=seed) if agent is None else agent
 
         begun = BICUBIC if self.initial is None else self.initial.name or str(self.initial.file)
         return PatchByPatch(
@@ -356,8 +352,7 @@ def build(specs: Iterable[Spec], place: Conditions) -> list[Restorer]:
     """Builds restorers, which share the networks that they have in common.
 
     Raises:
-        ConfigurationError: If two have the same name.
-        FacehallError: If one cannot be built; says why.
+        FacehallError: If two have the same name, or one cannot be built; says why.
     """
     specs = list(specs)
     names = [spec.name for spec in specs]

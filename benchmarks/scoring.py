@@ -149,16 +149,14 @@ def score(
         shown: Whether to show a progress bar.
     """
     batch = min(scoring.batch, restorer.most_at_once or scoring.batch)
-    settings = None
-    if (who := restorer.fingerprint) is not None:
-        settings = {
-            "restorer": who,
-            "protocol": asdict(faces.protocol),
-            "scale": faces.scale,
-            "steps": scoring.steps if restorer.steps else (),
-            "fsim_limit": scoring.fsim_limit,
-            "batch": batch,
-        }
+    settings = {
+        "restorer": restorer.fingerprint,
+        "protocol": asdict(faces.protocol),
+        "scale": faces.scale,
+        "steps": scoring.steps if restorer.steps else (),
+        "fsim_limit": scoring.fsim_limit,
+        "batch": batch,
+    }
 
     def compute(rows: slice, advance: Advance) -> dict[str, Tensor]:
         given = faces.rows(rows)

@@ -137,7 +137,6 @@ def run(
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     dataset, restorers = opening.opened(config)
-    attributed(dataset)
     marker = (marker or DlibLandmarks()) if config.align == "landmarks" else None
     judge = embed.make(config.recogniser, config.align, config.device, marker)
     fitting: dict[str, Any]
@@ -147,7 +146,7 @@ def run(
     else:
         training = read(config.faces.open("train"), config.train_limit, config)
         views = _views(training, judge, config, marker)
-        head = fitted(views.truth[judge.name], training)
+        head = _fitted(views.truth[judge.name], training)
         fitting = {"faces": len(training.keys), "not_found": views.not_found(training.keys)}
         source = f"fitted to {len(training.keys):,} true training faces"
     if config.save_head is not None:
@@ -192,20 +191,6 @@ def run(
     return Results(rows, table, head, left_out, untested, not_found)
 
 
-def attributed(dataset: FaceDataset) -> Attributed:
-    """The dataset itself, if it knows what its faces look like.
-
-    Raises:
-        ConfigurationError: Otherwise.
-    """
-    if not isinstance(dataset, Attributed):
-        raise ConfigurationError(
-            f"Dataset {dataset.name!r} does not know its faces' attributes: use one that does, "
-            "such as celeba, or synthetic to try."
-        )
-    return dataset
-
-
 def read(dataset: FaceDataset, limit: int, config: AttributesBenchConfig) -> AttributedFaces:
     """The first ``limit`` faces of a split of a dataset in the fixed order, with their attributes.
 
@@ -213,9 +198,14 @@ def read(dataset: FaceDataset, limit: int, config: AttributesBenchConfig) -> Att
         ConfigurationError: If the dataset does not know attributes.
         DatasetError: If it came without them, or an image cannot be read.
     """
-    known, order, faces = attributed(dataset), fixed_order(len(dataset), limit), config.faces
-    names = known.attribute_names
-    found = [known.attributes(number) for number in order]
+    if not isinstance(dataset, Attributed):
+        raise ConfigurationError(
+            f"Dataset {dataset.name!r} does not know its faces' attributes: use one that does, "
+            "such as celeba, or synthetic to try."
+        )
+    faces, order = config.faces, fixed_order(len(dataset), limit)
+    names = dataset.attribute_names
+    found = [dataset.attributes(number) for number in order]
     images = read_images(dataset, order)
     return AttributedFaces(
         dataset.split,
@@ -226,12 +216,8 @@ def read(dataset: FaceDataset, limit: int, config: AttributesBenchConfig) -> Att
     )
 
 
-def fitted(embeddings: Tensor, faces: AttributedFaces) -> AttributeHead:
-    """A head for all attributes that differ among N true faces with embeddings (N, D).
-
-    Raises:
-        ConfigurationError: If no attribute differs.
-    """
+def _fitted(embeddings: Tensor, faces: AttributedFaces) -> AttributeHead:
+    """A head for all attributes that differ among N true faces with embeddings (N, D)."""
     names = faces.varying
     if not names:
         raise ConfigurationError(
@@ -304,9 +290,8 @@ def _views(
     config: AttributesBenchConfig,
     marker: Marker | None,
 ) -> Views:
-    cache = Cache(config.out / ".cache", config.fresh)
-    split = f"attributes-{faces.split}"
-    return Views(faces.faces, [judge], marker, cache, batch=config.batch, split=split)
+    cache, split = Cache(config.out / ".cache", config.fresh), f"attributes-{faces.split}"
+    return Views(faces.faces, [judge], marker, cache, config.batch, split=split)
 
 
 def _tested(head: AttributeHead, embeddings: Tensor, faces: AttributedFaces) -> list[str]:

@@ -44,9 +44,8 @@ def specifications(config: RestoringConfig) -> list[Spec]:
 
 def conditions(config: BenchConfig, dataset: FaceDataset) -> Conditions:
     """What the settings say about all restorers of a dataset's faces."""
-    scale, precision = config.faces.scale, config.precision
-    size, name = dataset.image_size, dataset.name
-    return Conditions(size, scale, name, config.device, precision, config.trust_pickle)
+    own = (config.device, config.precision, config.trust_pickle)
+    return Conditions(dataset.image_size, config.faces.scale, dataset.name, *own)
 
 
 def opened(config: RestoringConfig, split: str = "test") -> tuple[FaceDataset, list[Restorer]]:
@@ -86,7 +85,7 @@ def write(
         words: What the files' names say.
         command: What was typed.
         content: What the JSON file holds beside its header.
-        *tables: See `write_results`.
+        *tables: What the Markdown file holds.
         named: Settings that the words say.
         leave_out: Settings that the numbers do not depend on.
     """
