@@ -120,13 +120,7 @@ def _mismatch(place: str, value: Any, expected: str) -> ConfigurationError:
 
 @dataclasses.dataclass(frozen=True)
 class Machine(Row):
-    """What computed.
-
-    Attributes:
-        device: The processor or graphics card.
-        threads: Threads of the processor.
-        cpu_bfloat16: Whether the processor computes with bfloat16.
-    """
+    """What computed: processor or graphics card, threads, whether it computes with bfloat16."""
 
     device: str
     threads: int
@@ -135,13 +129,7 @@ class Machine(Row):
 
 @dataclasses.dataclass(frozen=True)
 class Content(Row):
-    """What every results file holds.
-
-    Attributes:
-        command: What was typed.
-        versions: Versions of the libraries, by name.
-        machine: What computed.
-    """
+    """What every results file holds: what was typed, the libraries' versions, what computed."""
 
     again: ClassVar[str]
     """Command that makes such a file again."""

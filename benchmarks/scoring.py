@@ -73,22 +73,6 @@ class TestFaces:
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """How faces are restored and scored.
-
-    Attributes:
-        steps: After how many patches SSIM and FSIM are taken; of whole-face networks these are
-            taken once.
-        fsim_limit: FSIM is slow: it is taken on the first so many faces only.
-        batch: Faces that are restored at once.
-    """
-
-    steps: tuple[int, ...] = ()
-    fsim_limit: int = 0
-    batch: int = 32
-
-
-@dataclass(frozen=True)
 class Measurements:
     """Scores of N faces, all on the CPU; T is the number of patches, 0 for a whole-face network.
 
@@ -129,7 +113,9 @@ class Measurements:
 def score(
     restorer: Restorer,
     faces: TestFaces,
-    scoring: Scoring,
+    steps: Sequence[int],
+    fsim_limit: int,
+    batch: int,
     cache: Cache | None = None,
     *,
     limit: int | None = None,
@@ -143,26 +129,29 @@ def score(
     Args:
         restorer: Restores the faces.
         faces: The faces.
-        scoring: What is measured.
+        steps: After how many patches SSIM and FSIM are taken; of whole-face networks these are
+            taken once.
+        fsim_limit: FSIM is slow: it is taken on the first so many faces only.
+        batch: Faces that are restored at once.
         cache: Where finished batches are kept and found; nowhere by default.
         limit: Restore the first so many faces only.
         shown: Whether to show a progress bar.
     """
-    batch = min(scoring.batch, restorer.most_at_once or scoring.batch)
+    batch = min(batch, restorer.most_at_once or batch)
     settings = {
         "restorer": restorer.fingerprint,
         "protocol": asdict(faces.protocol),
         "scale": faces.scale,
-        "steps": scoring.steps if restorer.steps else (),
-        "fsim_limit": scoring.fsim_limit,
+        "steps": steps if restorer.steps else (),
+        "fsim_limit": fsim_limit,
         "batch": batch,
     }
 
     def compute(rows: slice, advance: Advance) -> dict[str, Tensor]:
         given = faces.rows(rows)
-        fsim_faces = max(0, scoring.fsim_limit - rows.start)
+        fsim_faces = max(0, fsim_limit - rows.start)
         if isinstance(restorer, PatchByPatch):
-            recorder = _Recorder(faces, scoring.steps, fsim_faces, advance)
+            recorder = _Recorder(faces, steps, fsim_faces, advance)
             return recorder.tensors(restorer.play(given, rows.start, recorder).actions)
         recorder = _Recorder(faces, (0,), fsim_faces, advance)
         recorder.record(restorer.restore(given, rows.start), given.hr)

@@ -137,6 +137,7 @@ def run(
         FacehallError: If the settings, the data or the weights do not allow it.
     """
     dataset, restorers = opening.opened(config)
+    faces = read(dataset, config.limit, config)
     marker = (marker or DlibLandmarks()) if config.align == "landmarks" else None
     judge = embed.make(config.recogniser, config.align, config.device, marker)
     fitting: dict[str, Any]
@@ -151,7 +152,6 @@ def run(
         source = f"fitted to {len(training.keys):,} true training faces"
     if config.save_head is not None:
         head.save(config.save_head)
-    faces = read(dataset, config.limit, config)
     views = _views(faces, judge, config, marker)
     names = _tested(head, views.truth[judge.name], faces)
     left_out = [name for name in faces.names if name not in head.names]

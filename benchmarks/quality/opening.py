@@ -6,22 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from facehall_env.benchmarks.provenance import (
-    NOT_IN_THE_NUMBERS,
-    file_stem,
-    header,
-    output_folder,
-    write_results,
-)
+from facehall_env.benchmarks import provenance, restorers
+from facehall_env.benchmarks.provenance import NOT_IN_THE_NUMBERS, output_folder
 from facehall_env.benchmarks.quality.settings import BenchConfig, RestoringConfig
-from facehall_env.benchmarks.restorers import (
-    Conditions,
-    Restorer,
-    Spec,
-    build,
-    parse_agent,
-    parse_model,
-)
+from facehall_env.benchmarks.restorers import Conditions, Restorer, Spec, build
 from facehall_env.benchmarks.scoring import TestFaces, first_images
 from facehall_env.benchmarks.tables import Table
 from facehall_env.data import FaceDataset
@@ -38,8 +26,8 @@ def specifications(config: RestoringConfig) -> list[Spec]:
     """
     fields = ("steps", "seed", "action_stride", "action_offset")
     settings = {name: getattr(config, name) for name in fields}
-    specs: list[Spec] = [parse_model(word) for word in config.models]
-    return specs + [parse_agent(word, **settings) for word in config.agents]
+    specs: list[Spec] = [restorers.parse_model(word) for word in config.models]
+    return specs + [restorers.parse_agent(word, **settings) for word in config.agents]
 
 
 def conditions(config: BenchConfig, dataset: FaceDataset) -> Conditions:
@@ -90,6 +78,6 @@ def write(
         leave_out: Settings that the numbers do not depend on.
     """
     folder = output_folder(config.out, config.publish)
-    stem = file_stem(words, config, named, leave_out)
-    content = {**header(benchmark, config, command, leave_out), **content}
-    return write_results(folder, stem, content, *tables)
+    stem = provenance.file_stem(words, config, named, leave_out)
+    content = {**provenance.header(benchmark, config, command, leave_out), **content}
+    return provenance.write_results(folder, stem, content, *tables)

@@ -20,14 +20,7 @@ from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.provenance import output_folder
 from facehall_env.benchmarks.quality import opening
-from facehall_env.benchmarks.quality.patch_selection_table import (
-    NOTES,
-    START,
-    PatchSelectionRow,
-    detail,
-    summary,
-    table_rows,
-)
+from facehall_env.benchmarks.quality import patch_selection_table as table
 from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
 from facehall_env.benchmarks.restorers import (
     NetworkSpec,
@@ -39,7 +32,7 @@ from facehall_env.benchmarks.restorers import (
     build,
     check_agent,
 )
-from facehall_env.benchmarks.scoring import Measurements, Scoring, TestFaces, limit_of, score
+from facehall_env.benchmarks.scoring import Measurements, TestFaces, limit_of, score
 from facehall_env.benchmarks.statistics import NONE, flat
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
@@ -66,13 +59,13 @@ class Results:
     faces: TestFaces
     restorers: Mapping[str, Restorer]
     measured: Mapping[str, Measurements]
-    rows: Sequence[PatchSelectionRow]
+    rows: Sequence[table.PatchSelectionRow]
 
     @property
     def tables(self) -> tuple[tables.Table, tables.Table]:
         """A line for each agent; and a line for each agent and number of patches."""
         title = f"Where to look: {self.config.enhancer} on {self.config.faces.dataset}"
-        return summary(self.rows, title), detail(self.rows, f"{title}, in detail")
+        return table.summary(self.rows, title), table.detail(self.rows, f"{title}, in detail")
 
 
 def run(config: PatchSelectionConfig, command: str = "", console: Console | None = None) -> Results:
@@ -89,8 +82,8 @@ def run(config: PatchSelectionConfig, command: str = "", console: Console | None
     output_folder(config.out, config.publish)
     results = measure_all(config)
     console = console or tables.terminal()
-    for table in reversed(results.tables):
-        console.print(table)
+    for shown in reversed(results.tables):
+        console.print(shown)
     tables.say_written(console, *write(results, command))
     return results
 
@@ -108,16 +101,12 @@ def measure_all(config: PatchSelectionConfig) -> Results:
     restorers = build(specifications(config), opening.conditions(config, dataset))
     faces = opening.open_faces(config, dataset)
     cache = Cache(config.out / ".cache", config.fresh)
-    scoring = Scoring(config.steps, config.fsim_limit, config.batch)
-    measured = {
-        who.name: score(
-            who, faces, scoring, cache, limit=limit_of(who, config.limit, config.oracle_limit)
-        )
-        for who in restorers
-    }
+    how = (config.steps, config.fsim_limit, config.batch, cache)
+    limits = {who: limit_of(who, config.limit, config.oracle_limit) for who in restorers}
+    measured = {who.name: score(who, faces, *how, limit=limits[who]) for who in restorers}
     by_name = {restorer.name: restorer for restorer in restorers}
     about = {name: _description(config, restorer) for name, restorer in by_name.items()}
-    rows = table_rows(measured, config.steps, about)
+    rows = table.table_rows(measured, config.steps, about)
     extra = {word.partition("=")[0] for word in config.extra_enhancer}
     # On another enhancer the gap is another one.
     rows = [
@@ -154,7 +143,7 @@ def specifications(config: PatchSelectionConfig) -> list[Spec]:
 
     specs: list[Spec] = [
         WholeFaceSpec(name, initial)
-        if name == START and name not in replaced
+        if name == table.START and name not in replaced
         else agent(name, str(replaced.get(name, name)), enhancer)
         for name in dict.fromkeys((*config.agents, *replaced))
     ]
@@ -172,7 +161,7 @@ def write(results: Results, command: str) -> list[Path]:
     players = [who for who in results.restorers.values() if isinstance(who, PatchByPatch)]
     steps = config.steps[-1]
     content = {
-        "notes": NOTES,
+        "notes": table.NOTES,
         "enhancer_provenance": players[0].core.enhancer.provenance if players else {},
         "rows": [row.to_json() for row in results.rows],
         "curves": [

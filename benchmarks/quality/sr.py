@@ -23,7 +23,7 @@ from facehall_env.benchmarks.provenance import Row
 from facehall_env.benchmarks.quality import opening
 from facehall_env.benchmarks.quality.settings import SRBenchConfig
 from facehall_env.benchmarks.restorers import Conditions, Restorer, Spec, WholeFace, build
-from facehall_env.benchmarks.scoring import Measurements, Scoring, TestFaces, limit_of, score
+from facehall_env.benchmarks.scoring import Measurements, TestFaces, limit_of, score
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.timing import milliseconds
 from facehall_env.benchmarks.statistics import NONE, flat, mean_ci, paired_difference_ci
@@ -117,8 +117,8 @@ def run(config: SRBenchConfig, command: str = "", console: Console | None = None
     cache = Cache(config.out / ".cache", config.fresh)
     measured = {}
     for who in restorers:
-        scoring = Scoring((who.steps,), config.fsim_limit, config.batch)
-        measured[who.name] = score(who, faces, scoring, cache, limit=limit_of(who, config.limit))
+        how = ((who.steps,), config.fsim_limit, config.batch, cache)
+        measured[who.name] = score(who, faces, *how, limit=limit_of(who, config.limit))
     costs = measure_costs(restorers, faces, config)
     rows = [_row(who, measured, costs, relative_to) for who in restorers]
     table = _table(config, rows, relative_to)
