@@ -53,7 +53,6 @@ class Cache:
         batch: int,
         unit: str = "face",
         units: int = 1,
-        shown: bool = True,
     ) -> dict[str, Tensor]:
         """Computes tensors with N rows, except those that an earlier run has left.
 
@@ -69,7 +68,6 @@ class Cache:
             batch: Images of a slice.
             unit: What the progress bar counts.
             units: How many of them each image takes.
-            shown: Whether to show a progress bar.
         """
         path = self._path(name, settings)
         rows = self._load(path, checksums)
@@ -80,11 +78,7 @@ class Cache:
         parts = [{key: tensor[:done] for key, tensor in rows.items()}] if done else []
         saved, kept = time.monotonic(), done
         bar = progress(
-            total=len(checksums) * units,
-            initial=done * units,
-            desc=f"{name:>12}",
-            unit=unit,
-            disable=not shown,
+            total=len(checksums) * units, initial=done * units, desc=f"{name:>12}", unit=unit
         )
         try:
             with bar:

@@ -153,11 +153,8 @@ def header(
 ) -> dict[str, Any]:
     """What a results file begins with: command, versions, machine and settings behind its numbers.
 
-    Args:
-        benchmark: Its name.
-        config: Its settings, a dataclass; its ``device`` is that of the machine.
-        command: What was typed.
-        leave_out: Settings that the numbers do not depend on.
+    The settings are a dataclass, whose ``device`` is that of the machine; the numbers do not depend
+    on those that are left out.
     """
     settings = resolved_settings(config, leave_out)
     place = torch.device(str(settings.get("device", "cpu")))
@@ -244,13 +241,9 @@ def published_folder() -> Path | None:
 def write_results(
     folder: Path, stem: str, content: Mapping[str, Any], *tables: Table
 ) -> list[Path]:
-    """Writes JSON and, for people, Markdown; returns their paths.
+    """Writes ``stem`` with the suffix .json and, for people, with .md; returns their paths.
 
-    Args:
-        folder: Where they go.
-        stem: Their names without the suffixes.
-        content: Content of the JSON file.
-        *tables: Tables of the Markdown file, whose title is the first one's.
+    The title of the first table is that of the Markdown file.
     """
     paths = [folder / f"{stem}{suffix}" for suffix in (".json", ".md")]
     write_json(paths[0], content)

@@ -130,8 +130,7 @@ class WholeFace(Restorer):
 class PatchByPatch(Restorer):
     """An agent that chooses patches, and the process that restores them.
 
-    Args:
-        name: Name of its row.
+    Attributes:
         core: The process, whose episodes have T patches.
         make_agent: Builds the agent for the batch that starts with the face of that number.
         agent: Name of the agent.

@@ -95,10 +95,7 @@ class Measurements:
         return len(self.psnr)
 
     def over(self, steps: int, numbers: int) -> Measurements:
-        """Measurements of ``steps`` patches, T, and ``numbers`` of these, S.
-
-        A whole face stays as it is.
-        """
+        """Measurements of T ``steps`` and S ``numbers`` of these; a whole face stays as it is."""
         if self.actions.shape[1]:
             return self
         return Measurements(
@@ -116,10 +113,8 @@ def score(
     steps: Sequence[int],
     fsim_limit: int,
     batch: int,
-    cache: Cache | None = None,
-    *,
+    cache: Cache,
     limit: int | None = None,
-    shown: bool = True,
 ) -> Measurements:
     """Restores faces and scores them, in their order.
 
@@ -133,9 +128,8 @@ def score(
             taken once.
         fsim_limit: FSIM is slow: it is taken on the first so many faces only.
         batch: Faces that are restored at once.
-        cache: Where finished batches are kept and found; nowhere by default.
+        cache: Where finished batches are kept and found.
         limit: Restore the first so many faces only.
-        shown: Whether to show a progress bar.
     """
     batch = min(batch, restorer.most_at_once or batch)
     settings = {
@@ -157,7 +151,7 @@ def score(
         recorder.record(restorer.restore(given, rows.start), given.hr)
         return recorder.tensors(torch.empty(len(given.hr), 0, dtype=torch.int64))
 
-    found = (cache or Cache(None)).rows(
+    found = cache.rows(
         compute,
         faces.checksums[:limit],
         name=restorer.name,
@@ -165,7 +159,6 @@ def score(
         batch=batch,
         unit="patch" if restorer.steps else "face",
         units=restorer.steps or 1,
-        shown=shown,
     )
     return Measurements(**found)
 

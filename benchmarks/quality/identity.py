@@ -24,7 +24,7 @@ from facehall_env.benchmarks.quality import opening
 from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
 from facehall_env.benchmarks.restorers import Restorer
 from facehall_env.benchmarks.scoring import TestFaces, read_images
-from facehall_env.benchmarks.statistics import NONE, Estimate, flat, mean_ci
+from facehall_env.benchmarks.statistics import NONE, flat, mean_ci
 from facehall_env.benchmarks.tables import Column, Table, section_starts
 from facehall_env.data import FaceDataset, Protocol, pairs
 from facehall_env.data.pairs import Pairs
@@ -92,15 +92,9 @@ class IdentityRow(Row):
 
 @dataclass(frozen=True)
 class PairFaces:
-    """The images of the pairs.
+    """N faces, their keys in the dataset and who is on them, and the pairs of these images.
 
-    Attributes:
-        faces: N test faces.
-        keys: Their names in the dataset.
-        people: Who is on them.
-        pairs: The pairs, as numbers of these images.
-        gallery: The first image of everyone.
-        probes: All other images.
+    The gallery is the first image of everyone, the probes are all others.
     """
 
     faces: TestFaces
@@ -300,8 +294,10 @@ def _judge(
         alike = _similarity(embedded, other, every)
         of_all = verification.verification(alike, every.same, every.fold, balanced=True)
     cosine = verification.cosine_similarity(embedded, truth[judge].numpy())
+    known, asked, people = list(faces.gallery), list(faces.probes), np.array(faces.people)
+    ranked = (embedded[asked], other[known], people[asked].tolist(), people[known].tolist())
     estimates = {
-        "rank1": _rank_one(faces, embedded, other),
+        "rank1": mean_ci(verification.rank_one(*ranked)) if asked else NONE,
         "cosine": mean_ci(cosine),
         # The truth is infinitely good.
         "psnr": NONE if name == TRUTH else mean_ci(own["psnr"].numpy()),
@@ -344,19 +340,6 @@ def _similarity(
     products = [(first[of.first[b]] * second[of.second[b]]).sum(1) for b in blocks]
     cosines: NDArray[np.float64] = np.clip(np.concatenate(products), -1, 1)
     return cosines
-
-
-def _rank_one(
-    faces: PairFaces, embedded: NDArray[np.float32], other: NDArray[np.float32]
-) -> Estimate:
-    known, asked = list(faces.gallery), list(faces.probes)
-    if not asked:
-        return NONE
-    people = faces.people
-    hits = verification.rank_one(
-        embedded[asked], other[known], [people[i] for i in asked], [people[i] for i in known]
-    )
-    return mean_ci(hits)
 
 
 def columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:

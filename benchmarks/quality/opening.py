@@ -65,17 +65,10 @@ def write(
     named: Collection[str] = NAMED,
     leave_out: Collection[str] = NOT_IN_THE_NUMBERS,
 ) -> list[Path]:
-    """Writes JSON and Markdown into the folder that the settings name; returns their paths.
+    """Writes content below a header as JSON, and tables as Markdown; returns the paths.
 
-    Args:
-        benchmark: Its name.
-        config: Its settings.
-        words: What the files' names say.
-        command: What was typed.
-        content: What the JSON file holds beside its header.
-        *tables: What the Markdown file holds.
-        named: Settings that the words say.
-        leave_out: Settings that the numbers do not depend on.
+    The files lie in the folder that the settings name. They are called by ``words`` and a hash of
+    the settings that are neither ``named`` by these nor left out.
     """
     folder = output_folder(config.out, config.publish)
     stem = provenance.file_stem(words, config, named, leave_out)

@@ -89,11 +89,7 @@ def run(config: PatchSelectionConfig, command: str = "", console: Console | None
 
 
 def measure_all(config: PatchSelectionConfig) -> Results:
-    """Opens the faces, loads the agents, and has everyone play.
-
-    Raises:
-        FacehallError: See `run`.
-    """
+    """Opens the faces, loads the agents, and has everyone play; raises what `run` raises."""
     config.check()
     if config.readme is not None:
         tables.check_markers(config.readme)
@@ -249,11 +245,9 @@ def _plot(results: Results, path: Path) -> Path:
         for name, own in results.measured.items()
     }
     title = f"{config.enhancer}, {config.faces_in_words}, {number} test images"
-    if config.initial == BICUBIC:
-        plots.plot_curves(curves, path, title)
-    else:
-        begun = Path(config.initial).stem
-        plots.plot_curves(curves, path, f"{title}, from faces restored by {begun}", start=begun)
+    begun = Path(config.initial).stem
+    title += "" if config.initial == BICUBIC else f", from faces restored by {begun}"
+    plots.plot_curves(curves, path, title, start=begun)
     return path
 
 

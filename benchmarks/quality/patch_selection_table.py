@@ -94,10 +94,7 @@ def table_rows(
 ) -> list[PatchSelectionRow]:
     """One row for each agent and number of patches, for which SSIM and FSIM were taken.
 
-    Args:
-        measured: By the agents' names; intervals and shares need "even", "random" and "oracle".
-        steps: The numbers of patches.
-        about: The other fields of each agent's rows.
+    Differences and shares need "even", "random" and "oracle"; ``about`` has the other fields.
     """
     same = {name: own.over(steps[-1], len(steps)) for name, own in measured.items()}
     return [

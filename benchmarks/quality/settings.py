@@ -98,11 +98,7 @@ class PatchSelectionConfig(BenchConfig):
         self.steps = tuple(sorted(set(self.steps)))
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or an agent is unknown.
-        """
+        """Refuses numbers that are too small, and unknown agents, by a `ConfigurationError`."""
         limits.check(self)
         if not self.steps:
             raise ConfigurationError("--steps is empty: give at least one number of patches.")

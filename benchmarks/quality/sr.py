@@ -162,17 +162,15 @@ def measure_costs(
             device=given.hr.device,
             advance=bar.update,
         )
-        peaks = {}
+        costs = {}
         for who in restorers:
+            peak = None
             if config.memory and who.description is not None:
                 work = (restored_once, *who.description, faces.protocol, config.time_batch)
-                peaks[who.name] = peak_memory(START_METHOD, config.device, *work)
+                peak = peak_memory(START_METHOD, config.device, *work)
                 bar.update()
-    costs = {}
-    for who in restorers:
-        peak = peaks.get(who.name)
-        memory = math.nan if peak is None else peak
-        costs[who.name] = Cost(who.macs(given), times[who.name], memory)
+            memory = math.nan if peak is None else peak
+            costs[who.name] = Cost(who.macs(given), times[who.name], memory)
     return costs
 
 
@@ -254,20 +252,13 @@ def _table(config: SRBenchConfig, rows: Sequence[SRRow], relative_to: str) -> Ta
 
 
 def columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
-    """The columns of the table.
-
-    Args:
-        rows: The rows.
-        other: Name of the row that others are compared with.
-        images: Number of images that a row has without a word about it.
-    """
+    """The columns of the table; rows are compared with ``other``, and say if they lack images."""
     names = [
         row.model
         + (f" (first {row.images})" if row.images < images else "")
         + ("" if row.weights else " (untrained)")
         for row in rows
     ]
-
     column = partial(Column.of, rows)
     return [
         Column("model", names),
