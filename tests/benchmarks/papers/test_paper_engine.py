@@ -573,7 +573,7 @@ training = { batch = 2, validation_faces = 2 } }'
     monkeypatch.setattr(data.Protocol, "degrade", counted)
     monkeypatch.setattr(embed, "make", Judge)
     monkeypatch.setattr("facehall_env.benchmarks.papers.metrics._dlib", lambda: None)
-    for name in ("restorers.parse_model", "restorers.parse_agent", "quality.sr.parse_agent"):
+    for name in ("restorers.parse_model", "restorers.parse_agent"):
         monkeypatch.setattr(f"facehall_env.benchmarks.{name}", refused)
     for name in ("spec", "training.sr", "benchmarks.papers.engine"):
         monkeypatch.setattr(f"facehall_env.{name}.parse_settings", typed_only)
