@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facehall_env.benchmarks.fingerprint import code_and_versions
+from facehall_env.benchmarks.fingerprint import project_code
 from facehall_env.checkpoints import load_tensors, save_tensors
 from facehall_env.errors import WeightsError
 from facehall_env.files import write_text_atomic
 from facehall_env.progress import progress
+from facehall_env.training.run import versions
 
 Advance = Callable[[int], object]
 """Moves a progress bar on by so many units."""
@@ -52,9 +53,8 @@ class Cache:
         batch: int,
         unit: str = "face",
         units: int = 1,
-        shown: bool = True,
     ) -> dict[str, Tensor]:
-        """Computes rows for all images, except those that an earlier run has left.
+        """Computes tensors with N rows, except those that an earlier run has left.
 
         What was computed is kept every few seconds, at the end, and when the run is interrupted.
 
@@ -63,32 +63,25 @@ class Cache:
             checksums: (N,) int64 of the images; see `image_checksums`.
             name: What is computed, for the progress bar and the file.
             settings: All that the rows depend on beside the images and the code of the project;
-                JSON-serialisable. None if that cannot be told: nothing is kept then, and a
-                warning says so once.
+                JSON-serialisable. None, or with a None among them, if that cannot be told:
+                nothing is kept then, and a warning says so once.
             batch: Images of a slice.
             unit: What the progress bar counts.
             units: How many of them each image takes.
-            shown: Whether to show a progress bar.
-
-        Returns:
-            The tensors with N rows.
         """
         path = self._path(name, settings)
-        rows = self._load(path, checksums) or {}
+        rows = self._load(path, checksums)
         done = len(next(iter(rows.values()))) if rows else 0
         # What is random in a batch may depend on where it begins: an incomplete one is done again.
         if done < len(checksums):
             done -= done % batch
         parts = [{key: tensor[:done] for key, tensor in rows.items()}] if done else []
         saved, kept = time.monotonic(), done
+        bar = progress(
+            total=len(checksums) * units, initial=done * units, desc=f"{name:>12}", unit=unit
+        )
         try:
-            with progress(
-                total=len(checksums) * units,
-                initial=done * units,
-                desc=f"{name:>12}",
-                unit=unit,
-                disable=not shown,
-            ) as bar:
+            with bar:
                 while done < len(checksums):
                     last = min(done + batch, len(checksums))
                     parts.append(dict(compute(slice(done, last), bar.update)))
@@ -108,7 +101,7 @@ class Cache:
         """A file whose name holds a hash of everything that its content depends on."""
         if self.folder is None:
             return None
-        if settings is None:
+        if settings is None or None in settings.values():
             if name not in self._warned:
                 self._warned.add(name)
                 warnings.warn(
@@ -117,24 +110,26 @@ class Cache:
                     stacklevel=3,
                 )
             return None
-        content = json.dumps({**settings, **code_and_versions()}, sort_keys=True)
+        content = json.dumps(
+            {**settings, "code": project_code(), "versions": versions()}, sort_keys=True
+        )
         digest = hashlib.sha256(content.encode()).hexdigest()
         word = re.sub(r"[^\w.-]+", "_", name)
         return self.folder / f"{word}-{digest[:20]}.safetensors"
 
-    def _load(self, path: Path | None, checksums: Tensor) -> dict[str, Tensor] | None:
-        """What is there on the first of these images; None if it is on others."""
+    def _load(self, path: Path | None, checksums: Tensor) -> dict[str, Tensor]:
+        """What is there on the first of these images; nothing if it is on others."""
         if path is None or self.fresh or not path.is_file():
-            return None
+            return {}
         try:
             tensors, _ = load_tensors(path, kind="batches")
         except WeightsError as error:
             warnings.warn(f"{error} What it held is computed again.", stacklevel=4)
-            return None
+            return {}
         found = tensors.pop("checksums")
         number = min(len(found), len(checksums))
         if number == 0 or not torch.equal(found[:number], checksums[:number]):
-            return None
+            return {}
         return {name: tensor[:number] for name, tensor in tensors.items()}
 
     def _save(self, path: Path | None, checksums: Tensor, rows: Mapping[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import types
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -18,11 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facehall_env.training.run import versions
-
 PROJECT = "facehall_env"
 NAMED_ONLY = frozenset({*sys.stdlib_module_names, "torch", "numpy", "gymnasium"})
-"""Packages whose code is told apart by `versions` alone."""
+"""Packages whose code is told apart by their versions alone."""
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), type(...), torch.dtype, torch.device)
 
 
@@ -72,11 +71,6 @@ def project_code() -> str:
     for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def code_and_versions() -> dict[str, Any]:
-    """What all kept results depend on beside the objects that made them."""
-    return {"code": project_code(), "versions": versions()}
 
 
 class _Hasher:
@@ -150,21 +144,18 @@ class _Hasher:
         return self._joined("tensor", f"{tensor.dtype}{tuple(tensor.shape)}", raw)
 
     def _function(self, function: types.FunctionType) -> bytes:
-        cells = []
-        for cell in function.__closure__ or ():
-            try:
-                cells.append(self.digest(cell.cell_contents))
-            except ValueError:  # Not yet filled.
-                cells.append(b"")
-        given = self.digest((function.__defaults__, function.__kwdefaults__))
-        return self._joined(
-            "function",
+        parts: list[str | bytes] = [
             f"{function.__module__}.{function.__qualname__}",
             self._package(function.__module__),
             self.digest(function.__code__),
-            given,
-            *cells,
-        )
+            self.digest((function.__defaults__, function.__kwdefaults__)),
+        ]
+        for cell in function.__closure__ or ():
+            try:
+                parts.append(self.digest(cell.cell_contents))
+            except ValueError:  # Not yet filled.
+                parts.append(b"")
+        return self._joined("function", *parts)
 
     def _class(self, cls: type) -> bytes:
         parts: list[str | bytes] = ["class"]
@@ -198,26 +189,21 @@ class _Hasher:
         if top in NAMED_ONLY or top == PROJECT:
             return top.encode()
         if top not in self._packages:
-            self._packages[top] = self._source(top)
-        return self._packages[top]
-
-    def _source(self, top: str) -> bytes:
-        loaded = {
-            name: Path(file)
-            for name, module in list(sys.modules.items())
-            if name.partition(".")[0] == top and (file := getattr(module, "__file__", None))
-        }
-        if not any(path.suffix == ".py" and path.is_file() for path in loaded.values()):
-            raise NoFingerprintError(f"the source of {top!r} is not there")
-        try:
-            version = metadata.version(top)
-        except metadata.PackageNotFoundError:
-            version = ""
-        parts: list[str | bytes] = [version]
-        for name, path in sorted(loaded.items()):
-            if path.suffix == ".py" and path.is_file():
-                parts += [name, path.read_bytes()]
-            elif path.is_file():
+            files = {
+                name: path
+                for name, module in list(sys.modules.items())
+                if name.partition(".")[0] == top
+                and (path := Path(getattr(module, "__file__", None) or "")).is_file()
+            }
+            if not any(path.suffix == ".py" for path in files.values()):
+                raise NoFingerprintError(f"the source of {top!r} is not there")
+            parts: list[str | bytes] = [""]
+            with suppress(metadata.PackageNotFoundError):
+                parts = [metadata.version(top)]
+            for name, path in sorted(files.items()):
                 about = path.stat()
-                parts += [name, f"{about.st_size} {about.st_mtime_ns}"]
-        return self._joined(*parts)
+                code = path.suffix == ".py"
+                size_and_time = f"{about.st_size} {about.st_mtime_ns}"
+                parts += [name, path.read_bytes() if code else size_and_time]
+            self._packages[top] = self._joined(*parts)
+        return self._packages[top]

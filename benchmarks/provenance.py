@@ -39,9 +39,7 @@ NOT_IN_THE_NUMBERS = frozenset({"out", "publish", "fresh", "trust_pickle", "read
 
 
 class Row:
-    """Base of the frozen dataclasses that a results file is made of.
-
-    Their fields are texts, numbers, other rows, and tuples or mappings of these.
+    """Base of the frozen dataclasses in a results file: texts, numbers, rows, tuples, mappings.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Score(Row):
@@ -85,12 +83,7 @@ class Row:
         return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]  # see above
 
 
-_KINDS: dict[Any, tuple[type | tuple[type, ...], str]] = {
-    str: (str, "text"),
-    int: (int, "a whole number"),
-    float: ((int, float), "a number"),
-    bool: (bool, "true or false"),
-}
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def _typed(kind: Any, value: Any, place: str) -> Any:
@@ -111,16 +104,12 @@ def _typed(kind: Any, value: Any, place: str) -> Any:
         return None
     if value is None and float in choices:
         return math.nan
-    known = [choice for choice in choices if choice in _KINDS]
+    known = [choice for choice in choices if choice in _WORDS]
     # True is an int to Python, but no number to a reader.
-    fits = [
-        choice
-        for choice in known
-        if isinstance(value, _KINDS[choice][0]) and isinstance(value, bool) is (choice is bool)
-    ]
-    if known and not fits:
-        raise _mismatch(place, value, " or ".join(_KINDS[choice][1] for choice in known))
-    return float(value) if fits == [float] else value
+    real = isinstance(value, int | float) and not isinstance(value, bool) and float in known
+    if known and not real and type(value) not in known:
+        raise _mismatch(place, value, " or ".join(_WORDS[choice] for choice in known))
+    return float(value) if real and int not in known else value
 
 
 def _mismatch(place: str, value: Any, expected: str) -> ConfigurationError:
@@ -131,13 +120,7 @@ def _mismatch(place: str, value: Any, expected: str) -> ConfigurationError:
 
 @dataclasses.dataclass(frozen=True)
 class Machine(Row):
-    """What computed.
-
-    Attributes:
-        device: The processor or graphics card.
-        threads: Threads of the processor.
-        cpu_bfloat16: Whether the processor computes with bfloat16.
-    """
+    """What computed: processor or graphics card, threads, whether it computes with bfloat16."""
 
     device: str
     threads: int
@@ -146,13 +129,7 @@ class Machine(Row):
 
 @dataclasses.dataclass(frozen=True)
 class Content(Row):
-    """What every results file holds.
-
-    Attributes:
-        command: What was typed.
-        versions: Versions of the libraries, by name.
-        machine: What computed.
-    """
+    """What every results file holds: what was typed, the libraries' versions, what computed."""
 
     again: ClassVar[str]
     """Command that makes such a file again."""
@@ -171,41 +148,29 @@ class Content(Row):
         return None
 
 
-def provenance(command: str, device: str) -> dict[str, Any]:
-    """The command, the versions and the machine behind some numbers.
-
-    Args:
-        command: What was typed.
-        device: Where it was computed.
-    """
-    place = torch.device(device)
-    machine = {
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "cpu_bfloat16": cpu_has_bfloat16(),
-    }
-    libraries = {"numpy": np.__version__, "gymnasium": gymnasium.__version__}
-    return {"command": command, "versions": {**versions(), **libraries}, "machine": machine}
-
-
 def header(
-    benchmark: str,
-    config: Any,
-    command: str,
-    leave_out: Collection[str] = NOT_IN_THE_NUMBERS,
+    benchmark: str, config: Any, command: str, leave_out: Collection[str] = NOT_IN_THE_NUMBERS
 ) -> dict[str, Any]:
-    """What a results file begins with: which benchmark, how it came to be, its settings.
+    """What a results file begins with: command, versions, machine and settings behind its numbers.
 
-    Args:
-        benchmark: Its name.
-        config: Its settings, a dataclass; its ``device`` is that of the machine.
-        command: What was typed.
-        leave_out: Settings that the numbers do not depend on.
+    The settings are a dataclass, whose ``device`` is that of the machine; the numbers do not depend
+    on those that are left out.
     """
     settings = resolved_settings(config, leave_out)
-    device = str(settings.get("device", "cpu"))
-    return {"benchmark": benchmark, **provenance(command, device), "settings": settings}
+    place = torch.device(str(settings.get("device", "cpu")))
+    libraries = {"numpy": np.__version__, "gymnasium": gymnasium.__version__}
+    return {
+        "benchmark": benchmark,
+        "command": command,
+        "versions": {**versions(), **libraries},
+        "machine": {
+            "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "cpu_bfloat16": cpu_has_bfloat16(),
+        },
+        "settings": settings,
+    }
 
 
 def resolved_settings(
@@ -218,7 +183,7 @@ def resolved_settings(
         if dataclasses.is_dataclass(value):
             settings |= resolved_settings(value, leave_out)
         elif field.name not in leave_out:
-            settings[field.name] = _plain(value)
+            settings[field.name] = json.loads(json.dumps(value, default=str))
     return settings
 
 
@@ -240,28 +205,20 @@ def file_stem(
         leave_out: Settings that the numbers do not depend on.
     """
     usual = resolved_settings(type(config)(), leave_out)
-    settings = resolved_settings(config, leave_out)
-    changed = {
-        key: value
-        for key, value in settings.items()
-        if key not in named and value != usual.get(key, None)
-    }
-    stem = "-".join(words)
+    settings = resolved_settings(config, leave_out).items()
+    changed = {k: own for k, own in settings if k not in named and own != usual.get(k)}
     if not changed:
-        return stem
+        return "-".join(words)
     content = json.dumps(changed, sort_keys=True)
-    return f"{stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    return "-".join((*words, hashlib.sha256(content.encode()).hexdigest()[:8]))
 
 
 def output_folder(out: Path, publish: bool) -> Path:
-    """Where results are written: ``out``, or the checkout's own results.
-
-    Args:
-        out: Folder of the user.
-        publish: Whether the results are meant for the repository.
+    """Where results are written: ``out``, or the checkout's own results to ``publish`` them.
 
     Raises:
-        ConfigurationError: If they are, and the program does not run from a checkout.
+        ConfigurationError: If they are meant for the repository, and the program does not run from
+            a checkout.
     """
     if not publish:
         return out
@@ -284,13 +241,9 @@ def published_folder() -> Path | None:
 def write_results(
     folder: Path, stem: str, content: Mapping[str, Any], *tables: Table
 ) -> list[Path]:
-    """Writes JSON and, for people, Markdown; returns their paths.
+    """Writes ``stem`` with the suffix .json and, for people, with .md; returns their paths.
 
-    Args:
-        folder: Where they go.
-        stem: Their names without the suffixes.
-        content: Content of the JSON file.
-        *tables: Tables of the Markdown file, of which the first one's title is the file's.
+    The title of the first table is that of the Markdown file.
     """
     paths = [folder / f"{stem}{suffix}" for suffix in (".json", ".md")]
     write_json(paths[0], content)
@@ -303,8 +256,18 @@ def write_results(
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes results as JSON; numbers that are not finite become null, which JSON lacks."""
-    plain = _finite(without_places(content))
-    write_text_atomic(path, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(_plain(content), indent=1, allow_nan=False)
+    write_text_atomic(path, f"{text}\n")
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, str):
+        return without_places(content)
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _plain(item) for key, item in content.items()}
+    return [_plain(item) for item in content] if isinstance(content, list | tuple) else content
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
@@ -340,26 +303,16 @@ def _number(text: str) -> float:
     return value
 
 
-def without_places(content: Any) -> Any:
-    """Content whose texts name the folders of this machine by what they are for.
+def without_places(text: str) -> str:
+    """A text that names the folders of this machine by what they are for.
 
     Results are read elsewhere, where messages about missing files would name folders that nobody
     has. The user's data and cache, the current folder and the home are replaced, in that order;
     other folders that were typed stay.
-
-    Args:
-        content: A text, or anything of mappings and sequences; what is no text stays.
     """
-    if isinstance(content, str):
-        for place, name in _places():
-            whole = rf"(?<![\w.~/-]){re.escape(place)}(?![\w-]|\.\w)"
-            content = re.sub(whole, name, content)
-        return content
-    if isinstance(content, Mapping):
-        return {key: without_places(item) for key, item in content.items()}
-    if isinstance(content, list | tuple):
-        return [without_places(item) for item in content]
-    return content
+    for place, name in _places():
+        text = re.sub(rf"(?<![\w.~/-]){re.escape(place)}(?![\w-]|\.\w)", name, text)
+    return text
 
 
 def _places() -> list[tuple[str, str]]:
@@ -373,19 +326,3 @@ def _places() -> list[tuple[str, str]]:
         (Path.home(), "~"),
     ]
     return [(str(path), name) for path, name in known if path.is_absolute() and path.name]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

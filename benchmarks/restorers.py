@@ -48,6 +48,10 @@ class Restorer(ABC):
         weights: Where its weights come from: "auto", names of files, or None if it is untrained.
         most_at_once: Largest number of faces it should be given at once; None without a limit.
         description: What another process can build it from; None if `build` did not make it.
+        needs_initial: Whether it needs the up-sampled face, whose making is part of its time.
+        networks: All networks that take part.
+        provenance: What is known about the weights that restore; of an agent, those that it starts
+            from.
     """
 
     name: str
@@ -55,33 +59,17 @@ class Restorer(ABC):
     weights: str | None = None
     most_at_once: int | None = None
     description: tuple[Spec, Conditions] | None = None
+    needs_initial: bool = True
+    networks: Sequence[nn.Module]
+    provenance: Mapping[str, Any]
+    _depends_on: Mapping[str, object]
 
     @abstractmethod
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
-        """Restores faces.
+        """Restores N faces: (N, 3, H, W) in [0, 1], on the restorer's device.
 
-        Args:
-            faces: N faces.
-            first: Number of the first of them in the test set, for agents that draw at random.
-
-        Returns:
-            (N, 3, H, W) in [0, 1], on the restorer's device.
+        Agents that draw at random do so by ``first``, the number of the first in the test set.
         """
-
-    @property
-    @abstractmethod
-    def networks(self) -> Sequence[nn.Module]:
-        """All networks that take part."""
-
-    @property
-    @abstractmethod
-    def provenance(self) -> dict[str, Any]:
-        """What is known about the weights that restore; of an agent, those that it starts from."""
-
-    @property
-    def needs_initial(self) -> bool:
-        """Whether it needs the up-sampled face, whose making is then part of its time."""
-        return True
 
     @property
     def parameters(self) -> int:
@@ -90,21 +78,14 @@ class Restorer(ABC):
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Hash of all that its results depend on; None if that cannot be told.
-
-        It is computed once, before the restorer has restored anything.
-        """
-        return fingerprint(self._identity())
-
-    @abstractmethod
-    def _identity(self) -> object:
-        """All that its results depend on."""
+        """Hash of all that its results depend on, computed once; None if that cannot be told."""
+        return fingerprint(self._depends_on)
 
     def from_lr(self, faces: Faces, protocol: Protocol) -> Tensor:
         """Restores faces, up-sampling them first where that is needed: what is timed."""
         if self.needs_initial:
-            size = (faces.hr.shape[2], faces.hr.shape[3])
-            initial = resize(faces.lr, size, protocol.up).clamp(0, 1)
+            height, width = faces.hr.shape[2:]
+            initial = resize(faces.lr, (height, width), protocol.up).clamp(0, 1)
             faces = faces._replace(initial=initial)
         return self.restore(faces)
 
@@ -114,15 +95,7 @@ class Restorer(ABC):
 
 
 class WholeFace(Restorer):
-    """A network that restores a whole face in one go.
-
-    Args:
-        name: Name of its row.
-        network: The network; None leaves the up-sampled face as it is.
-        device: Where it computes.
-        precision: ``"fp32"`` or ``"bf16"``.
-        weights: See `Restorer`.
-    """
+    """A network that restores a whole face in one go; None leaves the up-sampled face as it is."""
 
     def __init__(
         self,
@@ -139,6 +112,10 @@ class WholeFace(Restorer):
                 network.whole_face()  # Refuses networks that work on patches only.
             network = prepare_network(network, self.device, precision)
         self.network = network
+        self.needs_initial = not (isinstance(network, OneShot) and network.takes == "lr")
+        self.networks = [] if network is None else [network]
+        self.provenance = {} if network is None else network.provenance
+        self._depends_on = {"network": network, "as": (precision, self.device.type)}
 
     @torch.no_grad()
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
@@ -148,30 +125,12 @@ class WholeFace(Restorer):
             return faces.initial
         return restore_whole(self.network, faces.initial, faces.lr).clamp(0, 1)
 
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        """The network, if there is one."""
-        return [] if self.network is None else [self.network]
 
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What is known about the network's weights."""
-        return {} if self.network is None else self.network.provenance
-
-    @property
-    def needs_initial(self) -> bool:
-        """False for a network that takes the low-resolution face itself."""
-        return not (isinstance(self.network, OneShot) and self.network.takes == "lr")
-
-    def _identity(self) -> object:
-        return {"network": self.network, "as": (self.precision, self.device.type)}
-
-
+@dataclass(eq=False)
 class PatchByPatch(Restorer):
     """An agent that chooses patches, and the process that restores them.
 
-    Args:
-        name: Name of its row.
+    Attributes:
         core: The process, whose episodes have T patches.
         make_agent: Builds the agent for the batch that starts with the face of that number.
         agent: Name of the agent.
@@ -181,26 +140,31 @@ class PatchByPatch(Restorer):
         initial: Name or file of the network from whose result it starts.
     """
 
-    def __init__(
-        self,
-        name: str,
-        core: HallucinationCore,
-        make_agent: Callable[[int], Agent],
-        *,
-        agent: str = "",
-        seed: int = 0,
-        enhancer_weights: str | None = "auto",
-        agent_weights: str | None = None,
-        initial: str = BICUBIC,
-    ) -> None:
-        self.name, self.steps = name, core.num_steps
-        self.core, self.make_agent = core, make_agent
-        self.agent, self.seed = agent, seed
-        self.enhancer_weights, self.agent_weights = enhancer_weights, agent_weights
-        self.most_at_once = ORACLE_BATCH if agent == "oracle" else None
-        enhancer = core.enhancer.name if enhancer_weights == "auto" else enhancer_weights
-        files = [str(enhancer), agent_weights or agent]
-        self.weights = ", ".join(files if initial == BICUBIC else [*files, initial])
+    name: str
+    core: HallucinationCore
+    make_agent: Callable[[int], Agent]
+    agent: str = ""
+    seed: int = 0
+    enhancer_weights: str | None = "auto"
+    agent_weights: str | None = None
+    initial: str = BICUBIC
+
+    def __post_init__(self) -> None:
+        """Says what it consists of, and how many faces it takes."""
+        core, agent = self.core, self.make_agent(0)
+        self.steps = core.num_steps
+        self.most_at_once = ORACLE_BATCH if self.agent == "oracle" else None
+        own = core.enhancer.name if self.enhancer_weights == "auto" else self.enhancer_weights
+        files = [str(own), self.agent_weights or self.agent]
+        self.weights = ", ".join(files if self.initial == BICUBIC else [*files, self.initial])
+        parts = (core.enhancer, core.initial, *vars(agent).values())
+        self.networks = [part for part in parts if isinstance(part, nn.Module)]
+        self.provenance = (core.initial or core.enhancer).provenance
+        self._depends_on = {
+            "agent": (agent, self.seed),
+            "networks": (core.enhancer, core.initial),
+            "episode": (core.geometry, core.num_steps, core.precision, core.device.type),
+        }
 
     def play(
         self, faces: Faces, first: int = 0, on_step: Callable[[CoreState], None] | None = None
@@ -211,25 +175,6 @@ class PatchByPatch(Restorer):
     def restore(self, faces: Faces, first: int = 0) -> Tensor:
         """See `Restorer.restore`."""
         return self.play(faces, first).state.image
-
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        """The enhancer, the network that it starts from, and those of the agent."""
-        parts = [self.core.enhancer, self.core.initial, *vars(self.make_agent(0)).values()]
-        return [part for part in parts if isinstance(part, nn.Module)]
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What is known about the weights of the enhancer, or of the network it starts from."""
-        return (self.core.initial or self.core.enhancer).provenance
-
-    def _identity(self) -> object:
-        core = self.core
-        return {
-            "agent": (self.make_agent(0), self.seed),
-            "networks": (core.enhancer, core.initial),
-            "episode": (core.geometry, core.num_steps, core.precision, core.device.type),
-        }
 
 
 @dataclass(frozen=True)
@@ -283,9 +228,8 @@ class NetworkSpec:
         """Builds the network.
 
         Raises:
-            UnknownNameError: If there is none of that name.
-            WeightsError: If its weights are missing, damaged, or made for something else.
-            ConfigurationError: If it is made for another scale.
+            FacehallError: If there is none of that name, or its weights are missing, damaged, or
+                made for something else, such as another scale.
         """
         if self.name is None:
             network = enhancers.load(str(self.weights))
@@ -316,9 +260,8 @@ class WholeFaceSpec:
     name: str
     network: NetworkSpec | None = None
 
-    def build(self, place: Conditions, load: Load | None = None) -> WholeFace:
+    def build(self, place: Conditions, load: Load) -> WholeFace:
         """Builds it, or raises a `FacehallError`; ``load`` loads its network."""
-        load = load or _loader(place)
         network = None if self.network is None else load(self.network)
         weights = "auto" if self.network is None else self.network.file
         return WholeFace(self.name, network, check_device(place.device), place.precision, weights)
@@ -353,57 +296,51 @@ class PatchByPatchSpec:
     action_offset: int | None = None
     agent_settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, place: Conditions, load: Load | None = None) -> PatchByPatch:
+    def build(self, place: Conditions, load: Load) -> PatchByPatch:
         """Builds it, or raises a `FacehallError`; ``load`` loads its networks."""
-        load = load or _loader(place)
         enhancer = load(self.enhancer or NetworkSpec(BICUBIC))
         initial = None if self.initial is None else load(self.initial)
-
-        def core_with(stride: int, offset: int | None) -> HallucinationCore:
-            return HallucinationCore(
-                enhancer,
-                image_size=place.image_size,
-                border=self.border,
-                num_steps=self.steps,
-                action_stride=stride,
-                action_offset=offset,
-                device=check_device(place.device),
-                precision=place.precision,
-                initial=initial,
-            )
-
+        core_with = partial(
+            HallucinationCore,
+            enhancer,
+            image_size=place.image_size,
+            border=self.border,
+            num_steps=self.steps,
+            device=check_device(place.device),
+            precision=place.precision,
+            initial=initial,
+        )
         path = None if self.agent in agents.available() else Path(self.agent)
         if self.agent in LEARNED:
-            path = shipped(LEARNED[self.agent], core_with(1, None), place.dataset)
+            path = shipped(LEARNED[self.agent], core_with(), place.dataset)
         stride, offset = self.action_stride or 1, self.action_offset
         if path is not None and self.action_stride is None:
             stride, trained = _trained_grid(path, place.image_size)
             offset = offset if trained is None else trained
-        core = core_with(stride, offset)
+        core = core_with(action_stride=stride, action_offset=offset)
+        agent: Agent | None = None
+        if path is not None:
+            agent = agents.load(path, core, place.trust_pickle)
+        elif self.agent != "random":
+            agent = agents.make(self.agent, core, **self.agent_settings)
+
+        def make_agent(first: int) -> Agent:
+            # Seeded for each batch, so that it draws the same wherever an earlier run stopped, and
+            # far apart, so that the batches of one seed are not those of the next.
+            seed = self.seed * 1_000_003 + first
+            return agents.make("random", core, seed=seed) if agent is None else agent
+
         begun = BICUBIC if self.initial is None else self.initial.name or str(self.initial.file)
         return PatchByPatch(
             self.name,
             core,
-            self._maker(core, path, place.trust_pickle),
+            make_agent,
             agent=self.agent if path is None else path.stem,
             seed=self.seed if self.agent == "random" else 0,
             enhancer_weights="auto" if self.enhancer is None else self.enhancer.file,
             agent_weights=None if path is None else path.name,
             initial=begun,
         )
-
-    def _maker(
-        self, core: HallucinationCore, path: Path | None, trust: bool
-    ) -> Callable[[int], Agent]:
-        if path is None and self.agent == "random":
-            # Seeded for each batch, so that it draws the same wherever an earlier run stopped, and
-            # far apart, so that the batches of one seed are not those of the next.
-            return lambda first: agents.make("random", core, seed=self.seed * 1_000_003 + first)
-        if path is None:
-            agent = agents.make(self.agent, core, **self.agent_settings)
-        else:
-            agent = agents.load(path, core, trust)
-        return lambda first: agent
 
 
 Spec = WholeFaceSpec | PatchByPatchSpec
@@ -414,8 +351,7 @@ def build(specs: Iterable[Spec], place: Conditions) -> list[Restorer]:
     """Builds restorers, which share the networks that they have in common.
 
     Raises:
-        ConfigurationError: If two have the same name.
-        FacehallError: If one cannot be built; says why.
+        FacehallError: If two have the same name, or one cannot be built; says why.
     """
     specs = list(specs)
     names = [spec.name for spec in specs]
@@ -424,7 +360,7 @@ def build(specs: Iterable[Spec], place: Conditions) -> list[Restorer]:
             f"The rows would be called {', '.join(names)}: give each one a name of its own, as in "
             "NAME=PATH."
         )
-    load = _loader(place)
+    load = cache(partial(NetworkSpec.load, place=place))
     restorers: list[Restorer] = [spec.build(place, load) for spec in specs]
     for restorer, spec in zip(restorers, specs, strict=True):
         restorer.description = (spec, place)
@@ -476,18 +412,9 @@ def parse_agent(word: str, action_stride: int = 1, **settings: Any) -> PatchByPa
 
 
 def check_agent(word: str) -> None:
-    """Refuses a word that is neither the name of an agent nor a file.
-
-    Raises:
-        UnknownNameError: Naming the nearest agents.
-    """
+    """Refuses, by an `UnknownNameError`, what is neither the name of an agent nor a file."""
     if word not in agents.available() and Path(word).suffix not in (".safetensors", ".zip"):
         raise unknown_name("agent", word, agents.available())
-
-
-def _loader(place: Conditions) -> Load:
-    """Loads each network once."""
-    return cache(partial(NetworkSpec.load, place=place))
 
 
 def _trained_grid(path: Path, image_size: tuple[int, int]) -> tuple[int, int | None]:

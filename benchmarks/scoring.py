@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,11 +52,7 @@ class TestFaces:
         return len(self.images)
 
     def rows(self, rows: slice) -> Faces:
-        """Some of the faces, degraded when they are first asked for.
-
-        Args:
-            rows: Numbers of the faces, without a step.
-        """
+        """Some of the faces, a slice without a step, degraded when they are first asked for."""
         start, stop, _ = rows.indices(len(self))
         chunks = range(start // CHUNK, (max(start, stop - 1)) // CHUNK + 1)
         lr, initial = (torch.cat(parts) for parts in zip(*map(self._chunk, chunks), strict=True))
@@ -75,22 +70,6 @@ class TestFaces:
             faces = self.protocol.degrade(images.to(self.device), self.scale)
             self._degraded[number] = (faces.lr.cpu(), faces.initial.cpu())
         return self._degraded[number]
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How faces are restored and scored.
-
-    Attributes:
-        steps: After how many patches SSIM and FSIM are taken; of whole-face networks these are
-            taken once.
-        fsim_limit: FSIM is slow: it is taken on the first so many faces only.
-        batch: Faces that are restored at once.
-    """
-
-    steps: tuple[int, ...] = ()
-    fsim_limit: int = 0
-    batch: int = 32
 
 
 @dataclass(frozen=True)
@@ -115,17 +94,8 @@ class Measurements:
         """Number of faces."""
         return len(self.psnr)
 
-    def first(self, number: int) -> Measurements:
-        """The measurements of the first faces."""
-        return Measurements(**{name: tensor[:number] for name, tensor in vars(self).items()})
-
     def over(self, steps: int, numbers: int) -> Measurements:
-        """Measurements of T patches and S numbers of patches; a whole face stays as it is.
-
-        Args:
-            steps: T.
-            numbers: S.
-        """
+        """Measurements of T ``steps`` and S ``numbers`` of these; a whole face stays as it is."""
         if self.actions.shape[1]:
             return self
         return Measurements(
@@ -140,13 +110,13 @@ class Measurements:
 def score(
     restorer: Restorer,
     faces: TestFaces,
-    scoring: Scoring,
-    cache: Cache | None = None,
-    *,
+    steps: Sequence[int],
+    fsim_limit: int,
+    batch: int,
+    cache: Cache,
     limit: int | None = None,
-    shown: bool = True,
 ) -> Measurements:
-    """Restores faces and scores them.
+    """Restores faces and scores them, in their order.
 
     One episode of an agent's T patches serves every smaller number of patches: it begins in the
     same way.
@@ -154,37 +124,34 @@ def score(
     Args:
         restorer: Restores the faces.
         faces: The faces.
-        scoring: What is measured.
-        cache: Where finished batches are kept and found; nowhere by default.
+        steps: After how many patches SSIM and FSIM are taken; of whole-face networks these are
+            taken once.
+        fsim_limit: FSIM is slow: it is taken on the first so many faces only.
+        batch: Faces that are restored at once.
+        cache: Where finished batches are kept and found.
         limit: Restore the first so many faces only.
-        shown: Whether to show a progress bar.
-
-    Returns:
-        The measurements of the faces, in their order.
     """
-    batch = min(scoring.batch, restorer.most_at_once or scoring.batch)
-    settings = None
-    if (who := restorer.fingerprint) is not None:
-        settings = {
-            "restorer": who,
-            "protocol": asdict(faces.protocol),
-            "scale": faces.scale,
-            "steps": scoring.steps if restorer.steps else (),
-            "fsim_limit": scoring.fsim_limit,
-            "batch": batch,
-        }
+    batch = min(batch, restorer.most_at_once or batch)
+    settings = {
+        "restorer": restorer.fingerprint,
+        "protocol": asdict(faces.protocol),
+        "scale": faces.scale,
+        "steps": steps if restorer.steps else (),
+        "fsim_limit": fsim_limit,
+        "batch": batch,
+    }
 
     def compute(rows: slice, advance: Advance) -> dict[str, Tensor]:
-        recorder = _Recorder(faces, scoring, max(0, scoring.fsim_limit - rows.start), advance)
-        if isinstance(restorer, PatchByPatch):
-            recorder.start()
-            played = restorer.play(faces.rows(rows), rows.start, recorder)
-            return recorder.tensors(played.actions)
         given = faces.rows(rows)
+        fsim_faces = max(0, fsim_limit - rows.start)
+        if isinstance(restorer, PatchByPatch):
+            recorder = _Recorder(faces, steps, fsim_faces, advance)
+            return recorder.tensors(restorer.play(given, rows.start, recorder).actions)
+        recorder = _Recorder(faces, (0,), fsim_faces, advance)
         recorder.record(restorer.restore(given, rows.start), given.hr)
         return recorder.tensors(torch.empty(len(given.hr), 0, dtype=torch.int64))
 
-    found = (cache or Cache(None)).rows(
+    found = cache.rows(
         compute,
         faces.checksums[:limit],
         name=restorer.name,
@@ -192,7 +159,6 @@ def score(
         batch=batch,
         unit="patch" if restorer.steps else "face",
         units=restorer.steps or 1,
-        shown=shown,
     )
     return Measurements(**found)
 
@@ -204,69 +170,53 @@ def limit_of(restorer: Restorer, limit: int, oracle_limit: int = ORACLE_LIMIT) -
 
 
 class _Recorder:
-    """Scores each state of an episode; its own time does not count."""
+    """Scores each state of an episode; its own time does not count, nor that of whole faces."""
 
     def __init__(
-        self, faces: TestFaces, scoring: Scoring, fsim_faces: int, advance: Callable[[int], Any]
+        self, faces: TestFaces, steps: Sequence[int], fsim_faces: int, advance: Advance
     ) -> None:
         self._faces = faces
-        self._steps = scoring.steps
+        self._steps = steps
         self._fsim_faces = fsim_faces
         self._advance = advance
-        self._psnr: list[Tensor] = []
-        self._ssim: list[Tensor] = []
-        self._fsim: list[Tensor] = []
-        self._seconds: list[float] = []
-        self._resumed = 0.0
-
-    def start(self) -> None:
-        """Starts the clock."""
+        self._scores: dict[str, list[Tensor]] = {"psnr": [], "ssim": [], "fsim": []}
+        self._seconds = [0.0]
         self._resumed = time.perf_counter()
 
     def __call__(self, state: CoreState) -> None:
         """Records the next state, the first one before any patch."""
-        before = self._seconds[-1] if self._seconds else 0.0
-        self._seconds.append(before + time.perf_counter() - self._resumed)
-        taken = len(self._psnr)
-        self._psnr.append(self._score("psnr", state.image, state.hr))
-        if taken in self._steps:
-            self._record_similarity(state.image, state.hr)
+        passed = self._seconds[-1] + time.perf_counter() - self._resumed
+        taken = len(self._scores["psnr"])
+        self.record(state.image, state.hr, passed)
         if taken:
             self._advance(state.num_envs)
         # The scores were copied to the host, so that the device has nothing left to do.
         self._resumed = time.perf_counter()
 
-    def record(self, restored: Tensor, truth: Tensor) -> None:
-        """Records faces that were restored in one go, in no time."""
-        self._psnr.append(self._score("psnr", restored, truth))
-        self._record_similarity(restored, truth)
-        self._seconds.append(0.0)
+    def record(self, image: Tensor, truth: Tensor, seconds: float = 0.0) -> None:
+        """Records faces that were restored in so many seconds."""
+        similar = len(self._scores["psnr"]) in self._steps
+        self._seconds.append(seconds)
+        self._score("psnr", image, truth)
+        if similar:
+            self._score("ssim", image, truth)
+            self._score("fsim", image, truth, self._fsim_faces)
 
     def tensors(self, actions: Tensor) -> dict[str, Tensor]:
         """All that was recorded; see `Measurements`."""
         number = len(actions)
-        seconds = torch.tensor(self._seconds, dtype=torch.float64) / number
-        return {
-            "psnr": torch.stack(self._psnr, dim=1),
-            "ssim": torch.stack(self._ssim, dim=1),
-            "fsim": torch.stack(self._fsim, dim=1),
-            "seconds": seconds.expand(number, -1),
-            "actions": actions.cpu(),
-        }
+        seconds = torch.tensor(self._seconds[1:], dtype=torch.float64) / number
+        scores = {name: torch.stack(values, dim=1) for name, values in self._scores.items()}
+        return {**scores, "seconds": seconds.expand(number, -1), "actions": actions.cpu()}
 
-    def _record_similarity(self, image: Tensor, truth: Tensor) -> None:
-        self._ssim.append(self._score("ssim", image, truth))
-        fsim = torch.full((len(image),), torch.nan, dtype=torch.float64)
-        if number := min(self._fsim_faces, len(image)):
-            fsim[:number] = self._score("fsim", image[:number], truth[:number])
-        self._fsim.append(fsim)
-
-    def _score(self, name: str, image: Tensor, truth: Tensor) -> Tensor:
-        """(N,) float64 on the CPU."""
-        faces = self._faces
-        return (
-            metrics.score(image, truth, faces.protocol, faces.scale, (name,))[name].double().cpu()
-        )
+    def _score(self, name: str, image: Tensor, truth: Tensor, limit: int | None = None) -> None:
+        """Adds (N,) float64 on the CPU, NaN for faces beyond the limit."""
+        scores, faces = torch.full((len(image),), torch.nan, dtype=torch.float64), self._faces
+        if limit != 0:
+            scores[:limit] = metrics.score(
+                image[:limit], truth[:limit], faces.protocol, faces.scale, (name,)
+            )[name]
+        self._scores[name].append(scores)
 
 
 def first_images(dataset: FaceDataset, limit: int) -> Tensor:

@@ -58,7 +58,7 @@ def mean_ci(values: ArrayLike, level: float = 0.95) -> Estimate:
         >>> round(mean, 3), round(half_width, 3)
         (2.0, 2.484)
     """
-    sample = _vector("values", values)
+    (sample,) = _vectors(values=values)
     mean = float(sample.mean())
     if len(sample) == 1 or not np.isfinite(sample).all():
         _check_level(level)
@@ -68,18 +68,10 @@ def mean_ci(values: ArrayLike, level: float = 0.95) -> Estimate:
 
 
 def paired_difference_ci(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:
-    """Return the mean of ``a - b`` over images and the half width of its interval.
+    """Return the mean of ``a - b``, each (N,), over images and the half width of its interval.
 
     Pairing takes out how hard each image is, which is most of the variance; ``a`` is better than
-    ``b`` beyond chance where the value exceeds the half width.
-
-    Args:
-        a: One number per image (N,).
-        b: The same images, under the other method (N,).
-        level: Confidence level in (0, 1).
-
-    Returns:
-        See `mean_ci`.
+    ``b`` beyond chance where the value exceeds the half width; see `mean_ci`.
 
     Raises:
         ValueError: The vectors differ in length; or see `mean_ci`.
@@ -100,9 +92,6 @@ def area_under_curve(psnr: ArrayLike) -> FloatArray:
 
     Args:
         psnr: PSNR in dB after 0, 1, ..., T patches (N, T + 1), T at least 1.
-
-    Returns:
-        Decibels (N,).
 
     Raises:
         ValueError: ``psnr`` has another shape.
@@ -151,7 +140,7 @@ def oracle_share(
     gain, gap = agents - randoms, oracles - randoms
     mean_gap = float(gap.mean())
     if not mean_gap > 0:
-        return Estimate(math.nan, math.nan)
+        return NONE
     share = float(gain.mean()) / mean_gap
     return Estimate(share, mean_ci(gain - share * gap, level).half_width / mean_gap)
 
@@ -198,18 +187,15 @@ def _central_probability(theta: float, degrees: int) -> float:
     return 2 / math.pi * (theta + sine * total) if odd else sine * total
 
 
-def _vector(name: str, values: ArrayLike) -> FloatArray:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1 or len(vector) == 0:
-        raise ValueError(
-            f"{name} has shape {vector.shape}; expected (N,), one number per image, at least one."
-        )
-    return vector
-
-
 def _vectors(**named: ArrayLike) -> list[FloatArray]:
     """Return the arguments as vectors of one length."""
-    vectors = {name: _vector(name, values) for name, values in named.items()}
+    vectors = {name: np.asarray(values, dtype=np.float64) for name, values in named.items()}
+    for name, vector in vectors.items():
+        if vector.ndim != 1 or len(vector) == 0:
+            raise ValueError(
+                f"{name} has shape {vector.shape}; expected (N,), one number per image, at least "
+                "one."
+            )
     if len({len(vector) for vector in vectors.values()}) > 1:
         lengths = ", ".join(f"{name} {len(vector)}" for name, vector in vectors.items())
         raise ValueError(f"the numbers of images differ ({lengths}); expected the same images.")

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +52,20 @@ class Column:
     better: Literal["higher", "lower"] | None = None
     beside: Sequence[str] = ()
 
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[object],
+        title: str,
+        name: str,
+        form: str = "",
+        better: Literal["higher", "lower"] | None = None,
+        widths: str | None = None,
+    ) -> Column:
+        """The field ``name`` of some rows, the field ``widths`` being its half widths."""
+        half_widths = None if widths is None else [getattr(row, widths) for row in rows]
+        return cls(title, [getattr(row, name) for row in rows], half_widths, form, better)
+
     @property
     def cells(self) -> list[str]:
         """The values as text.
@@ -72,10 +86,7 @@ class Column:
         ]
 
     def best(self, aside: Collection[int] = ()) -> set[int]:
-        """Numbers of the rows whose value reads best, if there are at least two to choose from.
-
-        Args:
-            aside: Numbers of the rows that do not compete.
+        """Numbers of the rows whose value reads best, of two or more; those aside do not compete.
 
         >>> sorted(Column("ms", [1.04, 1.0, 3.0], format=".1f", better="lower").best())
         [0, 1]
@@ -114,7 +125,7 @@ class Table:
     columns: Sequence[Column]
     sections: Sequence[int] = ()
     caption: str = ""
-    keys: int = field(default=1)
+    keys: int = 1
     aside: Collection[int] = ()
 
     def __post_init__(self) -> None:
@@ -158,14 +169,13 @@ class Table:
     def html(self, id_: str) -> str:
         """As HTML that can be moved sideways within its frame, the best of each column in bold.
 
-        Args:
-            id_: Identifier of its title, which has to be unique in the page.
+        The title gets the identifier ``id_``, which has to be unique in the page.
         """
         columns = [column for column in self.columns if set(column.cells) != {NOTHING}]
         titles, values = columns[: self.keys], columns[self.keys :]
         best = [column.best(self.aside) for column in values]
         head = "".join(_th("col", column.title) for column in titles)
-        head += "".join(f'<th scope="col">{html.escape(column.title)}</th>' for column in values)
+        head += "".join(_th("col", column.title, "") for column in values)
         lines = []
         for row in range(len(self.rows)):
             begins = ' class="section"' if row in self.sections else ""
@@ -230,8 +240,8 @@ class Table:
         return 1 + sum(_width(self.columns[place], wrapped) + 3 for place in block)
 
 
-def _th(scope: str, text: str) -> str:
-    return f'<th scope="{scope}" class="key">{html.escape(text)}</th>'
+def _th(scope: str, text: str, kind: str = ' class="key"') -> str:
+    return f'<th scope="{scope}"{kind}>{html.escape(text)}</th>'
 
 
 def _td(text: str, best: bool) -> str:
@@ -292,11 +302,7 @@ def section_starts(names: Sequence[object]) -> list[int]:
 
 
 def insert_into(path: Path, table: Table) -> None:
-    """Replaces what stands between the two marker lines of a Markdown file.
-
-    Raises:
-        ConfigurationError: If the file does not exist or lacks the markers.
-    """
+    """Replaces what stands between the two marker lines of a Markdown file; see `check_markers`."""
     text = check_markers(path)
     block = f"{START}\n{table.markdown()}{END}"
     write_text_atomic(path, _BETWEEN.sub(lambda _: block, text, count=1))

@@ -31,7 +31,7 @@ from facehall_env.benchmarks.provenance import output_folder
 from facehall_env.benchmarks.quality import sr
 from facehall_env.benchmarks.quality.settings import SRBenchConfig
 from facehall_env.benchmarks.restorers import Conditions, Restorer, WholeFace, build
-from facehall_env.benchmarks.scoring import Scoring, TestFaces, first_images, limit_of, score
+from facehall_env.benchmarks.scoring import TestFaces, first_images, limit_of, score
 from facehall_env.data import FaceDataset
 from facehall_env.errors import DatasetError, FacehallError
 from facehall_env.registry import parse_settings, unknown_name
@@ -264,10 +264,10 @@ def _score(
     """Scores of a row for each image, under the protocol and by what looks at restored faces."""
     config, measuring = found.config, found.table.measuring
     fsim_limit = measuring.fsim_limit if "fsim" in found.table.of(key) else 0
-    scoring = Scoring((restorer.steps,), fsim_limit, measuring.batch)
     cache = Cache(config.out / ".cache", config.fresh)
     limit = limit_of(restorer, measuring.limit)
-    measured = score(restorer, faces, scoring, cache, limit=limit)
+    how = ((restorer.steps,), fsim_limit, measuring.batch, cache)
+    measured = score(restorer, faces, *how, limit=limit)
     values = {name: getattr(measured, name)[:, -1] for name in ("psnr", "ssim", "fsim")}
     if scores or _maps(found.table):
         values |= _looked_at(found, restorer, faces, limit, scores)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,21 +17,13 @@ from torch import Tensor
 from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
-from facehall_env.benchmarks.provenance import (
-    NOT_IN_THE_NUMBERS,
-    Row,
-    file_stem,
-    header,
-    output_folder,
-    write_results,
-)
-from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
+from facehall_env.benchmarks.provenance import NOT_IN_THE_NUMBERS, Row
+from facehall_env.benchmarks.quality import opening
 from facehall_env.benchmarks.quality.settings import AttributesBenchConfig
-from facehall_env.benchmarks.restorers import Restorer, build
 from facehall_env.benchmarks.scoring import TestFaces, fixed_order, read_images
 from facehall_env.benchmarks.statistics import NONE, mean_ci, paired_difference_ci
 from facehall_env.benchmarks.tables import Column, Table
-from facehall_env.data import Attributed, FaceDataset, Protocol
+from facehall_env.data import Attributed, FaceDataset
 from facehall_env.errors import ConfigurationError
 from facehall_env.metrics.attributes import AttributeHead
 from facehall_env.photos.landmarks import DlibLandmarks, Marker
@@ -60,12 +51,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class AttributeScore(Row):
-    """How rightly an attribute is told.
-
-    Attributes:
-        balanced_accuracy: Mean of the shares of those with and without it that are told rightly.
-        balanced_accuracy_ci: Half width of its interval.
-    """
+    """How rightly an attribute is told; see `NOTES`."""
 
     balanced_accuracy: float
     balanced_accuracy_ci: float
@@ -88,12 +74,9 @@ class AttributesRow(Row):
 
 @dataclass(frozen=True)
 class AttributedFaces:
-    """Faces of a split, and what they look like.
+    """N faces of the split ``split``, their keys in the dataset, and what they look like.
 
     Attributes:
-        split: ``"train"`` or ``"test"``.
-        faces: N faces.
-        keys: Their names in the dataset.
         names: Names of all A attributes.
         labels: (N, A) bool, which of these they have.
     """
@@ -120,48 +103,20 @@ class Results:
     """Everything that was measured.
 
     Attributes:
-        config: The settings.
         rows: The table: one row for each way of restoring.
-        faces: What was restored.
+        table: A column for each way of restoring, a line for each attribute.
         head: What told the attributes.
-        fitting: How it came to be: its file, or on how many training faces.
+        left_out: Attributes that the head does not know.
+        untested: Attributes of the head that are the same on all test faces.
         not_found: Names of the test faces without landmarks in the truth.
-        weights: What is known about the networks, by the rows' names.
     """
 
-    config: AttributesBenchConfig
     rows: Sequence[AttributesRow]
-    faces: AttributedFaces
+    table: Table
     head: AttributeHead
-    fitting: Mapping[str, Any]
+    left_out: Sequence[str]
+    untested: Sequence[str]
     not_found: Sequence[str]
-    weights: Mapping[str, Any]
-
-    @property
-    def left_out(self) -> list[str]:
-        """Attributes that the head does not know."""
-        return [name for name in self.faces.names if name not in self.head.names]
-
-    @property
-    def untested(self) -> list[str]:
-        """Attributes of the head that are the same on all test faces."""
-        return [name for name in self.head.names if name not in self.faces.varying]
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the test faces that have each attribute of the head."""
-        shares = self.faces.labels_of(self.head.names).double().mean(dim=0)
-        return dict(zip(self.head.names, shares.tolist(), strict=True))
-
-    @property
-    def table(self) -> Table:
-        """A column for each way of restoring, a line for each attribute."""
-        faces = self.config.faces
-        title = (
-            f"Attributes: {faces.dataset} {faces.scale}x, protocol {faces.protocol}, "
-            f"{len(self.faces.keys):,} test images"
-        )
-        return Table(title, columns(self.rows, self.shares), [3], _caption(self))
 
 
 def run(
@@ -181,123 +136,88 @@ def run(
     Raises:
         FacehallError: If the settings, the data or the weights do not allow it.
     """
-    config.check()
-    folder, specs = output_folder(config.out, config.publish), specifications(config)
-    dataset, protocol = config.faces.open("test"), config.faces.degradation
-    attributed(dataset)
+    dataset, restorers = opening.opened(config)
+    faces = read(dataset, config.limit, config)
     marker = (marker or DlibLandmarks()) if config.align == "landmarks" else None
     judge = embed.make(config.recogniser, config.align, config.device, marker)
-    restorers = build(specs, conditions(config, dataset))
     fitting: dict[str, Any]
     if config.head is not None:
         head, fitting = AttributeHead.load(config.head), {"file": str(config.head)}
+        source = f"read from {config.head.name}"
     else:
-        training = read(config.faces.open("train"), config.train_limit, protocol, config)
+        training = read(config.faces.open("train"), config.train_limit, config)
         views = _views(training, judge, config, marker)
-        head = fitted(views.truth[judge.name], training)
+        head = _fitted(views.truth[judge.name], training)
         fitting = {"faces": len(training.keys), "not_found": views.not_found(training.keys)}
+        source = f"fitted to {len(training.keys):,} true training faces"
     if config.save_head is not None:
         head.save(config.save_head)
-    faces = read(dataset, config.limit, protocol, config)
-    results = evaluate(restorers, judge, head, faces, config, marker=marker, fitting=fitting)
-    console = console or tables.terminal()
-    console.print(results.table)
-    words = config.words("attributes", config.recogniser.partition("=")[0])
-    stem = file_stem(words, config, NAMED, LEFT_OUT)
-    tables.say_written(console, *write(results, command, folder, stem))
-    return results
-
-
-def evaluate(
-    restorers: Sequence[Restorer],
-    judge: FaceRecogniser,
-    head: AttributeHead,
-    faces: AttributedFaces,
-    config: AttributesBenchConfig,
-    *,
-    marker: Marker | None = None,
-    fitting: Mapping[str, Any],
-) -> Results:
-    """Tells the attributes of faces as each restorer restores them and as they are.
-
-    Args:
-        restorers: The rows, one of them "bicubic".
-        judge: Embeds the faces.
-        head: Tells attributes from the embeddings.
-        faces: The faces; see `read`.
-        config: Further settings, and where the cache is.
-        marker: Finds landmarks; None if they are not needed.
-        fitting: How the head came to be.
-
-    Raises:
-        ConfigurationError: If the head does not fit the faces or the recogniser.
-    """
     views = _views(faces, judge, config, marker)
     names = _tested(head, views.truth[judge.name], faces)
+    left_out = [name for name in faces.names if name not in head.names]
+    untested = [name for name in head.names if name not in names]
+    not_found = views.not_found(faces.keys)
     shown = {who.name: views.of(who) for who in restorers} | {TRUTH: views.truth}
-    return Results(
-        config,
-        table_rows(shown, judge.name, head, faces, names),
-        faces,
-        head,
-        fitting,
-        not_found=views.not_found(faces.keys),
-        weights={who.name: who.provenance for who in restorers},
+    rows = _rows(shown, judge.name, head, faces, names)
+    have = faces.labels_of(head.names).double().mean(dim=0).tolist()
+    share = dict(zip(head.names, have, strict=True))
+    recogniser = config.recogniser.partition("=")[0]
+    caption = (
+        f"Mean over {len(names)} attributes, half being chance, ± 95 % interval over images; head "
+        f"on {recogniser}'s embeddings, {source}."
+        + (f" Not known to the head: {', '.join(left_out)}." if left_out else "")
+        + (f" The same on all test faces: {', '.join(untested)}." if untested else "")
+        + missing_faces_note(not_found)
     )
+    title = f"Attributes: {config.faces_in_words}, {len(faces.keys):,} test images"
+    table = Table(title, columns(rows, share), [3], caption)
+    content = {
+        "notes": NOTES,
+        "head": {**fitting, "attributes": head.names},
+        "share": share,
+        "left_out": left_out,
+        "untested": untested,
+        "not_found": not_found,
+        "weights": {who.name: who.provenance for who in restorers},
+        "rows": [row.to_json() for row in rows],
+    }
+    console = console or tables.terminal()
+    console.print(table)
+    words = config.words("attributes", recogniser)
+    written = opening.write(
+        "attributes", config, words, command, content, table, leave_out=LEFT_OUT
+    )
+    tables.say_written(console, *written)
+    return Results(rows, table, head, left_out, untested, not_found)
 
 
-def attributed(dataset: FaceDataset) -> Attributed:
-    """The dataset itself, if it knows what its faces look like.
+def read(dataset: FaceDataset, limit: int, config: AttributesBenchConfig) -> AttributedFaces:
+    """The first ``limit`` faces of a split of a dataset in the fixed order, with their attributes.
 
     Raises:
-        ConfigurationError: Otherwise.
+        ConfigurationError: If the dataset does not know attributes.
+        DatasetError: If it came without them, or an image cannot be read.
     """
     if not isinstance(dataset, Attributed):
         raise ConfigurationError(
             f"Dataset {dataset.name!r} does not know its faces' attributes: use one that does, "
             "such as celeba, or synthetic to try."
         )
-    return dataset
-
-
-def read(
-    dataset: FaceDataset, limit: int, protocol: Protocol, config: AttributesBenchConfig
-) -> AttributedFaces:
-    """The first faces of a dataset in the fixed order, with their attributes.
-
-    Args:
-        dataset: A split of a dataset.
-        limit: Number of faces.
-        protocol: How they are degraded.
-        config: Scale and device.
-
-    Raises:
-        ConfigurationError: If the dataset does not know attributes.
-        DatasetError: If it came without them, or an image cannot be read.
-    """
-    known, order = attributed(dataset), fixed_order(len(dataset), limit)
-    names = known.attribute_names
-    found = [known.attributes(number) for number in order]
+    faces, order = config.faces, fixed_order(len(dataset), limit)
+    names = dataset.attribute_names
+    found = [dataset.attributes(number) for number in order]
     images = read_images(dataset, order)
     return AttributedFaces(
         dataset.split,
-        TestFaces(images, protocol, config.faces.scale, config.device),
+        TestFaces(images, faces.degradation, faces.scale, config.device),
         keys=[dataset.key(number) for number in order],
         names=names,
         labels=torch.tensor([[face[name] for name in names] for face in found]),
     )
 
 
-def fitted(embeddings: Tensor, faces: AttributedFaces) -> AttributeHead:
-    """A head for all attributes that differ among true faces.
-
-    Args:
-        embeddings: (N, D) of the faces.
-        faces: N of them.
-
-    Raises:
-        ConfigurationError: If no attribute differs.
-    """
+def _fitted(embeddings: Tensor, faces: AttributedFaces) -> AttributeHead:
+    """A head for all attributes that differ among N true faces with embeddings (N, D)."""
     names = faces.varying
     if not names:
         raise ConfigurationError(
@@ -334,23 +254,14 @@ def image_scores(predicted: Tensor, labels: Tensor) -> Tensor:
     return scores
 
 
-def table_rows(
+def _rows(
     shown: Mapping[str, Mapping[str, Tensor]],
     judge: str,
     head: AttributeHead,
     faces: AttributedFaces,
     names: list[str],
 ) -> list[AttributesRow]:
-    """The table: one row for each way of restoring.
-
-    Args:
-        shown: What is seen of the faces as each way restores them, `BICUBIC` and `TRUTH` among
-            them; see `Views.of`.
-        judge: Name of the recogniser whose embeddings the head looks at.
-        head: Tells the attributes.
-        faces: The true faces.
-        names: The attributes that are tested, all of which the head knows.
-    """
+    """The table, from what is seen of the faces as each way restores them."""
     places = [head.names.index(name) for name in names]
     labels = faces.labels_of(names)
     scores = {
@@ -373,31 +284,14 @@ def table_rows(
     return rows
 
 
-def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:
-    """Writes JSON and Markdown; returns their paths."""
-    content = {
-        **header("attributes", results.config, command, LEFT_OUT),
-        "notes": NOTES,
-        "head": {**results.fitting, "attributes": results.head.names},
-        "share": results.shares,
-        "left_out": results.left_out,
-        "untested": results.untested,
-        "not_found": results.not_found,
-        "weights": results.weights,
-        "rows": [row.to_json() for row in results.rows],
-    }
-    return write_results(folder, stem, content, results.table)
-
-
 def _views(
     faces: AttributedFaces,
     judge: FaceRecogniser,
     config: AttributesBenchConfig,
     marker: Marker | None,
 ) -> Views:
-    cache = Cache(config.out / ".cache", config.fresh)
-    split = f"attributes-{faces.split}"
-    return Views(faces.faces, [judge], marker, cache, batch=config.batch, split=split)
+    cache, split = Cache(config.out / ".cache", config.fresh), f"attributes-{faces.split}"
+    return Views(faces.faces, [judge], marker, cache, config.batch, split=split)
 
 
 def _tested(head: AttributeHead, embeddings: Tensor, faces: AttributedFaces) -> list[str]:
@@ -424,12 +318,7 @@ def _tested(head: AttributeHead, embeddings: Tensor, faces: AttributedFaces) -> 
 
 
 def columns(rows: Sequence[AttributesRow], shares: Mapping[str, float]) -> list[Column]:
-    """The columns of the table: one for each way of restoring.
-
-    Args:
-        rows: The rows.
-        shares: How many of the faces have each attribute.
-    """
+    """The columns of the table: the attributes, their shares, and one for each way of restoring."""
     names = list(rows[0].attributes)
     have = ["", "", "", *(tables.cell(shares[name], ".0%") for name in names)]
     shown = [
@@ -446,24 +335,3 @@ def columns(rows: Sequence[AttributesRow], shares: Mapping[str, float]) -> list[
         ]
         shown.append(Column(row.model, cells))
     return shown
-
-
-def _caption(results: Results) -> str:
-    config, fitting = results.config, results.fitting
-    source = (
-        f"fitted to {fitting['faces']:,} true training faces"
-        if config.head is None
-        else f"read from {config.head.name}"
-    )
-    text = (
-        f"Mean over {len(results.rows[0].attributes)} attributes, half being chance, ± 95 % "
-        f"interval over images; head on {config.recogniser.partition('=')[0]}'s embeddings, "
-        f"{source}."
-    )
-    for names, why in (
-        (results.left_out, "Not known to the head"),
-        (results.untested, "The same on all test faces"),
-    ):
-        if names:
-            text += f" {why}: {', '.join(names)}."
-    return text + missing_faces_note(results.not_found)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,12 @@ from torch import Tensor
 from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.cache import Cache
 from facehall_env.benchmarks.embeddings import TRUTH, Views, missing_faces_note
-from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
-from facehall_env.benchmarks.quality.opening import NAMED, conditions, specifications
+from facehall_env.benchmarks.provenance import Row
+from facehall_env.benchmarks.quality import opening
 from facehall_env.benchmarks.quality.settings import IdentityBenchConfig
-from facehall_env.benchmarks.restorers import Restorer, build
+from facehall_env.benchmarks.restorers import Restorer
 from facehall_env.benchmarks.scoring import TestFaces, read_images
-from facehall_env.benchmarks.statistics import NONE, Estimate, flat, mean_ci
+from facehall_env.benchmarks.statistics import NONE, flat, mean_ci
 from facehall_env.benchmarks.tables import Column, Table, section_starts
 from facehall_env.data import FaceDataset, Protocol, pairs
 from facehall_env.data.pairs import Pairs
@@ -93,15 +92,9 @@ class IdentityRow(Row):
 
 @dataclass(frozen=True)
 class PairFaces:
-    """The images of the pairs.
+    """N faces, their keys in the dataset and who is on them, and the pairs of these images.
 
-    Attributes:
-        faces: N test faces.
-        keys: Their names in the dataset.
-        people: Who is on them.
-        pairs: The pairs, as numbers of these images.
-        gallery: The first image of everyone.
-        probes: All other images.
+    The gallery is the first image of everyone, the probes are all others.
     """
 
     faces: TestFaces
@@ -164,10 +157,8 @@ class Results:
     def table(self) -> Table:
         """The rows as a table."""
         config, rows = self.config, self.rows
-        title = (
-            f"Identity: {config.faces.dataset} {config.faces.scale}x, protocol "
-            f"{config.faces.protocol}, {len(self.faces.pairs):,} {config.source} pairs"
-        )
+        number = f"{len(self.faces.pairs):,} {config.source} pairs"
+        title = f"Identity: {config.faces_in_words}, {number}"
         starts = section_starts([row.recogniser for row in rows])
         return Table(title, columns(rows, config.landmarks), starts, _caption(self), keys=2)
 
@@ -189,19 +180,36 @@ def run(
     Raises:
         FacehallError: If the settings, the data or the weights do not allow it.
     """
-    config.check()
-    folder, specs = output_folder(config.out, config.publish), specifications(config)
-    dataset = config.faces.open("all" if config.source == "official" else "test")
+    split = "all" if config.source == "official" else "test"
+    dataset, restorers = opening.opened(config, split)
     if config.align == "landmarks" or config.landmarks:
         marker = marker or DlibLandmarks()
     judges = [embed.make(text, config.align, config.device, marker) for text in config.recognisers]
-    restorers = build(specs, conditions(config, dataset))
     faces = open_pairs(dataset, config.faces.degradation, config)
     results = evaluate(restorers, judges, faces, config, marker)
     console = console or tables.terminal()
     console.print(results.table)
-    stem = file_stem(config.words("identity"), config, NAMED)
-    tables.say_written(console, *write(results, command, folder, stem))
+    own, every = faces.pairs, faces.all_pairs
+    content = {
+        "notes": NOTES,
+        "pairs": {
+            "source": config.source,
+            "number": len(own),
+            "all": None if every is None else len(every),
+            "all_matched": None if every is None else int(every.same.sum()),
+            "folds": own.folds,
+            "images": len(faces.keys),
+            "people": len(set(faces.people)),
+            "probes": len(faces.probes),
+            "gallery": len(faces.gallery),
+        },
+        "not_found": results.not_found,
+        "weights": results.weights,
+        "rows": [row.to_json() for row in results.rows],
+    }
+    words = config.words("identity")
+    written = opening.write("identity", config, words, command, content, results.table)
+    tables.say_written(console, *written)
     return results
 
 
@@ -217,19 +225,12 @@ def evaluate(
     Args:
         restorers: The rows, in their order.
         judges: The recognisers.
-        faces: The faces; see `open_pairs`.
-        config: Further settings: what faces are compared with, and where the cache is.
+        faces: See `open_pairs`.
+        config: What faces are compared with, and where the cache is.
         marker: Finds landmarks; None if they are not needed.
     """
-    views = Views(
-        faces.faces,
-        judges,
-        marker,
-        Cache(config.out / ".cache", config.fresh),
-        batch=config.batch,
-        landmark_errors=config.landmarks,
-        split="pairs",
-    )
+    cache = Cache(config.out / ".cache", config.fresh)
+    views = Views(faces.faces, judges, marker, cache, config.batch, config.landmarks, "pairs")
     shown = {who.name: views.of(who) for who in restorers} | {TRUTH: views.truth}
     return Results(
         config,
@@ -258,7 +259,7 @@ def open_pairs(dataset: FaceDataset, protocol: Protocol, config: IdentityBenchCo
         chosen = pairs.drawn(dataset, config.limit, config.folds, config.seed)
     numbers = chosen.faces
     people = pairs.who(dataset, numbers)
-    gallery, probes = gallery_and_probes(people)
+    gallery = sorted(np.unique(people, return_index=True)[1].tolist())
     images = read_images(dataset, [int(number) for number in numbers])
     return PairFaces(
         faces=TestFaces(images, protocol, config.faces.scale, config.device),
@@ -271,45 +272,8 @@ def open_pairs(dataset: FaceDataset, protocol: Protocol, config: IdentityBenchCo
             chosen.fold,
         ),
         gallery=gallery,
-        probes=probes,
+        probes=sorted({*range(len(people))} - {*gallery}),
     )
-
-
-def gallery_and_probes(people: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The places of the first face of everyone, and those of all other faces.
-
-    >>> gallery_and_probes(["ada", "bob", "ada", "ada"])
-    ([0, 1], [2, 3])
-    """
-    gallery: dict[str, int] = {}
-    for place, person in enumerate(people):
-        gallery.setdefault(person, place)
-    known = set(gallery.values())
-    return sorted(known), [place for place in range(len(people)) if place not in known]
-
-
-def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:
-    """Writes JSON and Markdown; returns their paths."""
-    config, own, every = results.config, results.faces.pairs, results.faces.all_pairs
-    content = {
-        **header("identity", config, command),
-        "notes": NOTES,
-        "pairs": {
-            "source": config.source,
-            "number": len(own),
-            "all": None if every is None else len(every),
-            "all_matched": None if every is None else int(every.same.sum()),
-            "folds": own.folds,
-            "images": len(results.faces.keys),
-            "people": len(set(results.faces.people)),
-            "probes": len(results.faces.probes),
-            "gallery": len(results.faces.gallery),
-        },
-        "not_found": results.not_found,
-        "weights": results.weights,
-        "rows": [row.to_json() for row in results.rows],
-    }
-    return write_results(folder, stem, content, results.table)
 
 
 def _judge(
@@ -323,25 +287,31 @@ def _judge(
     embedded = own[judge].numpy()
     other = (own if config.against == "restored" else truth)[judge].numpy()
     similarity = _similarity(embedded, other, faces.pairs)
-    verified = verification.verification(similarity, faces.pairs.same, faces.pairs.fold)
-    of_all = _on_all_pairs(faces, embedded, other)
+    same = faces.pairs.same
+    verified = verification.verification(similarity, same, faces.pairs.fold)
+    of_all = None
+    if (every := faces.all_pairs) is not None:
+        alike = _similarity(embedded, other, every)
+        of_all = verification.verification(alike, every.same, every.fold, balanced=True)
     cosine = verification.cosine_similarity(embedded, truth[judge].numpy())
+    known, asked, people = list(faces.gallery), list(faces.probes), np.array(faces.people)
+    ranked = (embedded[asked], other[known], people[asked].tolist(), people[known].tolist())
     estimates = {
-        "rank1": _rank_one(faces, embedded, other),
+        "rank1": mean_ci(verification.rank_one(*ranked)) if asked else NONE,
         "cosine": mean_ci(cosine),
         # The truth is infinitely good.
         "psnr": NONE if name == TRUTH else mean_ci(own["psnr"].numpy()),
         "ssim": NONE if name == TRUTH else mean_ci(own["ssim"].numpy()),
     }
-    marks: dict[str, Any] = {}
-    if config.landmarks:
-        landmarks = summarise(own["nme"].numpy())
-        marks = {
-            "nme": landmarks.nme,
-            "auc": landmarks.auc,
-            "landmark_failures": landmarks.failures,
-            "landmarks_not_found": landmarks.not_found,
-        }
+    marks = summarise(own["nme"].numpy()) if config.landmarks else None
+    others = int((~same).sum())
+    # Below one mismatched pair false accept rates cannot be told from 0.
+    tars = {
+        f"{far:g}": verification.tar_at_far(similarity, same, far)
+        if far * others >= 1
+        else math.nan
+        for far in FARS
+    }
     row = IdentityRow(
         model=name,
         recogniser=judge,
@@ -350,33 +320,15 @@ def _judge(
         accuracy_se=verified.standard_error,
         accuracy_all=of_all.accuracy if of_all else math.nan,
         accuracy_all_se=of_all.standard_error if of_all else math.nan,
-        tar=_accept_rates(similarity, faces.pairs.same),
+        tar=tars,
+        nme=marks.nme if marks else math.nan,
+        auc=marks.auc if marks else math.nan,
+        landmark_failures=marks.failures if marks else math.nan,
+        landmarks_not_found=marks.not_found if marks else None,
         **flat(estimates),
-        **marks,
     )
     by_fold = of_all.accuracies if of_all else np.full(faces.pairs.folds, np.nan)
     return Judged(row, verified.right, cosine, by_fold)
-
-
-def _accept_rates(similarity: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, float]:
-    """True accept rates by false ones; below one mismatched pair these cannot be told from 0."""
-    mismatched = int((~same).sum())
-    return {
-        f"{far:g}": verification.tar_at_far(similarity, same, far)
-        if far * mismatched >= 1
-        else math.nan
-        for far in FARS
-    }
-
-
-def _on_all_pairs(
-    faces: PairFaces, embedded: NDArray[np.float32], other: NDArray[np.float32]
-) -> verification.Verification | None:
-    every = faces.all_pairs
-    if every is None:
-        return None
-    alike = _similarity(embedded, other, every)
-    return verification.verification(alike, every.same, every.fold, balanced=True)
 
 
 def _similarity(
@@ -390,46 +342,28 @@ def _similarity(
     return cosines
 
 
-def _rank_one(
-    faces: PairFaces, embedded: NDArray[np.float32], other: NDArray[np.float32]
-) -> Estimate:
-    known, asked = list(faces.gallery), list(faces.probes)
-    if not asked:
-        return NONE
-    people = faces.people
-    hits = verification.rank_one(
-        embedded[asked], other[known], [people[i] for i in asked], [people[i] for i in known]
-    )
-    return mean_ci(hits)
-
-
 def columns(rows: Sequence[IdentityRow], landmarks: bool) -> list[Column]:
     """The columns of the table, those of the landmarks only where they were looked for."""
-
-    def column(title: str, name: str, width: str | None, form: str) -> Column:
-        widths = None if width is None else [getattr(row, width) for row in rows]
-        return Column(title, [getattr(row, name) for row in rows], widths, form, "higher")
-
+    column = partial(Column.of, rows)
     shown = [
-        Column("model", [row.model for row in rows]),
-        Column("recogniser", [row.recogniser for row in rows]),
-        column("PSNR", "psnr", "psnr_ci", ".2f"),
-        column("SSIM", "ssim", None, ".4f"),
-        column("accuracy", "accuracy", "accuracy_se", ".2%"),
-        column("of all pairs", "accuracy_all", "accuracy_all_se", ".2%"),
+        column("model", "model"),
+        column("recogniser", "recogniser"),
+        column("PSNR", "psnr", ".2f", "higher", "psnr_ci"),
+        column("SSIM", "ssim", ".4f", "higher"),
+        column("accuracy", "accuracy", ".2%", "higher", "accuracy_se"),
+        column("of all pairs", "accuracy_all", ".2%", "higher", "accuracy_all_se"),
         *(
             Column(f"TAR@FAR={far:g}", [row.tar[f"{far:g}"] for row in rows], None, ".2%", "higher")
             for far in FARS
         ),
-        column("rank-1", "rank1", "rank1_ci", ".2%"),
-        column("cosine to truth", "cosine", "cosine_ci", ".3f"),
+        column("rank-1", "rank1", ".2%", "higher", "rank1_ci"),
+        column("cosine to truth", "cosine", ".3f", "higher", "cosine_ci"),
     ]
     if landmarks:
-        failures = [row.landmark_failures for row in rows]
         shown += [
-            Column("NME", [row.nme for row in rows], None, ".4f", "lower"),
-            Column("AUC", [row.auc for row in rows], None, ".3f", "higher"),
-            Column("failures", failures, None, ".2%", "lower"),
+            column("NME", "nme", ".4f", "lower"),
+            column("AUC", "auc", ".3f", "higher"),
+            column("failures", "landmark_failures", ".2%", "lower"),
         ]
     return shown
 

@@ -18,16 +18,9 @@ from rich.console import Console
 from facehall_env.agents.storage import load_agent
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
-from facehall_env.benchmarks.provenance import file_stem, header, output_folder, write_results
-from facehall_env.benchmarks.quality.opening import conditions, open_faces
-from facehall_env.benchmarks.quality.patch_selection_table import (
-    NOTES,
-    START,
-    PatchSelectionRow,
-    detail,
-    summary,
-    table_rows,
-)
+from facehall_env.benchmarks.provenance import output_folder
+from facehall_env.benchmarks.quality import opening
+from facehall_env.benchmarks.quality import patch_selection_table as table
 from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
 from facehall_env.benchmarks.restorers import (
     NetworkSpec,
@@ -39,7 +32,7 @@ from facehall_env.benchmarks.restorers import (
     build,
     check_agent,
 )
-from facehall_env.benchmarks.scoring import Measurements, Scoring, TestFaces, limit_of, score
+from facehall_env.benchmarks.scoring import Measurements, TestFaces, limit_of, score
 from facehall_env.benchmarks.statistics import NONE, flat
 from facehall_env.core import HallucinationCore
 from facehall_env.errors import ConfigurationError
@@ -66,17 +59,13 @@ class Results:
     faces: TestFaces
     restorers: Mapping[str, Restorer]
     measured: Mapping[str, Measurements]
-    rows: Sequence[PatchSelectionRow]
-
-    @property
-    def title(self) -> str:
-        """Title of the tables."""
-        return f"Where to look: {self.config.enhancer} on {self.config.faces.dataset}"
+    rows: Sequence[table.PatchSelectionRow]
 
     @property
     def tables(self) -> tuple[tables.Table, tables.Table]:
         """A line for each agent; and a line for each agent and number of patches."""
-        return summary(self.rows, self.title), detail(self.rows, f"{self.title}, in detail")
+        title = f"Where to look: {self.config.enhancer} on {self.config.faces.dataset}"
+        return table.summary(self.rows, title), table.detail(self.rows, f"{title}, in detail")
 
 
 def run(config: PatchSelectionConfig, command: str = "", console: Console | None = None) -> Results:
@@ -90,50 +79,30 @@ def run(config: PatchSelectionConfig, command: str = "", console: Console | None
     Raises:
         FacehallError: If the settings, the data or the weights do not allow it.
     """
-    folder = output_folder(config.out, config.publish)
+    output_folder(config.out, config.publish)
     results = measure_all(config)
     console = console or tables.terminal()
-    for table in reversed(results.tables):
-        console.print(table)
-    tables.say_written(console, *write(results, command, folder))
+    for shown in reversed(results.tables):
+        console.print(shown)
+    tables.say_written(console, *write(results, command))
     return results
 
 
 def measure_all(config: PatchSelectionConfig) -> Results:
-    """Opens the faces, loads the agents, and has everyone play.
-
-    Raises:
-        FacehallError: See `run`.
-    """
+    """Opens the faces, loads the agents, and has everyone play; raises what `run` raises."""
     config.check()
     if config.readme is not None:
         tables.check_markers(config.readme)
     dataset = config.faces.open("test")
-    restorers = build(specifications(config), conditions(config, dataset))
-    return evaluate(restorers, open_faces(config, dataset, config.limit), config)
-
-
-def evaluate(
-    restorers: Sequence[Restorer], faces: TestFaces, config: PatchSelectionConfig
-) -> Results:
-    """Has restorers restore the faces, and computes the table.
-
-    Args:
-        restorers: Agents, and whole-face networks such as "bicubic"; see `specifications`.
-        faces: The faces.
-        config: Further settings: numbers of patches, limits, and where the cache is.
-    """
+    restorers = build(specifications(config), opening.conditions(config, dataset))
+    faces = opening.open_faces(config, dataset)
     cache = Cache(config.out / ".cache", config.fresh)
-    scoring = Scoring(config.steps, config.fsim_limit, config.batch)
-    measured = {
-        who.name: score(
-            who, faces, scoring, cache, limit=limit_of(who, config.limit, config.oracle_limit)
-        )
-        for who in restorers
-    }
+    how = (config.steps, config.fsim_limit, config.batch, cache)
+    limits = {who: limit_of(who, config.limit, config.oracle_limit) for who in restorers}
+    measured = {who.name: score(who, faces, *how, limit=limits[who]) for who in restorers}
     by_name = {restorer.name: restorer for restorer in restorers}
     about = {name: _description(config, restorer) for name, restorer in by_name.items()}
-    rows = table_rows(measured, config.steps, about)
+    rows = table.table_rows(measured, config.steps, about)
     extra = {word.partition("=")[0] for word in config.extra_enhancer}
     # On another enhancer the gap is another one.
     rows = [
@@ -170,7 +139,7 @@ def specifications(config: PatchSelectionConfig) -> list[Spec]:
 
     specs: list[Spec] = [
         WholeFaceSpec(name, initial)
-        if name == START and name not in replaced
+        if name == table.START and name not in replaced
         else agent(name, str(replaced.get(name, name)), enhancer)
         for name in dict.fromkeys((*config.agents, *replaced))
     ]
@@ -182,22 +151,13 @@ def specifications(config: PatchSelectionConfig) -> list[Spec]:
     return specs
 
 
-def write(results: Results, command: str, folder: Path | None = None) -> list[Path]:
-    """Writes JSON, Markdown and figures; returns their paths.
-
-    Args:
-        results: What was measured.
-        command: What was typed.
-        folder: Where they go; the settings' by default.
-    """
+def write(results: Results, command: str) -> list[Path]:
+    """Writes JSON, Markdown and figures; returns their paths."""
     config = results.config
-    folder = folder or config.out
-    stem = file_stem(config.words, config, NAMED)
     players = [who for who in results.restorers.values() if isinstance(who, PatchByPatch)]
     steps = config.steps[-1]
     content = {
-        **header("patch-selection", config, command),
-        "notes": NOTES,
+        "notes": table.NOTES,
         "enhancer_provenance": players[0].core.enhancer.provenance if players else {},
         "rows": [row.to_json() for row in results.rows],
         "curves": [
@@ -205,22 +165,17 @@ def write(results: Results, command: str, folder: Path | None = None) -> list[Pa
             for name, own in results.measured.items()
         ],
     }
-    written = write_results(folder, stem, content, *results.tables)
-    written += [_plot(results, folder / f"{stem}.png"), *_film(results, folder, stem)]
+    words, shown = config.words, results.tables
+    written = opening.write("patch-selection", config, words, command, content, *shown, named=NAMED)
+    written += [_plot(results, written[0].with_suffix(".png")), *_film(results, written[0])]
     if config.readme is not None:
-        tables.insert_into(config.readme, results.tables[0])
+        tables.insert_into(config.readme, shown[0])
         written.append(config.readme)
     return written
 
 
 def replay(results: Results, name: str, faces: int) -> tuple[HallucinationCore, list[CoreState]]:
-    """Plays again what an agent did to the first faces: its core, and the states t = 0 to T.
-
-    Args:
-        results: What was measured.
-        name: Name of the agent's row.
-        faces: Number of faces.
-    """
+    """Plays again what an agent did to the first faces: its core, and the states t = 0 to T."""
     restorer = results.restorers[name]
     if not isinstance(restorer, PatchByPatch):
         raise ConfigurationError(f"{name!r} is no agent: give the row of one.")
@@ -231,14 +186,20 @@ def replay(results: Results, name: str, faces: int) -> tuple[HallucinationCore, 
 
 def _description(config: PatchSelectionConfig, restorer: Restorer) -> dict[str, Any]:
     """What the rows of a restorer say beside its scores."""
-    player = restorer if isinstance(restorer, PatchByPatch) else None
-    weights = config.weights and Path(config.weights).name
+    player: dict[str, Any] = {
+        "enhancer_weights": config.weights and Path(config.weights).name,
+        "action_offset": 0,
+    }
+    if isinstance(restorer, PatchByPatch):
+        player = {
+            "enhancer_weights": restorer.enhancer_weights,
+            "agent_weights": restorer.agent_weights,
+            "action_stride": restorer.core.geometry.stride,
+            "action_offset": restorer.core.geometry.centre,
+        }
     return {
+        **player,
         "enhancer": config.enhancer,
-        "enhancer_weights": weights if player is None else player.enhancer_weights,
-        "agent_weights": None if player is None else player.agent_weights,
-        "action_stride": 1 if player is None else player.core.geometry.stride,
-        "action_offset": 0 if player is None else player.core.geometry.centre,
         "dataset": config.faces.dataset,
         "scale": config.faces.scale,
         "protocol": config.faces.protocol,
@@ -283,25 +244,19 @@ def _plot(results: Results, path: Path) -> Path:
         name: np.asarray(own.over(config.steps[-1], 1).psnr[:number].mean(0))
         for name, own in results.measured.items()
     }
-    faces = config.faces
-    title = (
-        f"{config.enhancer}, {faces.dataset} {faces.scale}x, protocol {faces.protocol}, "
-        f"{number} test images"
-    )
-    if config.initial == BICUBIC:
-        plots.plot_curves(curves, path, title)
-    else:
-        begun = Path(config.initial).stem
-        plots.plot_curves(curves, path, f"{title}, from faces restored by {begun}", start=begun)
+    title = f"{config.enhancer}, {config.faces_in_words}, {number} test images"
+    begun = Path(config.initial).stem
+    title += "" if config.initial == BICUBIC else f", from faces restored by {begun}"
+    plots.plot_curves(curves, path, title, start=begun)
     return path
 
 
-def _film(results: Results, folder: Path, stem: str) -> list[Path]:
+def _film(results: Results, path: Path) -> list[Path]:
     """The attended patches of the rl agent, or of whoever comes closest to it in the table."""
     names = [name for name, who in results.restorers.items() if isinstance(who, PatchByPatch)]
     if not names:
         return []
-    path = folder / f"{stem}-patches.png"
+    path = path.with_name(f"{path.stem}-patches.png")
     name = "rl" if "rl" in names else names[-1]
     core, states = replay(results, name, results.config.film_faces)
     plots.save_filmstrip(core, states, path)

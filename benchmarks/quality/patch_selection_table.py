@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import numpy.typing as npt
-from numpy import float64
-from torch import Tensor
 
 from facehall_env.benchmarks.provenance import Row
 from facehall_env.benchmarks.scoring import Measurements
@@ -95,12 +92,9 @@ def table_rows(
     steps: Sequence[int],
     about: Mapping[str, Mapping[str, Any]],
 ) -> list[PatchSelectionRow]:
-    """One row for each agent and number of patches.
+    """One row for each agent and number of patches, for which SSIM and FSIM were taken.
 
-    Args:
-        measured: By the agents' names; intervals and shares need "even", "random" and "oracle".
-        steps: The numbers of patches, for each of which SSIM and FSIM were taken.
-        about: The other fields of each agent's rows.
+    Differences and shares need "even", "random" and "oracle"; ``about`` has the other fields.
     """
     same = {name: own.over(steps[-1], len(steps)) for name, own in measured.items()}
     return [
@@ -113,20 +107,23 @@ def table_rows(
 def _scores(
     name: str, own: Measurements, measured: Mapping[str, Measurements], step: int, place: int
 ) -> dict[str, Any]:
-    even = measured.get("even") if name != "even" else None
     fsim = own.fsim[:, place]
     scored = ~fsim.isnan()
     oracle = measured.get("oracle")
     estimates = {
         "psnr": mean_ci(own.psnr[:, step]),
         "psnr_minus_start": mean_ci(own.psnr[:, step] - own.psnr[:, 0]),
-        "psnr_minus_even": _paired(own, even, lambda who: who.psnr[:, step]),
+        "psnr_minus_even": NONE,
         "psnr_auc": mean_ci(area_under_curve(own.psnr[:, : step + 1])),
-        "psnr_auc_minus_even": _paired(
-            own, even, lambda who: area_under_curve(who.psnr[:, : step + 1])
-        ),
+        "psnr_auc_minus_even": NONE,
         "oracle_share": _share(name, own, measured, step),
     }
+    if name != "even" and (even := measured.get("even")) is not None:
+        number = min(len(own), len(even))
+        first, second = (who.psnr[:number, : step + 1] for who in (own, even))
+        areas = area_under_curve(first), area_under_curve(second)
+        estimates["psnr_minus_even"] = paired_difference_ci(first[:, -1], second[:, -1])
+        estimates["psnr_auc_minus_even"] = paired_difference_ci(*areas)
     return {
         "agent": name,
         "steps": step,
@@ -141,17 +138,6 @@ def _scores(
         ),
         "ms_per_image": 1000 * own.seconds[:, step].mean().item(),
     }
-
-
-def _paired(
-    own: Measurements,
-    even: Measurements | None,
-    value: Callable[[Measurements], Tensor | npt.NDArray[float64]],
-) -> Estimate:
-    if even is None:
-        return NONE
-    number = min(len(own), len(even))
-    return paired_difference_ci(value(own.first(number)), value(even.first(number)))
 
 
 def _share(
@@ -178,64 +164,48 @@ def summary(rows: Sequence[PatchSelectionRow], title: str) -> Table:
     fewer = (f" (first {row.images})" if row.images < images else "" for row in last)
     columns = [
         Column("agent", [row.label + text for row, text in zip(last, fewer, strict=True)]),
+        *(Column.of(by_step[step], f"T={step}", "psnr", ".2f", "higher") for step in steps),
+        Column.of(last, "area", "psnr_auc", ".2f", "higher"),
         *(
-            Column(f"T={step}", [r.psnr for r in by_step[step]], None, ".2f", "higher")
-            for step in steps
-        ),
-        Column("area", [row.psnr_auc for row in last], None, ".2f", "higher"),
-        *(
-            Column(f"share T={step}", [r.oracle_share for r in by_step[step]], None, ".0%")
+            Column.of(by_step[step], f"share T={step}", "oracle_share", ".0%")
             for step in sorted({steps[0], steps[-1]})
         ),
-        Column("ms/image", [row.ms_per_image for row in last], None, ".0f"),
+        Column.of(last, "ms/image", "ms_per_image", ".0f"),
     ]
-    return Table(title, columns, caption=_summary_caption(rows, images, steps[-1]))
+    row = rows[0]
+    started = "" if row.initial == BICUBIC else f" from faces restored by {row.initial}"
+    caption = (
+        f"PSNR in dB after T patches ({row.enhancer}{started}, {row.dataset} {row.scale}x, "
+        f"protocol {row.protocol}, {images} test images); area: mean after 1 to {steps[-1]} patches"
+    )
+    if tried := next((row.oracle_images for row in rows if row.oracle_images), 0):
+        on_them = "" if tried == images else f", on the first {tried} images"
+        caption += f"; share: of the gap between random and the greedy oracle{on_them}"
+    return Table(title, columns, caption=f"{caption}.")
 
 
 def detail(rows: Sequence[PatchSelectionRow], title: str) -> Table:
     """One line for each agent and number of patches, with the 95 % intervals."""
     ordered = sorted(rows, key=lambda row: row.steps)
 
-    def estimate(title: str, name: str, form: str) -> Column:
-        values = [getattr(row, name) for row in ordered]
-        widths = [getattr(row, f"{name}_ci") for row in ordered]
-        return Column(title, values, widths, form)
-
+    column = partial(Column.of, ordered)
     columns = [
-        Column("agent", [row.label for row in ordered]),
-        Column("T", [row.steps for row in ordered]),
-        Column("images", [row.images for row in ordered]),
-        estimate("PSNR", "psnr", ".2f"),
-        estimate("minus start", "psnr_minus_start", "+.3f"),
-        estimate("minus even", "psnr_minus_even", "+.3f"),
-        estimate("area", "psnr_auc", ".2f"),
-        estimate("area minus even", "psnr_auc_minus_even", "+.3f"),
-        Column("SSIM", [row.ssim for row in ordered], None, ".4f"),
-        Column("FSIM", [row.fsim for row in ordered], None, ".4f"),
-        estimate("share of oracle's gap", "oracle_share", ".0%"),
-        Column("ms/image", [row.ms_per_image for row in ordered], None, ".0f"),
+        column("agent", "label"),
+        column("T", "steps"),
+        column("images", "images"),
+        column("PSNR", "psnr", ".2f", widths="psnr_ci"),
+        column("minus start", "psnr_minus_start", "+.3f", widths="psnr_minus_start_ci"),
+        column("minus even", "psnr_minus_even", "+.3f", widths="psnr_minus_even_ci"),
+        column("area", "psnr_auc", ".2f", widths="psnr_auc_ci"),
+        column("area minus even", "psnr_auc_minus_even", "+.3f", widths="psnr_auc_minus_even_ci"),
+        column("SSIM", "ssim", ".4f"),
+        column("FSIM", "fsim", ".4f"),
+        column("share of oracle's gap", "oracle_share", ".0%", widths="oracle_share_ci"),
+        column("ms/image", "ms_per_image", ".0f"),
     ]
-    starts = section_starts([row.steps for row in ordered])
-    return Table(title, columns, starts, _detail_caption(rows), keys=2)
-
-
-def _summary_caption(rows: Sequence[PatchSelectionRow], images: int, steps: int) -> str:
-    row = rows[0]
-    started = "" if row.initial == BICUBIC else f" from faces restored by {row.initial}"
-    text = (
-        f"PSNR in dB after T patches ({row.enhancer}{started}, {row.dataset} {row.scale}x, "
-        f"protocol {row.protocol}, {images} test images); area: mean after 1 to {steps} patches"
-    )
-    tried = next((row.oracle_images for row in rows if row.oracle_images), 0)
-    if tried:
-        on_them = "" if tried == images else f", on the first {tried} images"
-        text += f"; share: of the gap between random and the greedy oracle{on_them}"
-    return text + "."
-
-
-def _detail_caption(rows: Sequence[PatchSelectionRow]) -> str:
-    text = "± is the half width of the 95 % interval over images; differences are paired."
+    caption = "± is the half width of the 95 % interval over images; differences are paired."
     scored = max(row.fsim_images for row in rows)
     if 0 < scored < max(row.images for row in rows):
-        text += f" FSIM on the first {scored} images."
-    return text
+        caption += f" FSIM on the first {scored} images."
+    starts = section_starts([row.steps for row in ordered])
+    return Table(title, columns, starts, caption, keys=2)

@@ -51,6 +51,11 @@ class BenchConfig:
     fresh: bool = False
     """Score everything again, whatever an earlier run has left in the cache."""
 
+    @property
+    def faces_in_words(self) -> str:
+        """What titles of tables say about the faces."""
+        return f"{self.faces.dataset} {self.faces.scale}x, protocol {self.faces.protocol}"
+
 
 @dataclass
 class PatchSelectionConfig(BenchConfig):
@@ -93,12 +98,7 @@ class PatchSelectionConfig(BenchConfig):
         self.steps = tuple(sorted(set(self.steps)))
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small.
-            UnknownNameError: If there is no such agent.
-        """
+        """Refuses numbers that are too small, and unknown agents, by a `ConfigurationError`."""
         limits.check(self)
         if not self.steps:
             raise ConfigurationError("--steps is empty: give at least one number of patches.")
@@ -133,30 +133,19 @@ class RestoringConfig(BenchConfig):
     """Spacing in pixels of the locations of agents that learn nothing; others have their own."""
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or there are no rows.
-        """
+        """Refuses numbers that are too small, and no rows, by a `ConfigurationError`."""
         limits.check(self)
         if not self.models and not self.agents:
             raise ConfigurationError("--models and --agents are empty: give at least one row.")
 
     def words(self, benchmark: str, *more: str) -> tuple[str, ...]:
-        """What the names of a benchmark's results say.
-
-        Args:
-            benchmark: Its name.
-            *more: What else tells its results apart.
+        """What the names of a benchmark's results say; ``more`` tells them apart, too.
 
         >>> RestoringConfig(precision="bf16").words("sr")
         ('sr', 'synthetic', 'x4', 'bicubic', 'bf16')
         """
-        faces = self.faces
-        precision = () if self.precision == "fp32" else (self.precision,)
-        return (
-            benchmark, faces.dataset, f"x{faces.scale}", faces.protocol, *more, *precision
-        )  # fmt: skip
+        faces, precision = self.faces, () if self.precision == "fp32" else (self.precision,)
+        return benchmark, faces.dataset, f"x{faces.scale}", faces.protocol, *more, *precision
 
 
 @dataclass
@@ -196,11 +185,7 @@ class JudgingConfig(RestoringConfig):
             self.models = (BICUBIC, *self.models)
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or a row has the name of the true faces.
-        """
+        """Refuses a row with the name of the true faces, too; see `RestoringConfig.check`."""
         super().check()
         if "truth" in (word.partition("=")[0] for word in (*self.models, *self.agents)):
             raise ConfigurationError("A row is called 'truth', as the true faces are: rename it.")
@@ -231,11 +216,7 @@ class IdentityBenchConfig(JudgingConfig):
     """Also find the landmarks on the restored faces, and measure how far they are off."""
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small or there is no recogniser.
-        """
+        """Refuses no recogniser, or one twice, too; see `JudgingConfig.check`."""
         super().check()
         if not self.recognisers:
             raise ConfigurationError("--recognisers is empty: give at least one, such as dlib.")
@@ -268,12 +249,7 @@ class AttributesBenchConfig(JudgingConfig):
     """Write the head that was fitted to this file."""
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If a number is too small, or a head is given and to be written, or
-                to be written where a folder is.
-        """
+        """Refuses a head that is given and to be written, too, or written where a folder is."""
         super().check()
         if self.head and self.save_head:
             raise ConfigurationError(

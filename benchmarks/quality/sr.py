@@ -11,38 +11,19 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
 from facehall_env.benchmarks import plots, tables
 from facehall_env.benchmarks.cache import Cache
-from facehall_env.benchmarks.provenance import Row, file_stem, header, output_folder, write_results
-from facehall_env.benchmarks.quality.opening import (
-    NAMED,
-    conditions,
-    open_faces,
-    specifications,
-)
+from facehall_env.benchmarks.provenance import Row
+from facehall_env.benchmarks.quality import opening
 from facehall_env.benchmarks.quality.settings import SRBenchConfig
-from facehall_env.benchmarks.restorers import (
-    Conditions,
-    Restorer,
-    Spec,
-    WholeFace,
-    build,
-)
-from facehall_env.benchmarks.scoring import (
-    Measurements,
-    Scoring,
-    TestFaces,
-    limit_of,
-    score,
-)
+from facehall_env.benchmarks.restorers import Conditions, Restorer, Spec, WholeFace, build
+from facehall_env.benchmarks.scoring import Measurements, TestFaces, limit_of, score
 from facehall_env.benchmarks.speed.peak_memory import START_METHOD, peak_memory
 from facehall_env.benchmarks.speed.timing import milliseconds
 from facehall_env.benchmarks.statistics import NONE, flat, mean_ci, paired_difference_ci
@@ -96,13 +77,7 @@ class SRRow(Row):
 
 @dataclass(frozen=True)
 class Cost:
-    """What restoring a face costs.
-
-    Attributes:
-        macs: Multiply-accumulates.
-        milliseconds: Time.
-        peak_memory: Most memory in MiB; NaN if it was not measured.
-    """
+    """What a face costs: multiply-accumulates, time, and most MiB, NaN if not measured."""
 
     macs: int
     milliseconds: float
@@ -111,40 +86,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was measured.
+    """Everything that was measured: the rows, the table made of them, and the scores by name."""
 
-    Attributes:
-        config: The settings.
-        rows: The table.
-        measured: The scores, by name.
-        weights: What is known about the networks, by the rows' names.
-        relative_to: Name of the row that others are compared with.
-        threads: Threads that computed.
-    """
-
-    config: SRBenchConfig
     rows: Sequence[SRRow]
+    table: Table
     measured: Mapping[str, Measurements]
-    weights: Mapping[str, Any]
-    relative_to: str
-    threads: int = field(default_factory=torch.get_num_threads)
-
-    @property
-    def table(self) -> Table:
-        """The rows as a table."""
-        faces, images = self.config.faces, max(row.images for row in self.rows)
-        title = (
-            f"Whole faces: {faces.dataset} {faces.scale}x, protocol {faces.protocol}, "
-            f"{images} test images"
-        )
-        caption = (
-            "± is the half width of the 95 % interval over images; differences are paired. Time: "
-            f"batches of {self.config.time_batch}, {self.threads} threads, measured in turns."
-        )
-        scored = max(row.fsim_images for row in self.rows)
-        if 0 < scored < images:
-            caption += f" FSIM on the first {scored} images."
-        return Table(title, columns(self.rows, self.relative_to, images), caption=caption)
 
 
 def run(config: SRBenchConfig, command: str = "", console: Console | None = None) -> Results:
@@ -158,68 +104,40 @@ def run(config: SRBenchConfig, command: str = "", console: Console | None = None
     Raises:
         FacehallError: If the settings, the data or the weights do not allow it.
     """
-    config.check()
-    folder, specs = output_folder(config.out, config.publish), specifications(config)
-    reference(config, [spec.name for spec in specs])
-    dataset = config.faces.open("test")
-    restorers = build(specs, conditions(config, dataset))
+    dataset, restorers = opening.opened(config)
+    names = [who.name for who in restorers]
+    relative_to = config.relative_to or names[0]
+    if relative_to not in names:
+        raise ConfigurationError(
+            f"--relative-to {relative_to!r} is none of the rows {', '.join(names)}: give one of "
+            "them."
+        )
     figured = _with_attention(restorers) if config.attention_figure else []
-    faces = open_faces(config, dataset, config.limit)
-    results = evaluate(restorers, faces, config)
+    faces = opening.open_faces(config, dataset)
+    cache = Cache(config.out / ".cache", config.fresh)
+    measured = {}
+    for who in restorers:
+        how = ((who.steps,), config.fsim_limit, config.batch, cache)
+        measured[who.name] = score(who, faces, *how, limit=limit_of(who, config.limit))
+    costs = measure_costs(restorers, faces, config)
+    rows = [_row(who, measured, costs, relative_to) for who in restorers]
+    table = _table(config, rows, relative_to)
+    content = {
+        "relative_to": relative_to,
+        "notes": NOTES,
+        "weights": {who.name: who.provenance for who in restorers},
+        "rows": [row.to_json() for row in rows],
+    }
     console = console or tables.terminal()
-    console.print(results.table)
-    stem = file_stem(config.words("sr"), config, NAMED)
-    written = write(results, command, folder, stem)
+    console.print(table)
+    written = opening.write("sr", config, config.words("sr"), command, content, table)
     for restorer, network in figured:
         word = re.sub(r"[^\w.-]+", "_", restorer.name)
-        path = folder / f"{stem}-attention-{word}.png"
+        path = written[0].with_name(f"{written[0].stem}-attention-{word}.png")
         plots.save_attention(network, faces.rows(slice(config.figure_faces)), path)
         written.append(path)
     tables.say_written(console, *written)
-    return results
-
-
-def evaluate(restorers: Sequence[Restorer], faces: TestFaces, config: SRBenchConfig) -> Results:
-    """Scores restorers on the same faces and measures what they cost.
-
-    Args:
-        restorers: The rows, in their order.
-        faces: The faces.
-        config: Further settings: what is measured, limits, and where the cache is.
-
-    Raises:
-        ConfigurationError: If the row that others are compared with is not there.
-    """
-    relative_to = reference(config, [restorer.name for restorer in restorers])
-    cache = Cache(config.out / ".cache", config.fresh)
-    measured = {
-        who.name: score(
-            who,
-            faces,
-            Scoring((who.steps,), config.fsim_limit, config.batch),
-            cache,
-            limit=limit_of(who, config.limit),
-        )
-        for who in restorers
-    }
-    costs = measure_costs(restorers, faces, config)
-    rows = [_row(who, measured, costs, relative_to) for who in restorers]
-    weights = {who.name: who.provenance for who in restorers}
-    return Results(config, rows, measured, weights, relative_to)
-
-
-def reference(config: SRBenchConfig, names: Sequence[str]) -> str:
-    """Name of the row that others are compared with.
-
-    Raises:
-        ConfigurationError: If there is no such row.
-    """
-    name = config.relative_to or names[0]
-    if name not in names:
-        raise ConfigurationError(
-            f"--relative-to {name!r} is none of the rows {', '.join(names)}: give one of them."
-        )
-    return name
+    return Results(rows, table, measured)
 
 
 def measure_costs(
@@ -234,9 +152,8 @@ def measure_costs(
     """
     given = faces.rows(slice(config.time_batch))
     runs = {who.name: partial(who.from_lr, given, faces.protocol) for who in restorers}
-    with progress(
-        total=len(runs) * (config.repetitions + config.memory), desc="time and memory"
-    ) as bar:
+    number = len(runs) * (config.repetitions + config.memory)
+    with progress(total=number, desc="time and memory") as bar:
         times = milliseconds(
             runs,
             len(given.hr),
@@ -245,37 +162,23 @@ def measure_costs(
             device=given.hr.device,
             advance=bar.update,
         )
-        memory: dict[str, float | None] = {}
+        costs = {}
         for who in restorers:
+            peak = None
             if config.memory and who.description is not None:
-                memory[who.name] = peak_memory(
-                    START_METHOD,
-                    config.device,
-                    restored_once,
-                    *who.description,
-                    faces.protocol,
-                    config.time_batch,
-                )
+                work = (restored_once, *who.description, faces.protocol, config.time_batch)
+                peak = peak_memory(START_METHOD, config.device, *work)
                 bar.update()
-    peaks = {name: math.nan if peak is None else peak for name, peak in memory.items()}
-    return {
-        who.name: Cost(who.macs(given), times[who.name], peaks.get(who.name, math.nan))
-        for who in restorers
-    }
+            memory = math.nan if peak is None else peak
+            costs[who.name] = Cost(who.macs(given), times[who.name], memory)
+    return costs
 
 
 @contextmanager
 def restored_once(
     spec: Spec, place: Conditions, protocol: Protocol, number: int
 ) -> Iterator[list[int]]:
-    """Builds a restorer and has it restore some noise, for `peak_memory`.
-
-    Args:
-        spec: Describes the restorer.
-        place: What it is built for.
-        protocol: Degrades the noise.
-        number: Faces that are restored at once.
-    """
+    """Builds a restorer and has it restore some degraded noise, for `peak_memory`."""
     (restorer,) = build([spec], place)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(number, 3, *place.image_size, generator=generator)
@@ -283,18 +186,6 @@ def restored_once(
     with torch.no_grad():
         restorer.from_lr(faces, protocol)
     yield []
-
-
-def write(results: Results, command: str, folder: Path, stem: str) -> list[Path]:
-    """Writes JSON and Markdown; returns their paths."""
-    content = {
-        **header("sr", results.config, command),
-        "relative_to": results.relative_to,
-        "notes": NOTES,
-        "weights": results.weights,
-        "rows": [row.to_json() for row in results.rows],
-    }
-    return write_results(folder, stem, content, results.table)
 
 
 def _with_attention(restorers: Sequence[Restorer]) -> list[tuple[Restorer, OneShot]]:
@@ -347,34 +238,37 @@ def _row(
     )
 
 
-def columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
-    """The columns of the table.
+def _table(config: SRBenchConfig, rows: Sequence[SRRow], relative_to: str) -> Table:
+    images = max(row.images for row in rows)
+    title = f"Whole faces: {config.faces_in_words}, {images} test images"
+    caption = (
+        "± is the half width of the 95 % interval over images; differences are paired. Time: "
+        f"batches of {config.time_batch}, {torch.get_num_threads()} threads, measured in turns."
+    )
+    scored = max(row.fsim_images for row in rows)
+    if 0 < scored < images:
+        caption += f" FSIM on the first {scored} images."
+    return Table(title, columns(rows, relative_to, images), caption=caption)
 
-    Args:
-        rows: The rows.
-        other: Name of the row that others are compared with.
-        images: Number of images that a row has without a word about it.
-    """
+
+def columns(rows: Sequence[SRRow], other: str, images: int) -> list[Column]:
+    """The columns of the table; rows are compared with ``other``, and say if they lack images."""
     names = [
         row.model
         + (f" (first {row.images})" if row.images < images else "")
         + ("" if row.weights else " (untrained)")
         for row in rows
     ]
-
-    def estimate(title: str, name: str, form: str) -> Column:
-        values = [getattr(row, name) for row in rows]
-        return Column(title, values, [getattr(row, f"{name}_ci") for row in rows], form, "higher")
-
+    column = partial(Column.of, rows)
     return [
         Column("model", names),
-        Column("parameters", [row.parameters for row in rows], None, ",", "lower"),
+        column("parameters", "parameters", ",", "lower"),
         Column("GMACs", [row.macs_per_face / 1e9 for row in rows], None, ".3f", "lower"),
-        estimate("PSNR", "psnr", ".2f"),
-        estimate(f"minus {other}", "psnr_minus", "+.3f"),
-        estimate("SSIM", "ssim", ".4f"),
-        estimate("FSIM", "fsim", ".4f"),
-        Column("ms/face", [row.ms_per_face for row in rows], None, ".1f", "lower"),
-        Column(f"time / {other}", [row.time_ratio for row in rows], None, ".2f", "lower"),
-        Column("peak MiB", [row.peak_memory_mib for row in rows], None, ".0f", "lower"),
+        column("PSNR", "psnr", ".2f", "higher", "psnr_ci"),
+        column(f"minus {other}", "psnr_minus", "+.3f", "higher", "psnr_minus_ci"),
+        column("SSIM", "ssim", ".4f", "higher", "ssim_ci"),
+        column("FSIM", "fsim", ".4f", "higher", "fsim_ci"),
+        column("ms/face", "ms_per_face", ".1f", "lower"),
+        column(f"time / {other}", "time_ratio", ".2f", "lower"),
+        column("peak MiB", "peak_memory_mib", ".0f", "lower"),
     ]

@@ -181,7 +181,7 @@ def test_the_head_is_fitted_to_true_training_faces(look: str, tmp_path: Path) ->
     out = tmp_path / "out"
     file = tmp_path / "fitted.safetensors"
     results = quietly(config(out, look, save_head=file))
-    training = read(Patterns("train"), 12, data.protocols.get("bicubic"), config(out, look))
+    training = read(Patterns("train"), 12, config(out, look))
     with torch.no_grad():
         embedded = Look().embed(training.faces.images.float() / 255)
     names = ("Bright", "Striped", "Lone")
@@ -286,9 +286,7 @@ def test_faces_that_are_not_found_are_listed(look: str, tmp_path: Path) -> None:
 def test_synthetic_faces(look: str, tmp_path: Path) -> None:
     settings = config(tmp_path, look, faces=FacesSpec(scale=8), train_limit=20, limit=10)
     results = quietly(settings)
-    training = read(
-        data.make("synthetic", split="train"), 20, data.protocols.get("bicubic"), settings
-    )
+    training = read(data.make("synthetic", split="train"), 20, settings)
     numbers = training.labels.sum(dim=0).tolist()
     varying = {name for name, own in zip(training.names, numbers, strict=True) if 0 < own < 20}
     assert set(results.head.names) == varying
