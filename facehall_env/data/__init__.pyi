@@ -1,5 +1,3 @@
-from .base import Split as Split
-
 from . import folder as folder
 from . import lfw as lfw
 from . import protocols as protocols
@@ -7,6 +5,7 @@ from . import synthetic as synthetic
 from .base import Attributed as Attributed
 from .base import FaceDataset as FaceDataset
 from .base import Identified as Identified
+from .base import Split as Split
 from .base import check_split as check_split
 from .bioid import BioID as BioID
 from .catalog import DATASETS as DATASETS

@@ -166,7 +166,7 @@ def official(dataset: FaceDataset, path: Path | str | None = None, download: boo
         absent = sorted(set(missing))
         raise DatasetError(
             f"{len(absent):,} images of the pairs in {source} are not in the {dataset.split!r} "
-            f"split below {dataset.root}, {absent[0]} the first: complete the folder and use "
+            f"split below {dataset.folder}, {absent[0]} the first: complete the folder and use "
             'split="all".'
         )
     first, second = np.array(sides, dtype=np.int64).T
@@ -323,12 +323,12 @@ def _obtain(dataset: LFW, path: Path | None, download: bool) -> Path:
         if not path.is_file():
             raise DatasetError(f"{path} does not exist: give the path of LFW's pairs.txt.")
         return path
-    places = [dataset.root, dataset.root.parent, *search_places("lfw")]
+    places = [dataset.folder, dataset.folder.parent, *search_places("lfw")]
     for place in places:
         for folder in (place, place / PROTOCOL_FOLDER):
             if (folder / PAIRS.file_name).is_file():
                 return folder / PAIRS.file_name
-    advice = f"put {PAIRS.file_name} beside the folder of images {dataset.root}"
+    advice = f"put {PAIRS.file_name} beside the folder of images {dataset.folder}"
     if not download:
         raise DatasetError(f"LFW's list of pairs is not on this machine: {advice}.")
     try:
