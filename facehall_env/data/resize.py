@@ -87,11 +87,8 @@ def _area(size_in: int, size_out: int) -> _Matrix:
     return _normalised(np.maximum(high - low, 0.0))
 
 
-def _corner_aligned(size_in: int, size_out: int, beyond: tuple[int, int]) -> _Matrix:
-    """Catmull-Rom with corners on corners.
-
-    The pixel beyond the border is a sum of the border pixel and its neighbour, weighted ``beyond``.
-    """
+def _corner_aligned(size_in: int, size_out: int, mirrored: bool) -> _Matrix:
+    """Catmull-Rom; beyond the border the image is mirrored, or p[-1] = 2 p[0] - p[1]."""
     if size_in == 1:
         return np.ones((size_out, 1))
     position = np.arange(size_out) * (size_in - 1) / max(size_out - 1, 1)
@@ -101,8 +98,11 @@ def _corner_aligned(size_in: int, size_out: int, beyond: tuple[int, int]) -> _Ma
     padded[np.arange(size_out)[:, None], index + 1] = cubic(position[:, None] - index)
     matrix: _Matrix = padded[:, 1:-1].copy()
     for border, neighbour in ((0, 1), (-1, -2)):
-        matrix[:, border] += beyond[0] * padded[:, border]
-        matrix[:, neighbour] += beyond[1] * padded[:, border]
+        if mirrored:
+            matrix[:, neighbour] += padded[:, border]
+        else:
+            matrix[:, border] += 2 * padded[:, border]
+            matrix[:, neighbour] -= padded[:, border]
     return matrix
 
 
@@ -110,8 +110,8 @@ _BUILDERS: dict[Kernel, Callable[[int, int], _Matrix]] = {
     "bicubic": _bicubic,
     "matlab-bicubic": _matlab_bicubic,
     "area": _area,
-    "catmull-rom-corners": partial(_corner_aligned, beyond=(0, 1)),
-    "torch7-bicubic": partial(_corner_aligned, beyond=(2, -1)),
+    "catmull-rom-corners": partial(_corner_aligned, mirrored=True),
+    "torch7-bicubic": partial(_corner_aligned, mirrored=False),
 }
 
 

@@ -80,18 +80,9 @@ class Canvas:
 
     def strands(self, curves: Points, colour: Colour, contrast: float = 0.30) -> None:
         """Draw many fine lines (n, points, 2) of one hair colour in several shades."""
-        shades = np.linspace(1 - contrast, 1 + contrast, 6)
-        lines = fixed(curves)
-        for number, shade in enumerate(shades):
-            cv2.polylines(
-                self.picture,
-                list(lines[number :: len(shades)]),
-                False,
-                paint(colour * shade),
-                1,
-                cv2.LINE_8,
-                SHIFT,
-            )
+        for number, shade in enumerate(np.linspace(1 - contrast, 1 + contrast, 6)):
+            lines, tint = list(fixed(curves[number::6])), paint(colour * shade)
+            cv2.polylines(self.picture, lines, False, tint, 1, cv2.LINE_8, SHIFT)
 
 
 def point(x: float, y: float) -> Points:
@@ -124,8 +115,7 @@ def curve(points: list[list[float]], count: int = 12) -> Points:
     left = np.array(points)[:, None, :]
     while len(left) > 1:
         left = (1 - t) * left[:-1] + t * left[1:]
-    curve: Points = left[0]
-    return curve
+    return np.asarray(left[0])
 
 
 def ellipse(x_radius: float, y_radius: float, count: int = 24) -> Points:
