@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 
 from facehall_env.errors import ConfigurationError, DatasetError
@@ -40,9 +41,7 @@ class Layout:
         Args:
             root: Where to look; by default ``FACEHALL_DATA`` and then the user's cache.
         """
-        candidates = (
-            at for place in search_places(self.name, root) for at in self._candidates(place)
-        )
+        candidates = chain.from_iterable(map(self._candidates, search_places(self.name, root)))
         return next(filter(self._matches, candidates), None)
 
     def locate(self, root: Path | str | None = None) -> Path:
