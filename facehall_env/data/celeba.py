@@ -193,12 +193,9 @@ def _official(part: str, files: dict[str, str], home: Path, images: Path) -> lis
 
 
 def _find_list(home: Path, images: Path, stem: str) -> Path | None:
-    for folder in (home, home / "Anno", home / "Eval", images.parent, images):
-        for suffix in (".txt", ".csv"):
-            path = folder / (stem + suffix)
-            if path.is_file():
-                return path
-    return None
+    folders = (home, home / "Anno", home / "Eval", images.parent, images)
+    paths = (folder / (stem + suffix) for folder in folders for suffix in (".txt", ".csv"))
+    return next(filter(Path.is_file, paths), None)
 
 
 def _is_image(name: str) -> bool:

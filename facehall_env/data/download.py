@@ -27,14 +27,7 @@ _DAMAGED = (*_STREAM_ERRORS, tarfile.TarError, zipfile.BadZipFile)
 
 @dataclass(frozen=True)
 class Archive:
-    """A file on the web.
-
-    Attributes:
-        url: Where it is.
-        file_name: What it is called on disk.
-        sha256: Its checksum, 64 hexadecimal digits.
-        size: Its size in bytes.
-    """
+    """A file on the web: its name on disk, SHA-256 (64 hexadecimal digits) and size in bytes."""
 
     url: str
     file_name: str

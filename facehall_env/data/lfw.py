@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -110,19 +111,12 @@ def find(root: Path | None = None) -> Path | None:
     Args:
         root: Where to look; by default ``FACEHALL_DATA`` and then the user's cache.
     """
-    for place in search_places("lfw", root):
-        for folder in _candidates(place):
-            if _holds_people(folder):
-                return folder
-    return None
+    candidates = chain.from_iterable(map(_candidates, search_places("lfw", root)))
+    return next(filter(_holds_people, candidates), None)
 
 
 def official_split() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Who of the 5,749 people, sorted by name, belongs to the training part.
-
-    Returns:
-        bool array (5749,).
-    """
+    """Who of the 5,749 people, sorted by name, belongs to the training part: bool (5749,)."""
     packed = resources.files("facehall_env.data").joinpath("lfw_split.bin").read_bytes()
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=NUM_PEOPLE)
     return bits.astype(np.bool_)

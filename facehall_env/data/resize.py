@@ -34,16 +34,9 @@ _KEYS_A = -0.5
 
 
 def cubic(x: _Matrix) -> _Matrix:
-    """Keys' cubic convolution kernel with a = -0.5.
+    """Keys' cubic convolution kernel with a = -0.5, at distances in input pixels; 0 from 2 on.
 
-    Args:
-        x: Distances from the kernel's centre, any shape, in input pixels.
-
-    Returns:
-        The weights, of the same shape; zero from distance 2 on.
-
-    Reference:
-        Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15.
+    Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15.
     """
     x = np.abs(x)
     inner = (_KEYS_A + 2) * x**3 - (_KEYS_A + 3) * x**2 + 1
@@ -52,8 +45,7 @@ def cubic(x: _Matrix) -> _Matrix:
 
 
 def _normalised(weights: _Matrix) -> _Matrix:
-    result: _Matrix = weights / weights.sum(axis=1, keepdims=True)
-    return result
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _bicubic(size_in: int, size_out: int) -> _Matrix:

@@ -22,13 +22,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Box:
-    """An upright rectangle: what a detector returns.
-
-    Attributes:
-        top: Its upper edge, in pixels.
-        left: Its left edge.
-        bottom: Its lower edge.
-        right: Its right edge.
+    """An upright rectangle by its edges, in pixels: what a detector returns.
 
     Example:
         >>> Box(10, 20, 30, 60).area

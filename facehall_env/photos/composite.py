@@ -50,11 +50,7 @@ Weights = NDArray[np.float32]
 class Place:
     """Whole pixels of a photograph that hold a face; they may reach over its edge.
 
-    Attributes:
-        top: First row.
-        left: First column.
-        height: Number of rows.
-        width: Number of columns.
+    They are ``height`` rows from row ``top`` on, and ``width`` columns from column ``left`` on.
 
     Example:
         >>> Place.around(Box(10, 20, 30, 60), margin=1.5)

@@ -73,9 +73,8 @@ class DlibDetector:
             raise ConfigurationError(
                 f"max_side must be at least 80, the smallest face that is found, got {max_side}."
             )
-        import_dlib()
-        self._find = loaded("get_frontal_face_detector")
-        self._mark = loaded("shape_predictor", str(model_file(_POINTS_FILE)))
+        self._mark = points_model(_POINTS_FILE)
+        self._find = _loaded("get_frontal_face_detector")
         self._upsample = upsample
         self._max_side = max_side
         self._threshold = threshold
@@ -117,8 +116,14 @@ def import_dlib() -> Any:
     return dlib
 
 
+def points_model(file: str) -> Any:
+    """What marks points on faces, from one of dlib's files; raises what `import_dlib` does."""
+    import_dlib()
+    return _loaded("shape_predictor", str(model_file(file)))
+
+
 @lru_cache
-def loaded(kind: str, *arguments: str) -> Any:
+def _loaded(kind: str, *arguments: str) -> Any:
     """A model that dlib's function ``kind`` makes; that takes a second."""
     return getattr(import_dlib(), kind)(*arguments)
 

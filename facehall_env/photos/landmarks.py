@@ -13,14 +13,7 @@ from torch import Tensor
 
 from facehall_env.data.images import ImageArray
 from facehall_env.photos.alignment import Box, Points
-from facehall_env.photos.detect import (
-    Detector,
-    DlibDetector,
-    import_dlib,
-    loaded,
-    marks,
-    model_file,
-)
+from facehall_env.photos.detect import Detector, DlibDetector, import_dlib, marks, points_model
 
 NUM_POINTS = 68
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
@@ -96,7 +89,7 @@ class DlibLandmarks:
 
     def __init__(self, *detectors: Detector) -> None:
         self._detectors = [*detectors] or [DlibDetector(), DlibDetector(threshold=LENIENT)]
-        self._mark = loaded("shape_predictor", str(model_file(_POINTS_FILE)))
+        self._mark = points_model(_POINTS_FILE)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without dlib's model, which comes with its package; so are fingerprints."""

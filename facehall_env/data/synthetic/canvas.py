@@ -73,6 +73,11 @@ class Canvas:
         if rounded:
             cv2.fillPoly(self.rounded, corners, 255, cv2.LINE_8, SHIFT)
 
+    def dot(self, place: Points, colour: Colour, radius: int) -> None:
+        """Fill a circle around a drawn pixel; its radius is in 1/16 pixel."""
+        middle = fixed(place).tolist()
+        cv2.circle(self.picture, middle, radius, paint(colour), -1, cv2.LINE_AA, SHIFT)
+
     def line(self, points: Points, colour: Colour, width: int = 1, closed: bool = False) -> None:
         """Draw a line (n, 2) through drawn pixels, or several lines (m, n, 2)."""
         lines = fixed(points).reshape(-1, *points.shape[-2:])
