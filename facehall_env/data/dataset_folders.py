@@ -138,16 +138,25 @@ def given_directory(name: str, root: Path | str | None) -> Path:
     return path
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list that comes with a dataset.
+
+    Raises:
+        DatasetError: If it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read ({error}): get the file again.") from error
+
+
 def read_table(path: Path, columns: int) -> list[list[str]]:
     """The fields of each row of a text file, separated by blanks or commas; no empty rows.
 
     Raises:
         DatasetError: If the file cannot be read or a row has fewer than ``columns``; names it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}): get the file again.") from error
+    lines = read_lines(path)
     rows = [line.replace(",", " ").split() for line in lines]
     for number, (line, fields) in enumerate(zip(lines, rows, strict=True), 1):
         if fields and len(fields) < columns:

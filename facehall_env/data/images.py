@@ -73,19 +73,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = _from_16_bits(image)
+        # convert("RGB") would clip everything above 255 to white.
+        values: NDArray[Any] = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its integers do not fit into 16 bits")
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    # convert("RGB") would clip everything above 255 to white.
-    values: NDArray[Any] = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("its integers do not fit into 16 bits")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -151,8 +147,7 @@ def cut(image: ImageArray, size: tuple[int, int], crop: Crop, name: str = "image
     Args:
         image: (H, W, 3).
         size: Rows and columns of the result.
-        crop: ``"fit"`` is `resize_to_cover`, ``"centre"`` is `centre_crop`, ``"stretch"`` is
-            `stretch`.
+        crop: ``"fit"`` is `resize_to_cover`; the others are `centre_crop` and `stretch`.
         name: What an error calls the image.
 
     Raises:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facehall_env.data.dataset_folders import search_places
+from facehall_env.data.dataset_folders import read_lines, search_places
 from facehall_env.data.download import Archive, fetch, unpack
 from facehall_env.data.image_list import PeopleFaces
 from facehall_env.data.images import Crop
@@ -196,6 +196,5 @@ def _listed_people(split: str, root: Path) -> set[str] | None:
     for place in (root, root.parent, root.parent / "lfw-protocol"):
         path = place / f"peopleDev{split.capitalize()}.txt"
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return {line.split("\t")[0] for line in lines[1:]}
+            return {line.split("\t")[0] for line in read_lines(path)[1:]}
     return None

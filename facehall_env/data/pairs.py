@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facehall_env.data.base import FaceDataset, Identified
-from facehall_env.data.dataset_folders import search_places
+from facehall_env.data.dataset_folders import read_lines, search_places
 from facehall_env.data.download import Archive, fetch
 from facehall_env.data.lfw import LFW
 from facehall_env.errors import ConfigurationError, DatasetError
@@ -315,10 +315,7 @@ def _obtain(dataset: LFW, path: Path | None, download: bool) -> Path:
 
 def _read(path: Path) -> Iterator[tuple[str, str, bool, int]]:
     """Both keys, whether it is one person, and the fold: matched ones, then as many others."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}): get the file again.") from error
+    lines = read_lines(path)
     header = lines[0].split() if lines else []
     if len(header) != 2 or not all(word.isdecimal() for word in header):
         raise DatasetError(

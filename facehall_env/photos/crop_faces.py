@@ -105,7 +105,8 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
     """
     limits.check(config)
     keys = _sources(config)
-    settings = {name: getattr(config, name) for name in _SETTINGS}
+    names = ("size", "margin", "align", "which", "min_side")
+    settings = {name: getattr(config, name) for name in names}
     earlier = _earlier(config, settings)
     detector = detector or DlibDetector(config.upsample)
     report = Report(settings, [])
@@ -122,9 +123,6 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_text_atomic(config.out / REPORT, text)
     return report
-
-
-_SETTINGS = ("size", "margin", "align", "which", "min_side")
 
 
 def _sources(config: PrepareConfig) -> list[str]:
