@@ -81,12 +81,8 @@ def _reason(error: Exception) -> str:
 def unpack(archive: Path, target: Path) -> Path:
     """Unpack a tar (plain, gzip, bzip2, xz) or zip file into a new directory, all or nothing.
 
-    Args:
-        archive: The file.
-        target: The directory to make; if it exists already, it is returned as it is.
-
     Returns:
-        ``target``.
+        The directory ``target``, which is left as it is if it exists already.
 
     Raises:
         DatasetError: If the archive is damaged, or has a member that is a link or a device or

@@ -140,12 +140,13 @@ def _obtain(root: Path | None, download: bool) -> Path:
     found = find(root)
     if found is not None:
         return found
-    for place in search_places("lfw", root):
-        for archive in (place / name for name in ARCHIVES):
-            if archive.is_file():
-                return _unpacked(archive)
+    places = search_places("lfw", root)
+    archives = (place / name for place in places for name in ARCHIVES)
+    archive = next(filter(Path.is_file, archives), None)
+    if archive is not None:
+        return _unpacked(archive)
     if root is not None or not download:
-        looked = ", ".join(str(place) for place in search_places("lfw", root))
+        looked = ", ".join(map(str, places))
         raise DatasetError(f"No LFW images below {looked}: {_ADVICE}.")
     try:
         return _unpacked(fetch(FUNNELED, cache_dir() / "lfw"))

@@ -139,12 +139,8 @@ class Degradation:
     def draw(self, generator: np.random.Generator) -> Drawn:
         """The parameters for one face; every draw takes as many values from the generator."""
         # All are drawn, also where chance leaves them out: seeds so mean the same in all presets.
-        blurred, noisy, compressed, grey = generator.random(4) < (
-            self.blur_chance,
-            self.noise_chance,
-            self.jpeg_chance,
-            self.grey_chance,
-        )
+        chances = (self.blur_chance, self.noise_chance, self.jpeg_chance, self.grey_chance)
+        blurred, noisy, compressed, grey = generator.random(4) < chances
         blur: Blur = ("gaussian", "average", "median", "motion")[generator.integers(4)]
         rho = self._rho(blur, generator.random())
         angle = generator.uniform(0, 180)

@@ -120,8 +120,8 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
         # After an interrupt, what is known of the photographs that were not reached stays known.
         known = Report(settings, [*report.files, *ahead.values()])
         content = {"summary": known.summary(), **asdict(known)}
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_text_atomic(config.out / REPORT, text)
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        write_text_atomic(config.out / REPORT, f"{text}\n")
     return report
 
 
