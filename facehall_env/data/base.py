@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -47,14 +47,7 @@ class FaceDataset(ABC):
         """A name for face number ``index`` that stays the same across splits and machines."""
 
     def batch(self, indices: Sequence[int]) -> Tensor:
-        """Several faces at once.
-
-        Args:
-            indices: Their numbers, at least one.
-
-        Returns:
-            uint8 (N, 3, H, W) on the CPU.
-        """
+        """The faces of these numbers, at least one: uint8 (N, 3, H, W) on the CPU."""
         images = np.stack([self[int(index)] for index in indices])
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
@@ -120,7 +113,7 @@ def check_split(split: str) -> Split:
     Raises:
         ConfigurationError: Otherwise.
     """
-    for known in get_args(Split):
-        if split == known:
-            return known  # type: ignore[no-any-return]
-    raise ConfigurationError(f"Unknown split {split!r}: use one of {', '.join(get_args(Split))}.")
+    if split not in get_args(Split):
+        known = ", ".join(get_args(Split))
+        raise ConfigurationError(f"Unknown split {split!r}: use one of {known}.")
+    return cast(Split, split)

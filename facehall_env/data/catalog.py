@@ -47,7 +47,8 @@ def make(name: str, split: str = "train", **options: Any) -> FaceDataset:
         The dataset.
 
     Raises:
-        UnknownNameError: If there is no dataset of that name; the message has the nearest ones.
+        UnknownNameError: If there is no dataset of that name, or an option is none of its words;
+            the message has the nearest ones.
         ConfigurationError: On an unknown split or option.
         DatasetError: If its images are missing or unreadable.
 

@@ -6,19 +6,20 @@ Liu, Luo, Wang, Tang, "Deep learning face attributes in the wild", ICCV 2015.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facehall_env.data.base import Attributed, Identified, check_split
-from facehall_env.data.dataset_folders import Layout, read_table, warn_if_partial
+from facehall_env.data.base import Attributed
+from facehall_env.data.dataset_folders import Layout, read_table
 from facehall_env.data.download import unpack
-from facehall_env.data.image_list import ListedFaces, drawn, part_of
+from facehall_env.data.image_list import PeopleFaces, Selection, drawn, part_of
 from facehall_env.data.images import SUFFIXES
-from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.errors import DatasetError
 from facehall_env.files import cache_dir
 
 NUM_IMAGES = 202_599
@@ -37,13 +38,15 @@ LAYOUT = Layout(
     folders=("CelebA", "celebA"),
     marks=(*FOLDERS, ARCHIVE, "Img"),
     expected="img_align_celeba/000001.jpg ... or img_align_celeba.zip, list_eval_partition.txt",
+    images=NUM_IMAGES,
 )
 
 T = TypeVar("T")
 _HINT = "it comes with CelebA in the folder Anno or Eval; put it beside the folder of images"
 
 
-class CelebA(ListedFaces, Identified, Attributed):
+@dataclass(repr=False, eq=False)
+class CelebA(PeopleFaces, Attributed):
     """CelebA's aligned and cropped images (178x218 as published).
 
     Found in ``root``, or in ``FACEHALL_DATA`` or the user's cache as ``celeba``; ``root`` holds
@@ -51,13 +54,11 @@ class CelebA(ListedFaces, Identified, Attributed):
     beside it or in the folders ``Img``, ``Anno`` and ``Eval`` in which they are published.
     Copies of the images may be of any type (``000001.png``), and the lists be separated by commas.
 
+    ``train`` are 162,770 images and ``test`` 19,962, as the authors' ``list_eval_partition.txt``
+    has them; ``crop="fit"`` takes the central square for a square size. Options beside those of
+    `ListedFaces`:
+
     Args:
-        split: ``"train"`` (162,770 images), ``"test"`` (19,962) or ``"all"``, as the authors'
-            ``list_eval_partition.txt`` has them.
-        root: The folder.
-        size: Side length of the images, or rows and columns.
-        crop: How they are brought to that size; see `facehall_env.data.images.cut`. ``"fit"``
-            takes the central square for a square size.
         selection: ``"official"``, or ``"sisn"`` for 2,000 images to train, 140 to validate and 60
             to test with, drawn at random from all; SISN's are 216x176, stretched:
             ``selection="sisn", size=(216, 176), crop="stretch"``.
@@ -66,50 +67,47 @@ class CelebA(ListedFaces, Identified, Attributed):
         seed: Draws others where ``selection="sisn"``.
 
     Raises:
-        DatasetError: If the images or the partition are missing or do not belong together.
-        ConfigurationError: On a bad option.
+        DatasetError: Also if the partition is missing or does not belong to the images.
 
     Attributes:
         people: The numbers of the people in the split as text, sorted; empty without
             ``identity_CelebA.txt``.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        root: Path | str | None = None,
-        size: int | tuple[int, int] = 128,
-        crop: str = "fit",
-        selection: Literal["official", "sisn"] = "official",
-        validation: bool = False,
-        seed: int = 0,
-    ) -> None:
-        part = part_of(check_split(split), validation)
-        self._home = LAYOUT.locate(root)
+    name = "celeba"
+    selection: Selection = "official"
+    validation: bool = False
+    seed: int = 0
+
+    def find_images(self) -> tuple[Path, list[str]]:
+        """The split's images, by number or in the order drawn."""
+        part = part_of(self.split, self.validation)
+        self._home = LAYOUT.locate(self.root)
         images = _images(self._home)
         files = {Path(name).stem: name for name in sorted(os.listdir(images)) if _is_image(name)}
-        if not files:
-            raise DatasetError(f"{images} has no images: expected {LAYOUT.expected}.")
-        warn_if_partial("CelebA", images, len(files), NUM_IMAGES)
-        if selection == "official":
-            stems = _official(part, files, self._home, images)
-        elif selection == "sisn":
-            stems = drawn(sorted(files), SISN_COUNTS, part, seed, images)
+        LAYOUT.check_number(len(files), images)
+        if self.selection == "sisn":
+            stems = drawn(sorted(files), SISN_COUNTS, part, self.seed, images)
         else:
-            raise ConfigurationError(f"selection must be 'official' or 'sisn', got {selection!r}.")
-        super().__init__("celeba", split, images, [files[stem] for stem in stems], size, crop)
-        self._identities = self._read_identities()
-        self.people = tuple(sorted(set(self._identities)))
+            stems = _official(part, files, self._home, images)
+        return images, [files[stem] for stem in stems]
+
+    def find_owners(self) -> list[str]:
+        """The people's numbers, if ``identity_CelebA.txt`` is there."""
+        path = _find_list(self._home, self.folder, "identity_CelebA")
+        if path is None:
+            return []
+        return self._of_each({Path(row[0]).stem: row[1] for row in read_table(path, 2)}, path)
 
     def identity(self, index: int) -> str:
         """The person's number, 1 to 10,177, as text; see `Identified`."""
         index = self.checked(index)
-        if not self._identities:
+        if not self.people:
             raise DatasetError(
-                f"{self._home} has no identity_CelebA.txt, so that nobody knows who is who: {_HINT}"
-                "."
+                f"{self._home} has no identity_CelebA.txt, so that nobody knows who is who: "
+                f"{_HINT}."
             )
-        return self._identities[index]
+        return super().identity(index)
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -130,16 +128,9 @@ class CelebA(ListedFaces, Identified, Attributed):
         names, values = self._attributes
         return dict(zip(names, values[self.checked(index)].tolist(), strict=True))
 
-    def _read_identities(self) -> list[str]:
-        path = _find_list(self._home, self.root, "identity_CelebA")
-        if path is None:
-            return []
-        known = {Path(row[0]).stem: row[1] for row in read_table(path, 2)}
-        return [_look_up(known, key, path) for key in self._keys]
-
     @cached_property
     def _attributes(self) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-        path = _find_list(self._home, self.root, "list_attr_celeba")
+        path = _find_list(self._home, self.folder, "list_attr_celeba")
         if path is None:
             raise DatasetError(f"{self._home} has no list_attr_celeba.txt: {_HINT}.")
         rows = [row for row in read_table(path, 1) if len(row) > 1]
@@ -154,7 +145,14 @@ class CelebA(ListedFaces, Identified, Attributed):
                     "or others than 1 and -1: get the file again."
                 )
             known[Path(row[0]).stem] = [value == "1" for value in row[1:]]
-        return names, np.array([_look_up(known, key, path) for key in self._keys])
+        return names, np.array(self._of_each(known, path))
+
+    def _of_each(self, known: dict[str, T], path: Path) -> list[T]:
+        """What a list says of every image of the split."""
+        for key in self._keys:
+            if Path(key).stem not in known:
+                raise DatasetError(f"{path} has no line for {key}: get the file again.")
+        return [known[Path(key).stem] for key in self._keys]
 
 
 def _images(home: Path) -> Path:
@@ -195,19 +193,9 @@ def _official(part: str, files: dict[str, str], home: Path, images: Path) -> lis
 
 
 def _find_list(home: Path, images: Path, stem: str) -> Path | None:
-    for folder in (home, home / "Anno", home / "Eval", images.parent, images):
-        for suffix in (".txt", ".csv"):
-            path = folder / (stem + suffix)
-            if path.is_file():
-                return path
-    return None
-
-
-def _look_up(known: dict[str, T], key: str, path: Path) -> T:
-    stem = Path(key).stem
-    if stem not in known:
-        raise DatasetError(f"{path} has no line for {key}: get the file again.")
-    return known[stem]
+    folders = (home, home / "Anno", home / "Eval", images.parent, images)
+    paths = (folder / (stem + suffix) for folder in folders for suffix in (".txt", ".csv"))
+    return next(filter(Path.is_file, paths), None)
 
 
 def _is_image(name: str) -> bool:

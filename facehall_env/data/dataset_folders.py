@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 
-from facehall_env.errors import DatasetError
+from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.files import cache_dir
 
 
@@ -24,6 +25,7 @@ class Layout:
         folders: Further names of its folder.
         marks: Patterns of what lies in that folder; one of them suffices to recognise it.
         expected: What the folder should hold, in a few words.
+        images: How many images the whole dataset has; None if that does not matter.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Layout:
     folders: tuple[str, ...]
     marks: tuple[str, ...]
     expected: str
+    images: int | None = None
 
     def find(self, root: Path | str | None = None) -> Path | None:
         """The dataset's folder, if it is on this machine.
@@ -38,17 +41,11 @@ class Layout:
         Args:
             root: Where to look; by default ``FACEHALL_DATA`` and then the user's cache.
         """
-        for place in search_places(self.name, root):
-            for folder in self._candidates(place):
-                if self._matches(folder):
-                    return folder
-        return None
+        candidates = chain.from_iterable(map(self._candidates, search_places(self.name, root)))
+        return next(filter(self._matches, candidates), None)
 
     def locate(self, root: Path | str | None = None) -> Path:
-        """The dataset's folder.
-
-        Args:
-            root: As for `find`.
+        """The dataset's folder, looked for as by `find`.
 
         Raises:
             DatasetError: If it is not there; says what was found and what was expected.
@@ -72,6 +69,34 @@ class Layout:
             "see docs/datasets.md for where to get it."
         )
 
+    def forms(self, home: Path, wanted: str | None) -> list[str]:
+        """Which of `marks` are folders in ``home``, or the wanted one of them alone.
+
+        Raises:
+            ConfigurationError: If the wanted one is not there.
+        """
+        present = [name for name in self.marks if (home / name).is_dir()]
+        if wanted is not None and wanted not in present:
+            raise ConfigurationError(
+                f"images={wanted!r} is not in {home}: use one of {', '.join(map(repr, present))}."
+            )
+        return present if wanted is None else [wanted]
+
+    def check_number(self, found: int, where: Path) -> None:
+        """Warns that results on some of the images say nothing about the whole dataset.
+
+        Raises:
+            DatasetError: If there are none at all.
+        """
+        if not found:
+            raise DatasetError(f"{where} has no images of {self.title}: expected {self.expected}.")
+        if self.images not in (None, found):
+            warnings.warn(
+                f"{where} holds {found:,} images instead of {self.title}'s {self.images:,}: "
+                "results are not comparable with those on all.",
+                stacklevel=5,
+            )
+
     def _candidates(self, place: Path) -> Iterator[Path]:
         yield from (place / name for name in (self.name, *self.folders))
         yield place
@@ -80,66 +105,66 @@ class Layout:
             yield place.parent
 
     def _matches(self, folder: Path) -> bool:
-        return folder.is_dir() and any(
-            next(folder.glob(mark), None) is not None for mark in self.marks
-        )
+        return folder.is_dir() and any(any(folder.glob(mark)) for mark in self.marks)
 
 
 def search_places(name: str, root: Path | str | None = None) -> list[Path]:
-    """Where a dataset is looked for.
-
-    Args:
-        name: Its name in the registry.
-        root: Only there, if it is given.
-
-    Returns:
-        ``root``, or else the directory that ``FACEHALL_DATA`` names and the one in the cache.
-    """
+    """Where a dataset is looked for: in ``root``, or else ``FACEHALL_DATA`` and then the cache."""
     if root is not None:
         return [Path(root).expanduser()]
     given = os.environ.get("FACEHALL_DATA")
-    given_places = [Path(given).expanduser()] if given else []
-    return [*given_places, cache_dir() / name]
+    return [*([Path(given).expanduser()] if given else []), cache_dir() / name]
 
 
-def warn_if_partial(title: str, root: Path, found: int, whole: int) -> None:
-    """Warns that results on so many images say nothing about the whole dataset."""
-    if found != whole:
-        warnings.warn(
-            f"{root} holds {found:,} images instead of {title}'s {whole:,}: results are not "
-            "comparable with those on all.",
-            stacklevel=3,
+def given_directory(name: str, root: Path | str | None) -> Path:
+    """The directory of a dataset that may be anywhere: ``root``, or else ``FACEHALL_DATA``.
+
+    Args:
+        name: The dataset's name, for the errors.
+        root: The directory, if one is given.
+
+    Raises:
+        ConfigurationError: If neither is given.
+        DatasetError: If it is not a directory.
+    """
+    given = root if root is not None else os.environ.get("FACEHALL_DATA")
+    if given is None:
+        raise ConfigurationError(
+            f"Dataset {name!r} needs a directory: pass root=..., or set FACEHALL_DATA to it."
         )
+    path = Path(given).expanduser()
+    if not path.is_dir():
+        raise DatasetError(f"{path} is not a directory: expected one with images in it.")
+    return path
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list that comes with a dataset.
+
+    Raises:
+        DatasetError: If it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read ({error}): get the file again.") from error
 
 
 def read_table(path: Path, columns: int) -> list[list[str]]:
-    """The rows of a text file whose fields are separated by blanks or commas.
-
-    Args:
-        path: The file; empty lines are passed over.
-        columns: How many fields each row must have at least.
-
-    Returns:
-        The fields of every row.
+    """The fields of each row of a text file, separated by blanks or commas; no empty rows.
 
     Raises:
-        DatasetError: If the file cannot be read or a row is too short; names the line.
+        DatasetError: If the file cannot be read or a row has fewer than ``columns``; names it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}): get the file again.") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        fields = line.replace(",", " ").split()
+    lines = read_lines(path)
+    rows = [line.replace(",", " ").split() for line in lines]
+    for number, (line, fields) in enumerate(zip(lines, rows, strict=True), 1):
         if fields and len(fields) < columns:
             raise DatasetError(
                 f"Line {number} of {path} is {line!r}, expected {columns} fields: get the file "
                 "again."
             )
-        if fields:
-            rows.append(fields)
-    return rows
+    return [fields for fields in rows if fields]
 
 
 def by_stem(keys: list[str], where: Path) -> Mapping[str, str]:

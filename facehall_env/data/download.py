@@ -6,6 +6,7 @@ import gzip
 import lzma
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -20,26 +21,13 @@ from facehall_env.errors import DatasetError
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 """Mirrors of datasets have answered 403 to clients that do not look like a browser."""
 
-_DAMAGED = (
-    EOFError,
-    gzip.BadGzipFile,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_STREAM_ERRORS = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+_DAMAGED = (*_STREAM_ERRORS, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file on the web.
-
-    Attributes:
-        url: Where it is.
-        file_name: What it is called on disk.
-        sha256: Its checksum, 64 hexadecimal digits.
-        size: Its size in bytes.
-    """
+    """A file on the web: its name on disk, SHA-256 (64 hexadecimal digits) and size in bytes."""
 
     url: str
     file_name: str
@@ -67,15 +55,10 @@ def fetch(archive: Archive, directory: Path, progress: bool = True) -> Path:
     downloader = pooch.HTTPDownloader(
         progressbar=progress, headers={"User-Agent": USER_AGENT}, timeout=30
     )
+    known = f"sha256:{archive.sha256}"
     try:
-        return Path(
-            pooch.retrieve(
-                archive.url,
-                known_hash=f"sha256:{archive.sha256}",
-                fname=archive.file_name,
-                path=directory,
-                downloader=downloader,
-            )
+        path = pooch.retrieve(
+            archive.url, known, archive.file_name, directory, downloader=downloader
         )
     except requests.RequestException as error:
         raise DatasetError(f"{archive.url} could not be fetched ({_reason(error)}).") from error
@@ -84,6 +67,7 @@ def fetch(archive: Archive, directory: Path, progress: bool = True) -> Path:
             f"What {archive.url} sent is not {archive.file_name}, its SHA-256 not being "
             f"{archive.sha256}: try again, or fetch the file from elsewhere."
         ) from error
+    return Path(path)
 
 
 def _reason(error: Exception) -> str:
@@ -97,12 +81,8 @@ def _reason(error: Exception) -> str:
 def unpack(archive: Path, target: Path) -> Path:
     """Unpack a tar (plain, gzip, bzip2, xz) or zip file into a new directory, all or nothing.
 
-    Args:
-        archive: The file.
-        target: The directory to make; if it exists already, it is returned as it is.
-
     Returns:
-        ``target``.
+        The directory ``target``, which is left as it is if it exists already.
 
     Raises:
         DatasetError: If the archive is damaged, or has a member that is a link or a device or
@@ -111,13 +91,12 @@ def unpack(archive: Path, target: Path) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        content = work / "content"
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+        content = Path(work) / "content"
         content.mkdir()
         try:
             for name, source in _members(archive):
-                destination = content / _inside(name, archive)
+                destination = content / name
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 with source, destination.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
@@ -127,49 +106,31 @@ def unpack(archive: Path, target: Path) -> Path:
             raise DatasetError(
                 f"Archive {archive} is damaged or incomplete ({reason}): fetch it again."
             ) from error
-        _rename(content, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            os.rename(content, target)
+        except OSError:
+            # Another process has just unpacked the same archive.
+            if not target.is_dir():
+                raise
     return target
 
 
-def _rename(content: Path, target: Path) -> None:
-    try:
-        os.rename(content, target)
-    except OSError:
-        # Another process has just unpacked the same archive.
-        if not target.is_dir():
-            raise
-
-
-def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _members(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+    """The files in an archive; refuses links, devices and what lies outside."""
     if zipfile.is_zipfile(archive):
-        yield from _zip_members(archive)
-    else:
-        yield from _tar_members(archive)
-
-
-def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with zipfile.ZipFile(archive) as file:
-        for info in file.infolist():
-            _inside(info.filename, archive)
-            kind = info.external_attr >> 16 & 0o170000
-            if kind not in (0, 0o100000, 0o040000):
-                raise _refused(info.filename, archive, "is a link or a device")
-            if not info.is_dir():
-                yield info.filename, file.open(info)
-
-
-def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                path = _checked(info.filename, archive, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+                if not info.is_dir():
+                    yield path, packed.open(info)
+        return
     with tarfile.open(archive) as file:
         for member in file:
-            _inside(member.name, archive)
-            if not (member.isfile() or member.isdir()):
-                raise _refused(member.name, archive, "is a link or a device")
-            if member.isfile():
-                source = file.extractfile(member)
-                if source is not None:
-                    yield member.name, source
+            path = _checked(member.name, archive, member.isfile() or member.isdir())
+            source = file.extractfile(member)
+            if source is not None:
+                yield path, source
         # tarfile takes a file that ends between two members for a whole one; a whole one ends
         # with blocks of zeros.
         if file.fileobj is not None:
@@ -178,15 +139,15 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 raise tarfile.ReadError("its end is missing")
 
 
-def _inside(name: str, archive: Path) -> PurePosixPath:
+def _checked(name: str, archive: Path, plain: bool) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
-        raise _refused(name, archive, "lies outside the directory to unpack into")
-    return path
-
-
-def _refused(name: str, archive: Path, reason: str) -> DatasetError:
-    return DatasetError(
-        f"Archive {archive} is refused because its member {name!r} {reason}: "
-        "get it from a trusted source."
+        reason = "lies outside the directory to unpack into"
+    elif not plain:
+        reason = "is a link or a device"
+    else:
+        return path
+    raise DatasetError(
+        f"Archive {archive} is refused because its member {name!r} {reason}: get it from a trusted "
+        "source."
     )

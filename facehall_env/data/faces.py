@@ -52,11 +52,7 @@ class Faces(NamedTuple):
 
 
 def identity_numbers(dataset: FaceDataset, indices: Sequence[int]) -> Tensor | None:
-    """Who is on some faces of a dataset.
-
-    Args:
-        dataset: Any.
-        indices: Numbers of faces in it.
+    """Who is on some faces of any dataset.
 
     Returns:
         (N,) int64, places in the dataset's sorted `people`; None if it is not `Identified` or came

@@ -4,144 +4,96 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from facehall_env.data.base import Identified, check_split
-from facehall_env.data.dataset_folders import Layout
-from facehall_env.data.folder import directory
-from facehall_env.data.image_list import ListedFaces, people_of
+from facehall_env.data.dataset_folders import Layout, given_directory
+from facehall_env.data.image_list import PeopleFaces, Share, in_split
 from facehall_env.data.images import images_below
-from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.errors import DatasetError
+from facehall_env.limits import Ge
 
-YTF_FOLDERS = ("aligned_images_DB", "frame_images_DB")
-"""The two forms in which YouTube Faces is published."""
-
-YTF_LAYOUT = Layout(
+LAYOUT = Layout(
     name="ytf",
     title="YouTube Faces",
     folders=("YTF", "YouTubeFaces"),
-    marks=YTF_FOLDERS,
+    marks=("aligned_images_DB", "frame_images_DB"),
     expected="aligned_images_DB/PERSON/VIDEO/*.jpg or frame_images_DB/PERSON/VIDEO/*.jpg",
 )
+"""Of YouTube Faces, which is published in two forms."""
 
 
-class PeopleFaces(ListedFaces, Identified):
-    """Images in one folder for each person.
-
-    Args:
-        name: Name of the dataset.
-        split: ``"train"``, ``"test"`` or ``"all"``.
-        root: The folder of people.
-        owners: The paths of the images below it, in their order, and who is on each.
-        people: Who belongs to the split.
-        size: Side length of the images, or rows and columns.
-        crop: How they are brought to that size; see `facehall_env.data.images.cut`.
-
-    Raises:
-        DatasetError: If there are no images in the split.
-        ConfigurationError: On a bad option.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        root: Path,
-        owners: Mapping[str, str],
-        people: set[str],
-        size: int | tuple[int, int],
-        crop: str,
-    ) -> None:
-        keys = [key for key, person in owners.items() if person in people]
-        super().__init__(name, split, root, keys, size, crop)
-        self._owners = [owners[key] for key in keys]
-        self.people = tuple(sorted(set(self._owners)))
-
-    def identity(self, index: int) -> str:
-        """The name of the person's folder."""
-        return self._owners[self.checked(index)]
-
-
+@dataclass(repr=False, eq=False)
 class IdentityFolder(PeopleFaces):
     """Any directory with one sub-folder for each person, as UMDFaces has it.
 
-    If the directory has the sub-directories ``train`` and ``test``, each with folders of people,
-    they are the splits. Otherwise each person is in one of the two by a hash of the name: nobody
-    is in both, and adding people never moves others.
+    ``root`` is by default the directory that ``FACEHALL_DATA`` names. If it has the sub-directories
+    ``train`` and ``test``, each with folders of people, they are the splits. Otherwise each person
+    is in one of the two by a hash of the name: nobody is in both, and adding people never moves
+    others. Options beside those of `ListedFaces`:
 
     Args:
-        split: ``"train"``, ``"test"`` or ``"all"``.
-        root: The directory; by default the one that ``FACEHALL_DATA`` names.
-        size: Side length of the images, or rows and columns.
-        crop: How they are brought to that size; see `facehall_env.data.images.cut`.
         test_fraction: Share of the people who make up ``test``.
 
     Raises:
-        DatasetError: If there are no folders of people, no images in them, or the same person in
-            the sub-directories of both splits.
-        ConfigurationError: On a bad option.
+        DatasetError: Also if the same person is in the sub-directories of both splits.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        root: Path | str | None = None,
-        size: int | tuple[int, int] = 128,
-        crop: str = "fit",
-        test_fraction: float = 0.1,
-    ) -> None:
-        split = check_split(split)
-        home = directory("identities", root)
+    name = "identities"
+    test_fraction: Share = 0.1
+
+    def find_images(self) -> tuple[Path, list[str]]:
+        """The split's images in folders of people, by path."""
+        home = given_directory(self.name, self.root)
         images = images_below(home)
-        if all((home / part).is_dir() for part in ("train", "test")):
-            owners = _owners((key for key in images if key.startswith(("train/", "test/"))), 1)
-            members = _members(owners, split, home)
+        self._in_splits = all((home / part).is_dir() for part in ("train", "test"))
+        if self._in_splits:
+            keys = [key for key in images if re.match("(train|test)/.+/", key)]
+            _check_apart(keys, home)
+            chosen = [key for key in keys if self.split in ("all", key.partition("/")[0])]
         else:
-            owners = _owners(images, 0)
-            members = people_of(split, owners.values(), test_fraction)
-        if not owners:
+            keys = [key for key in images if "/" in key]
+            chosen = [
+                key
+                for key in keys
+                if in_split(self.split, key.partition("/")[0], self.test_fraction)
+            ]
+        if not keys:
             raise DatasetError(
                 f"{home} holds {len(images):,} images and no folder of a person with any: expected "
                 "PERSON/*.jpg."
             )
-        super().__init__("identities", split, home, owners, members, size, crop)
+        return home, chosen
+
+    def find_owners(self) -> list[str]:
+        """The names of their folders."""
+        return [key.split("/")[int(self._in_splits)] for key in self._keys]
 
 
+@dataclass(repr=False, eq=False)
 class YTF(PeopleFaces):
     """YouTube Faces: 3,425 videos of 1,595 people, frame by frame.
 
     Wolf, Hassner, Maoz, "Face recognition in unconstrained videos with matched background
-    similarity", CVPR 2011. Nobody is in both splits, which are made by a hash of the name.
+    similarity", CVPR 2011. Nobody is in both splits, which are made by a hash of the name. Options
+    beside those of `ListedFaces`:
 
     Args:
-        split: ``"train"``, ``"test"`` or ``"all"``.
-        root: The folder; by default ``ytf`` in ``FACEHALL_DATA`` or the user's cache.
-        size: Side length of the images, or rows and columns.
-        crop: How they are brought to that size; see `facehall_env.data.images.cut`.
         images: ``"aligned_images_DB"`` or ``"frame_images_DB"``; by default the first there is.
         every: Take each so-manieth frame of a video, from its first.
         test_fraction: Share of the people who make up ``test``.
-
-    Raises:
-        DatasetError: If the images are missing.
-        ConfigurationError: On a bad option.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        root: Path | str | None = None,
-        size: int | tuple[int, int] = 128,
-        crop: str = "fit",
-        images: str | None = None,
-        every: int = 1,
-        test_fraction: float = 0.1,
-    ) -> None:
-        split = check_split(split)
-        if every < 1:
-            raise ConfigurationError(f"every must be at least 1, got {every}.")
-        home = _ytf_folder(YTF_LAYOUT.locate(root), images)
+    name = "ytf"
+    images: str | None = None
+    every: Annotated[int, Ge(1)] = 1
+    test_fraction: Share = 0.1
+
+    def find_images(self) -> tuple[Path, list[str]]:
+        """The split's frames, by video and number."""
+        home = LAYOUT.locate(self.root)
+        home = home / LAYOUT.forms(home, self.images)[0]
         videos: dict[str, list[str]] = defaultdict(list)
         found = images_below(home)
         for key in found:
@@ -150,29 +102,24 @@ class YTF(PeopleFaces):
         if not videos:
             raise DatasetError(
                 f"{home} holds {len(found):,} images, none of them in PERSON/VIDEO: expected "
-                f"{YTF_LAYOUT.expected}."
+                f"{LAYOUT.expected}."
             )
-        keys = [key for video in sorted(videos) for key in _in_order(videos[video])[::every]]
-        owners = _owners(keys, 0)
-        members = people_of(split, owners.values(), test_fraction)
-        super().__init__("ytf", split, home, owners, members, size, crop)
+        return home, [
+            key
+            for video in sorted(videos)
+            if in_split(self.split, video.partition("/")[0], self.test_fraction)
+            for key in _in_order(videos[video])[:: self.every]
+        ]
 
     def video(self, index: int) -> str:
         """The video that face number ``index`` is from, ``PERSON/VIDEO``."""
         return self.key(index).rpartition("/")[0]
 
 
-def _owners(keys: Iterable[str], depth: int) -> dict[str, str]:
-    """Whose folder, ``depth`` folders below the root, the images are in; others are left out."""
-    parts = ((key, key.split("/")) for key in keys)
-    return {key: folders[depth] for key, folders in parts if len(folders) > depth + 1}
-
-
-def _members(owners: Mapping[str, str], split: str, home: Path) -> set[str]:
-    """The people in the sub-directory of a split."""
+def _check_apart(keys: list[str], home: Path) -> None:
+    """Refuses people in the sub-directories of both splits."""
     train, test = (
-        {person for key, person in owners.items() if key.startswith(f"{part}/")}
-        for part in ("train", "test")
+        {key.split("/")[1] for key in keys if key.startswith(part)} for part in ("train/", "test/")
     )
     both = sorted(train & test)
     if both:
@@ -180,16 +127,6 @@ def _members(owners: Mapping[str, str], split: str, home: Path) -> set[str]:
             f"{home} has {len(both):,} people in train and in test, {both[0]} the first: a split "
             "by people has nobody in both, so move or rename their folders."
         )
-    return {"train": train, "test": test, "all": train | test}[split]
-
-
-def _ytf_folder(home: Path, images: str | None) -> Path:
-    present = [name for name in YTF_FOLDERS if (home / name).is_dir()]
-    if images is not None and images not in present:
-        raise ConfigurationError(
-            f"images={images!r} is not in {home}: use one of {', '.join(map(repr, present))}."
-        )
-    return home / (images or present[0])
 
 
 def _in_order(frames: list[str]) -> list[str]:

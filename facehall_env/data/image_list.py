@@ -3,96 +3,105 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
-from facehall_env.data.base import FaceDataset, check_split
-from facehall_env.data.images import ImageArray, as_size, check_crop, cut, read_image
+from facehall_env import limits
+from facehall_env.data.base import FaceDataset, Identified, Split
+from facehall_env.data.images import Crop, ImageArray, as_size, cut, read_image
 from facehall_env.errors import ConfigurationError, DatasetError
 
+Selection = Literal["official", "sisn"]
+Share = Annotated[float, limits.Ge(0), limits.Le(1)]
 
+
+@dataclass(repr=False, eq=False)
 class ListedFaces(FaceDataset):
     """Images by their paths below a folder.
 
+    A subclass sets ``name``, adds options of its own as fields and implements `find_images`.
+
     Args:
-        name: Name of the dataset.
         split: ``"train"``, ``"test"`` or ``"all"``.
-        root: The folder.
-        keys: Paths of the split's images below it, with forward slashes, in their order.
+        root: The folder; by default the one called like the dataset in ``FACEHALL_DATA`` or the
+            user's cache.
         size: Side length of the images, or rows and columns.
         crop: How they are brought to that size; see `facehall_env.data.images.cut`.
 
     Raises:
-        ConfigurationError: On an unknown split or crop or a size below one.
-        DatasetError: If there are no images.
+        ConfigurationError: On an option outside its limits.
+        UnknownNameError: On an option that is none of its words.
+        DatasetError: If the images are missing, or there are none in the split.
+
+    Attributes:
+        folder: Where the images were found; so is ``root`` afterwards.
     """
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        root: Path,
-        keys: Sequence[str],
-        size: int | tuple[int, int] = 128,
-        crop: str = "fit",
-    ) -> None:
-        self.name = name
-        self.split = check_split(split)
-        self.root = root
-        self.image_size = as_size(size)
-        self._crop = check_crop(crop)
-        self._keys = keys
-        if not keys:
+    split: Split = "train"
+    root: Path | str | None = None
+    size: int | tuple[int, int] = 128
+    crop: Crop = "fit"
+
+    def __post_init__(self) -> None:
+        limits.check(self)
+        self.image_size = as_size(self.size)
+        self.folder, self._keys = self.find_images()
+        self.root = self.folder
+        if not self._keys:
             raise DatasetError(
-                f"{root} has no image of {name!r} in split {split!r}: complete the folder, or "
-                "ask for another split."
+                f"{self.root} has no image of {self.name!r} in split {self.split!r}: complete the "
+                "folder, or ask for another split."
             )
+
+    @abstractmethod
+    def find_images(self) -> tuple[Path, Sequence[str]]:
+        """The folder, and the paths of the split's images below it with forward slashes."""
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, index: int) -> ImageArray:
-        path = self.root / self._keys[self.checked(index)]
-        return cut(read_image(path), self.image_size, self._crop, name=str(path))
+        path = self.path(index)
+        return cut(read_image(path), self.image_size, self.crop, name=str(path))
 
     def key(self, index: int) -> str:
         """The file's path below the root, with forward slashes."""
         return self._keys[self.checked(index)]
 
+    def path(self, index: int) -> Path:
+        """The file of face number ``index``."""
+        return self.folder / self.key(index)
 
-def position(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone, evenly spread."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
+
+class PeopleFaces(ListedFaces, Identified):
+    """Images of known people; by default the first folder of an image's path is its person."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._owners = self.find_owners()
+        self.people = tuple(sorted(set(self._owners)))
+
+    def find_owners(self) -> Sequence[str]:
+        """Who is on each image of the split; empty if nobody knows."""
+        return [key.partition("/")[0] for key in self._keys]
+
+    def identity(self, index: int) -> str:
+        """The name of the person, as the dataset has it."""
+        return self._owners[self.checked(index)]
 
 
-def check_fraction(test_fraction: float) -> float:
-    """The share itself, if it is one.
+def in_split(split: str, name: str, test_fraction: float) -> bool:
+    """Whether a person or a file belongs to a split, where nobody has published one.
 
-    Raises:
-        ConfigurationError: Otherwise.
+    Each is put in one part by a hash of its name, so that adding some never moves others.
     """
-    if not 0 <= test_fraction <= 1:
-        raise ConfigurationError(f"test_fraction must lie in [0, 1], got {test_fraction}.")
-    return test_fraction
-
-
-def people_of(split: str, people: Iterable[str], test_fraction: float) -> set[str]:
-    """Who belongs to a split, where nobody has published one.
-
-    Each person is put in one part by a hash of the name: nobody is in both, and adding people
-    never moves others.
-
-    Raises:
-        ConfigurationError: If ``test_fraction`` is not in [0, 1].
-    """
-    check_fraction(test_fraction)
-    return {
-        person
-        for person in set(people)
-        if split == "all" or (position(person) < test_fraction) == (split == "test")
-    }
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return split == "all" or (place < test_fraction) == (split == "test")
 
 
 def drawn(
@@ -122,16 +131,10 @@ def drawn(
             f"{where} holds {len(keys):,} images, too few for {counts[0]:,} to train with, "
             f"{counts[1]:,} to validate with and {counts[2]:,} to test with: complete the folder."
         )
-    order = np.random.default_rng(seed).permutation(len(keys))
-    train, validation, _ = counts
-    bounds = {
-        "train": (0, train),
-        "validation": (train, train + validation),
-        "test": (train + validation, sum(counts)),
-        "all": (0, sum(counts)),
-    }
-    start, stop = bounds[part]
-    return [keys[number] for number in order[start:stop]]
+    everyone = np.random.default_rng(seed).permutation(len(keys))[: sum(counts)]
+    train, validation, test = np.split(everyone, np.cumsum(counts[:2]))
+    parts = {"train": train, "validation": validation, "test": test, "all": everyone}
+    return [keys[number] for number in parts[part]]
 
 
 def part_of(split: str, validation: bool) -> str:

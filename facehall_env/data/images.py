@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +24,7 @@ Crop = Literal["fit", "centre", "stretch"]
 
 
 def images_below(root: Path, recursive: bool = True) -> list[str]:
-    """The image files of a directory, hidden ones left out.
-
-    Args:
-        root: The directory.
-        recursive: Whether its sub-directories count.
+    """The image files of a directory, with or without its sub-directories; hidden ones left out.
 
     Returns:
         Their paths below ``root`` with forward slashes, sorted.
@@ -53,9 +48,6 @@ def read_image(path: Path | str) -> ImageArray:
     Greyscale becomes three equal channels, 16 bits become 8, palettes are resolved, transparent
     pixels lie on white, and an EXIF orientation is applied. Only the first frame of an
     animation is read.
-
-    Args:
-        path: The file.
 
     Returns:
         uint8 array (H, W, 3), RGB.
@@ -81,19 +73,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = _from_16_bits(image)
+        # convert("RGB") would clip everything above 255 to white.
+        values: NDArray[Any] = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its integers do not fit into 16 bits")
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    # convert("RGB") would clip everything above 255 to white.
-    values: NDArray[Any] = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("its integers do not fit into 16 bits")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -138,51 +126,19 @@ def centre_crop(image: ImageArray, size: tuple[int, int], name: str = "image") -
 
 
 def resize_to_cover(image: ImageArray, size: tuple[int, int]) -> ImageArray:
-    """Resize, keeping the proportions, so that ``size`` just fits inside; then cut the middle.
-
-    Args:
-        image: (H, W, 3).
-        size: Rows and columns of the result.
-
-    Returns:
-        uint8 array of that size.
-    """
+    """Resize (H, W, 3), keeping the proportions, until ``size`` just fits; then cut the middle."""
     height, width = image.shape[:2]
     factor = max(size[0] / height, size[1] / width)
-    target = max(size[1], round(width * factor)), max(size[0], round(height * factor))
-    if target != (width, height):
-        picture = Image.fromarray(image).resize(target, Image.Resampling.BICUBIC)
-        image = np.asarray(picture, dtype=np.uint8)
-    return centre_crop(image, size)
+    target = max(size[0], round(height * factor)), max(size[1], round(width * factor))
+    return centre_crop(stretch(image, target), size)
 
 
 def stretch(image: ImageArray, size: tuple[int, int]) -> ImageArray:
-    """Resize (antialiased bicubic) to exactly ``size``, whatever becomes of the proportions.
-
-    Args:
-        image: (H, W, 3).
-        size: Rows and columns of the result.
-
-    Returns:
-        uint8 array of that size.
-    """
+    """Resize (H, W, 3), antialiased bicubic, to ``size`` whatever becomes of the proportions."""
     if image.shape[:2] == size:
         return image
     picture = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
     return np.array(picture, dtype=np.uint8)
-
-
-def check_crop(crop: str) -> Crop:
-    """The rule itself, if there is one of that name.
-
-    Raises:
-        ConfigurationError: Otherwise.
-    """
-    if crop not in _RULES:
-        raise ConfigurationError(
-            f"crop must be {', '.join(map(repr, _RULES))}, got {crop!r}: use one of these."
-        )
-    return crop
 
 
 def cut(image: ImageArray, size: tuple[int, int], crop: Crop, name: str = "image") -> ImageArray:
@@ -191,8 +147,7 @@ def cut(image: ImageArray, size: tuple[int, int], crop: Crop, name: str = "image
     Args:
         image: (H, W, 3).
         size: Rows and columns of the result.
-        crop: ``"fit"`` is `resize_to_cover`, ``"centre"`` is `centre_crop`, ``"stretch"`` is
-            `stretch`.
+        crop: ``"fit"`` is `resize_to_cover`; the others are `centre_crop` and `stretch`.
         name: What an error calls the image.
 
     Raises:
@@ -202,11 +157,6 @@ def cut(image: ImageArray, size: tuple[int, int], crop: Crop, name: str = "image
         >>> cut(np.zeros((218, 178, 3), np.uint8), (216, 176), "stretch").shape
         (216, 176, 3)
     """
-    return _RULES[crop](image, size, name)
-
-
-_RULES: dict[Crop, Callable[[ImageArray, tuple[int, int], str], ImageArray]] = {
-    "fit": lambda image, size, name: resize_to_cover(image, size),
-    "centre": centre_crop,
-    "stretch": lambda image, size, name: stretch(image, size),
-}
+    if crop == "centre":
+        return centre_crop(image, size, name)
+    return stretch(image, size) if crop == "stretch" else resize_to_cover(image, size)

@@ -5,15 +5,6 @@ from __future__ import annotations
 from facehall_env.data import bioid, celeba, ffhq, helen, identities, scface
 from facehall_env.data.dataset_folders import Layout
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (
-        bioid.LAYOUT,
-        celeba.LAYOUT,
-        ffhq.LAYOUT,
-        helen.LAYOUT,
-        identities.YTF_LAYOUT,
-        scface.LAYOUT,
-    )
-}
+_MODULES = (bioid, celeba, ffhq, helen, identities, scface)
+LAYOUTS: dict[str, Layout] = {module.LAYOUT.name: module.LAYOUT for module in _MODULES}
 """By the datasets' names."""

@@ -16,15 +16,17 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from facehall_env.data.base import FaceDataset, Identified, check_split
-from facehall_env.data.dataset_folders import search_places
+from facehall_env.data.dataset_folders import read_lines, search_places
 from facehall_env.data.download import Archive, fetch, unpack
-from facehall_env.data.images import ImageArray, as_size, centre_crop, read_image
+from facehall_env.data.image_list import PeopleFaces
+from facehall_env.data.images import Crop
 from facehall_env.errors import DatasetError
 from facehall_env.files import cache_dir
 
@@ -53,10 +55,11 @@ _ADVICE = (
     "NAME/NAME_0001.jpg, or its .tgz) into a directory and set FACEHALL_DATA to that directory"
 )
 
-_IMAGE_NAME = re.compile(r"(?P<person>.+)_\d{4}\.jpg")
+_IMAGE = re.compile(r"(?P<person>[^/]+)/(?P=person)_\d{4}\.jpg")
 
 
-class LFW(FaceDataset, Identified):
+@dataclass(repr=False, eq=False)
+class LFW(PeopleFaces):
     """Labeled Faces in the Wild, the central 128x128 of every photograph.
 
     The official split needs the complete folder. With a part of it, ``split="all"`` works, and
@@ -81,37 +84,25 @@ class LFW(FaceDataset, Identified):
         people: Sorted names of the people in the split.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        root: Path | str | None = None,
-        size: int | tuple[int, int] = 128,
-        download: bool = True,
-    ) -> None:
-        self.name = "lfw"
-        self.split = check_split(split)
-        self.image_size = as_size(size)
-        self.root = _obtain(Path(root) if root is not None else None, download)
-        images = _scan(self.root)
-        self.people = tuple(_people_of(self.split, sorted(images), self.root))
-        _warn_if_partial(images, self.root)
-        self._files = [file for person in self.people for file in images[person]]
+    name = "lfw"
+    crop: Crop = field(default="centre", init=False)
+    download: bool = True
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> ImageArray:
-        path = self.root / self.key(index)
-        return centre_crop(read_image(path), self.image_size, name=str(path))
-
-    def key(self, index: int) -> str:
-        """The file below the root, ``NAME/NAME_0001.jpg``."""
-        file = self._files[self.checked(index)]
-        return f"{file[: -len('_0001.jpg')]}/{file}"
-
-    def identity(self, index: int) -> str:
-        """The person's name, as the folder has it."""
-        return self.key(index).partition("/")[0]
+    def find_images(self) -> tuple[Path, list[str]]:
+        """The split's images, ``NAME/NAME_0001.jpg``, by person."""
+        folder = _obtain(Path(self.root) if self.root is not None else None, self.download)
+        found = (path.relative_to(folder).as_posix() for path in folder.glob("*/*.jpg"))
+        # A name that begins another one comes first, whatever follows it there.
+        images = sorted(filter(_IMAGE.fullmatch, found), key=lambda key: key.split("/"))
+        people = sorted({key.partition("/")[0] for key in images})
+        members = set(_people_of(self.split, people, folder))
+        if len(images) != NUM_IMAGES:
+            warnings.warn(
+                f"{folder} holds {len(images):,} images of {len(people):,} people instead of LFW's "
+                f"{NUM_IMAGES:,} of {NUM_PEOPLE:,}: results are not comparable with those on all.",
+                stacklevel=4,
+            )
+        return folder, [key for key in images if key.partition("/")[0] in members]
 
 
 def find(root: Path | None = None) -> Path | None:
@@ -120,19 +111,12 @@ def find(root: Path | None = None) -> Path | None:
     Args:
         root: Where to look; by default ``FACEHALL_DATA`` and then the user's cache.
     """
-    for place in search_places("lfw", root):
-        for folder in _candidates(place):
-            if _holds_people(folder):
-                return folder
-    return None
+    candidates = chain.from_iterable(map(_candidates, search_places("lfw", root)))
+    return next(filter(_holds_people, candidates), None)
 
 
 def official_split() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Who of the 5,749 people, sorted by name, belongs to the training part.
-
-    Returns:
-        bool array (5749,).
-    """
+    """Who of the 5,749 people, sorted by name, belongs to the training part: bool (5749,)."""
     packed = resources.files("facehall_env.data").joinpath("lfw_split.bin").read_bytes()
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=NUM_PEOPLE)
     return bits.astype(np.bool_)
@@ -156,12 +140,13 @@ def _obtain(root: Path | None, download: bool) -> Path:
     found = find(root)
     if found is not None:
         return found
-    for place in search_places("lfw", root):
-        for archive in (place / name for name in ARCHIVES):
-            if archive.is_file():
-                return _unpacked(archive)
+    places = search_places("lfw", root)
+    archives = (place / name for place in places for name in ARCHIVES)
+    archive = next(filter(Path.is_file, archives), None)
+    if archive is not None:
+        return _unpacked(archive)
     if root is not None or not download:
-        looked = ", ".join(str(place) for place in search_places("lfw", root))
+        looked = ", ".join(map(str, places))
         raise DatasetError(f"No LFW images below {looked}: {_ADVICE}.")
     try:
         return _unpacked(fetch(FUNNELED, cache_dir() / "lfw"))
@@ -181,33 +166,6 @@ def _unpacked(archive: Path) -> Path:
             f"{archive} holds no files NAME/NAME_0001.jpg: replace it by an archive of LFW."
         )
     return found
-
-
-def _scan(root: Path) -> dict[str, tuple[str, ...]]:
-    """The image files of every person who has any."""
-    images = {}
-    with os.scandir(root) as entries:
-        people = [entry.name for entry in entries if entry.is_dir()]
-    for person in people:
-        files = sorted(file for file in os.listdir(root / person) if _belongs(file, person))
-        if files:
-            images[person] = tuple(files)
-    return images
-
-
-def _warn_if_partial(images: dict[str, tuple[str, ...]], root: Path) -> None:
-    count = sum(map(len, images.values()))
-    if count != NUM_IMAGES:
-        warnings.warn(
-            f"{root} holds {count:,} images of {len(images):,} people instead of LFW's "
-            f"{NUM_IMAGES:,} of {NUM_PEOPLE:,}: results are not comparable with those on all.",
-            stacklevel=3,
-        )
-
-
-def _belongs(file: str, person: str) -> bool:
-    match = _IMAGE_NAME.fullmatch(file)
-    return match is not None and match["person"] == person
 
 
 def _people_of(split: str, people: list[str], root: Path) -> list[str]:
@@ -239,6 +197,5 @@ def _listed_people(split: str, root: Path) -> set[str] | None:
     for place in (root, root.parent, root.parent / "lfw-protocol"):
         path = place / f"peopleDev{split.capitalize()}.txt"
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return {line.split("\t")[0] for line in lines[1:]}
+            return {line.split("\t")[0] for line in read_lines(path)[1:]}
     return None

@@ -12,6 +12,7 @@ fewer = official.first_of_each(30)  # 30 matched and 30 mismatched pairs of each
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facehall_env.data.base import FaceDataset, Identified
-from facehall_env.data.dataset_folders import search_places
+from facehall_env.data.dataset_folders import read_lines, search_places
 from facehall_env.data.download import Archive, fetch
 from facehall_env.data.lfw import LFW
 from facehall_env.errors import ConfigurationError, DatasetError
@@ -94,8 +95,8 @@ class Pairs:
     @property
     def number_of_all(self) -> int:
         """How many pairs `all_of_each` gives."""
-        sizes = [len(self._faces_of(fold)) for fold in np.unique(self.fold)]
-        return sum(size * (size - 1) // 2 for size in sizes)
+        sizes = (len(self._faces_of(fold)) for fold in np.unique(self.fold))
+        return sum(math.comb(size, 2) for size in sizes)
 
     def all_of_each(self, people: Sequence[Any]) -> Pairs:
         """All pairs that the faces of each fold make with each other.
@@ -119,10 +120,9 @@ class Pairs:
         for fold in np.unique(self.fold):
             faces = self._faces_of(fold)
             first, second = (faces[side] for side in np.triu_indices(len(faces), 1))
-            parts.append(
-                (first, second, owners[first] == owners[second], np.full(len(first), fold))
-            )
-        return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+            same = owners[first] == owners[second]
+            parts.append((first, second, same, np.full(len(first), fold)))
+        return _joined(parts)
 
     def _faces_of(self, fold: int) -> Indices:
         own = self.fold == fold
@@ -155,27 +155,17 @@ def official(dataset: FaceDataset, path: Path | str | None = None, download: boo
             'data.make("lfw", split="all"), or draw pairs of this one.'
         )
     source = _obtain(dataset, Path(path) if path is not None else None, download)
+    first, second, same, fold = zip(*_read(source), strict=True)
     number_of = {dataset.key(index): index for index in range(len(dataset))}
-    sides: list[tuple[int, int]] = []
-    missing: list[str] = []
-    rows = list(_read(source))
-    for row in rows:
-        missing += [key for key in row.keys if key not in number_of]
-        sides.append((number_of.get(row.keys[0], -1), number_of.get(row.keys[1], -1)))
-    if missing:
-        absent = sorted(set(missing))
+    absent = sorted({*first, *second} - number_of.keys())
+    if absent:
         raise DatasetError(
             f"{len(absent):,} images of the pairs in {source} are not in the {dataset.split!r} "
-            f"split below {dataset.root}, {absent[0]} the first: complete the folder and use "
+            f"split below {dataset.folder}, {absent[0]} the first: complete the folder and use "
             'split="all".'
         )
-    first, second = np.array(sides, dtype=np.int64).T
-    return Pairs(
-        first,
-        second,
-        same=np.array([row.same for row in rows]),
-        fold=np.array([row.fold for row in rows], dtype=np.int64),
-    )
+    one, other = (np.array([number_of[key] for key in keys], np.int64) for keys in (first, second))
+    return Pairs(one, other, same=np.array(same), fold=np.array(fold, np.int64))
 
 
 def drawn(dataset: FaceDataset, number: int = 300, folds: int = 10, seed: int = 0) -> Pairs:
@@ -227,22 +217,12 @@ def drawn(dataset: FaceDataset, number: int = 300, folds: int = 10, seed: int = 
             )
         same = np.repeat([True, False], number)
         first, second = np.concatenate((matched, mismatched)).T
-        parts.append(Pairs(first, second, same, np.full(2 * number, fold, dtype=np.int64)))
-    return Pairs(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("first", "second", "same", "fold")
-        )
-    )
+        parts.append((first, second, same, np.full(2 * number, fold, dtype=np.int64)))
+    return _joined(parts)
 
 
 def faces_by_person(dataset: FaceDataset) -> dict[str, list[int]]:
-    """The numbers of everyone's faces.
-
-    Raises:
-        ConfigurationError: If the dataset does not know who is on its images.
-        DatasetError: If it came without its list of people.
-    """
+    """The numbers of everyone's faces; raises what `who` does."""
     faces: dict[str, list[int]] = {}
     for index, person in enumerate(who(dataset, range(len(dataset)))):
         faces.setdefault(person, []).append(index)
@@ -264,12 +244,15 @@ def who(dataset: FaceDataset, numbers: Iterable[int]) -> list[str]:
     return [dataset.identity(int(number)) for number in numbers]
 
 
-def _matched(
-    members: Sequence[list[int]], number: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
+def _joined(parts: Iterable[tuple[NDArray[Any], ...]]) -> Pairs:
+    """All pairs whose columns the parts hold."""
+    return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _matched(members: Sequence[list[int]], number: int, generator: np.random.Generator) -> Indices:
     """Up to ``number`` pairs of one person each, (P, 2), the people in turn."""
     queues = [
-        np.array(own)[_pair(generator.permutation(len(own) * (len(own) - 1) // 2))]
+        np.array(own)[_pair(generator.permutation(math.comb(len(own), 2)))]
         for own in members
         if len(own) > 1
     ]
@@ -283,20 +266,19 @@ def _matched(
 
 def _mismatched(
     members: Sequence[list[int]], number: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
+) -> Indices:
     """Up to ``number`` pairs of two people each, (P, 2)."""
     faces = np.concatenate([np.array(own, dtype=np.int64) for own in members])
     owner = np.repeat(np.arange(len(members)), [len(own) for own in members])
-    every = len(faces) * (len(faces) - 1) // 2
-    matched = sum(len(own) * (len(own) - 1) // 2 for own in members)
+    every = math.comb(len(faces), 2)
+    matched = sum(math.comb(len(own), 2) for own in members)
     # Among so many pairs at least ``number`` are of two people, if there are as many at all.
     places = _pair(generator.choice(every, min(every, number + matched), replace=False))
     different = owner[places[:, 0]] != owner[places[:, 1]]
-    chosen: NDArray[np.int64] = faces[places[different][:number]]
-    return chosen
+    return np.asarray(faces[places[different][:number]])
 
 
-def _pair(rank: NDArray[np.int64]) -> NDArray[np.int64]:
+def _pair(rank: Indices) -> Indices:
     """The pairs i < j, (P, 2), in the order (0, 1), (0, 2), (1, 2), (0, 3), ...
 
     >>> _pair(np.arange(4)).tolist()
@@ -309,26 +291,17 @@ def _pair(rank: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack((rank - second * (second - 1) // 2, second), axis=1)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A line of the list."""
-
-    keys: tuple[str, str]
-    same: bool
-    fold: int
-
-
 def _obtain(dataset: LFW, path: Path | None, download: bool) -> Path:
     if path is not None:
         if not path.is_file():
             raise DatasetError(f"{path} does not exist: give the path of LFW's pairs.txt.")
         return path
-    places = [dataset.root, dataset.root.parent, *search_places("lfw")]
+    places = [dataset.folder, dataset.folder.parent, *search_places("lfw")]
     for place in places:
         for folder in (place, place / PROTOCOL_FOLDER):
             if (folder / PAIRS.file_name).is_file():
                 return folder / PAIRS.file_name
-    advice = f"put {PAIRS.file_name} beside the folder of images {dataset.root}"
+    advice = f"put {PAIRS.file_name} beside the folder of images {dataset.folder}"
     if not download:
         raise DatasetError(f"LFW's list of pairs is not on this machine: {advice}.")
     try:
@@ -340,16 +313,9 @@ def _obtain(dataset: LFW, path: Path | None, download: bool) -> Path:
         ) from error
 
 
-def _read(path: Path) -> Iterator[_Row]:
-    """The pairs of a list: per fold the matched ones, then as many mismatched ones.
-
-    Raises:
-        DatasetError: If it does not look like the official list.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}): get the file again.") from error
+def _read(path: Path) -> Iterator[tuple[str, str, bool, int]]:
+    """Both keys, whether it is one person, and the fold: matched ones, then as many others."""
+    lines = read_lines(path)
     header = lines[0].split() if lines else []
     if len(header) != 2 or not all(word.isdecimal() for word in header):
         raise DatasetError(
@@ -366,15 +332,14 @@ def _read(path: Path) -> Iterator[_Row]:
     for place, line in enumerate(body):
         fold, same = place // (2 * number), place % (2 * number) < number
         fields = line.split("\t")
-        names = (0, 0) if same else (0, 2)
-        numbers = (1, 2) if same else (1, 3)
-        if len(fields) != (3 if same else 4) or not all(fields[i].isdecimal() for i in numbers):
+        # A name and two numbers, or a name and a number twice.
+        files = [(0, 1), (0, 2)] if same else [(0, 1), (2, 3)]
+        if len(fields) != files[1][1] + 1 or not all(fields[i].isdecimal() for _, i in files):
             raise DatasetError(
                 f"Line {place + 2} of {path} is {line!r}, expected a "
                 f"{'matched' if same else 'mismatched'} pair: get the file again."
             )
         first, second = (
-            f"{fields[name]}/{fields[name]}_{int(fields[count]):04d}.jpg"
-            for name, count in zip(names, numbers, strict=True)
+            f"{fields[name]}/{fields[name]}_{int(fields[i]):04d}.jpg" for name, i in files
         )
-        yield _Row((first, second), same, fold)
+        yield first, second, same, fold

@@ -155,12 +155,9 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get(name: str) -> Protocol:
-    """The preset called ``name``.
-
-    Args:
-        name: A key of `PROTOCOLS`.
+    """The preset of this name, a key of `PROTOCOLS`.
 
     Raises:
-        UnknownNameError: If there is none of that name.
+        UnknownNameError: If there is none.
     """
     return named("protocol", name, PROTOCOLS)

@@ -63,16 +63,15 @@ class Drawn:
     def truth(self, image: ImageArray) -> ImageArray:
         """What restoration should arrive at: the face, without colours where they are lost.
 
-        Args:
-            image: uint8 (H, W, 3), RGB.
+        Faces are uint8 (H, W, 3), RGB, here and below.
         """
-        return _grey(image) if self.grey else image
+        if not self.grey:
+            return image
+        luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        return np.repeat(np.asarray(luma, np.uint8)[..., None], 3, axis=2)
 
     def shrink(self, image: ImageArray) -> ImageArray:
         """The degraded face at its low resolution.
-
-        Args:
-            image: uint8 (H, W, 3), RGB.
 
         Returns:
             uint8 (h, w, 3); h and w are the sides times ``fraction``, rounded down, at least 2:
@@ -82,32 +81,28 @@ class Drawn:
         Raises:
             ConfigurationError: If the image is none of those.
         """
-        _check(image)
-        height, width = image.shape[:2]
-        blurred = _blur(
-            self.truth(image), self.blur, self.rho * min(height, width) / SIDE, self.angle
-        )
-        small = _resize(
-            blurred,
-            (_side(height, self.fraction), _side(width, self.fraction)),
-            cv2.INTER_AREA,
-        )
-        return _jpeg(_noise(small, self.delta, self.noise_seed), self.quality)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ConfigurationError(
+                f"A face to degrade must be uint8 of the shape (H, W, 3), got {image.dtype} "
+                f"{image.shape}: convert it, channels last."
+            )
+        height, width = (min(n, max(2, int(n * self.fraction))) for n in image.shape[:2])
+        rho = self.rho * min(image.shape[:2]) / SIDE
+        blurred = _blur(self.truth(image), self.blur, rho, self.angle)
+        small = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_AREA)
+        noisy = _noise(np.asarray(small, np.uint8), self.delta, self.noise_seed)
+        return _jpeg(noisy, self.quality)
 
     def apply(self, image: ImageArray) -> ImageArray:
         """The degraded face, made as large as it was by bicubic interpolation (I_LR-UP).
-
-        Args:
-            image: uint8 (H, W, 3), RGB.
-
-        Returns:
-            uint8 (H, W, 3).
 
         Raises:
             ConfigurationError: If the image is none of those.
         """
         small = self.shrink(image)
-        return _resize(small, (image.shape[0], image.shape[1]), cv2.INTER_CUBIC)
+        height, width = image.shape[:2]
+        large = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(large, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -142,18 +137,10 @@ class Degradation:
     source: str = ""
 
     def draw(self, generator: np.random.Generator) -> Drawn:
-        """The parameters for one face.
-
-        Args:
-            generator: Every draw takes the same number of values from it.
-        """
+        """The parameters for one face; every draw takes as many values from the generator."""
         # All are drawn, also where chance leaves them out: seeds so mean the same in all presets.
-        blurred, noisy, compressed, grey = generator.random(4) < (
-            self.blur_chance,
-            self.noise_chance,
-            self.jpeg_chance,
-            self.grey_chance,
-        )
+        chances = (self.blur_chance, self.noise_chance, self.jpeg_chance, self.grey_chance)
+        blurred, noisy, compressed, grey = generator.random(4) < chances
         blur: Blur = ("gaussian", "average", "median", "motion")[generator.integers(4)]
         rho = self._rho(blur, generator.random())
         angle = generator.uniform(0, 180)
@@ -174,14 +161,10 @@ class Degradation:
     def pair(
         self, image: ImageArray, generator: np.random.Generator
     ) -> tuple[ImageArray, ImageArray]:
-        """The truth and the degraded face of the same size, both uint8 (H, W, 3).
-
-        Args:
-            image: uint8 (H, W, 3), RGB.
-            generator: Where the parameters come from.
+        """The truth and the degraded face of the same size, with parameters from the generator.
 
         Raises:
-            ConfigurationError: If the image is none of those.
+            ConfigurationError: If the image is not uint8 (H, W, 3).
         """
         drawn = self.draw(generator)
         return drawn.truth(image), drawn.apply(image)
@@ -218,13 +201,10 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 
 def get(name: str) -> Degradation:
-    """The preset called ``name``.
-
-    Args:
-        name: A key of `DEGRADATIONS`.
+    """The preset of this name, a key of `DEGRADATIONS`.
 
     Raises:
-        UnknownNameError: If there is none of that name.
+        UnknownNameError: If there is none.
     """
     return named("degradation", name, DEGRADATIONS)
 
@@ -233,12 +213,9 @@ def degrade(image: ImageArray, preset: str, seed: int) -> ImageArray:
     """A face, degraded by a preset and a seed: the same for the same three, always.
 
     Args:
-        image: uint8 (H, W, 3), RGB.
+        image: uint8 (H, W, 3), RGB, as is the result.
         preset: A key of `DEGRADATIONS`.
         seed: Seed of the parameters.
-
-    Returns:
-        uint8 (H, W, 3).
 
     Raises:
         UnknownNameError: If there is no such preset.
@@ -275,42 +252,20 @@ def motion_kernel(length: int, angle: float) -> NDArray[np.float32]:
     return np.asarray(turned / turned.sum(), np.float32)
 
 
-def _side(side: int, fraction: float) -> int:
-    return min(side, max(2, int(side * fraction)))
-
-
-def _check(image: ImageArray) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ConfigurationError(
-            f"A face to degrade must be uint8 of the shape (H, W, 3), got {image.dtype} "
-            f"{image.shape}: convert it, channels last."
-        )
-
-
-def _grey(image: ImageArray) -> ImageArray:
-    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.repeat(np.asarray(luma, np.uint8)[..., None], 3, axis=2)
-
-
 def _blur(image: ImageArray, blur: Blur, rho: float, angle: float) -> ImageArray:
-    if blur == "none":
-        return image
+    window = max(1, round(rho))
+    odd = window | 1
+    blurred: cv2.typing.MatLike = image
     if blur == "gaussian":
         # On small faces rho may come near 0, which OpenCV takes for "choose one yourself".
-        return np.asarray(cv2.GaussianBlur(image, (0, 0), max(rho, 1e-3)), np.uint8)
-    if blur == "average":
-        window = max(1, round(rho))
-        return np.asarray(cv2.blur(image, (window, window)), np.uint8)
-    window = max(1, round(rho)) | 1
-    if blur == "median":
-        return np.asarray(cv2.medianBlur(image, window), np.uint8)
-    return np.asarray(cv2.filter2D(image, -1, motion_kernel(window, angle)), np.uint8)
-
-
-def _resize(image: ImageArray, size: tuple[int, int], interpolation: int) -> ImageArray:
-    return np.asarray(
-        cv2.resize(image, (size[1], size[0]), interpolation=interpolation), dtype=np.uint8
-    )
+        blurred = cv2.GaussianBlur(image, (0, 0), max(rho, 1e-3))
+    elif blur == "average":
+        blurred = cv2.blur(image, (window, window))
+    elif blur == "median":
+        blurred = cv2.medianBlur(image, odd)
+    elif blur == "motion":
+        blurred = cv2.filter2D(image, -1, motion_kernel(odd, angle))
+    return np.asarray(blurred, np.uint8)
 
 
 def _noise(image: ImageArray, delta: float, seed: int) -> ImageArray:
@@ -325,6 +280,5 @@ def _jpeg(image: ImageArray, quality: int) -> ImageArray:
         return image
     # OpenCV's files are blue first.
     _, file = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(
-        np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
-    )
+    decoded = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])

@@ -16,7 +16,7 @@ cached, and applied to a whole batch on any device.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import get_args
 
 import numpy as np
@@ -34,16 +34,9 @@ _KEYS_A = -0.5
 
 
 def cubic(x: _Matrix) -> _Matrix:
-    """Keys' cubic convolution kernel with a = -0.5.
+    """Keys' cubic convolution kernel with a = -0.5, at distances in input pixels; 0 from 2 on.
 
-    Args:
-        x: Distances from the kernel's centre, any shape, in input pixels.
-
-    Returns:
-        The weights, of the same shape; zero from distance 2 on.
-
-    Reference:
-        Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15.
+    Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15.
     """
     x = np.abs(x)
     inner = (_KEYS_A + 2) * x**3 - (_KEYS_A + 3) * x**2 + 1
@@ -52,8 +45,7 @@ def cubic(x: _Matrix) -> _Matrix:
 
 
 def _normalised(weights: _Matrix) -> _Matrix:
-    result: _Matrix = weights / weights.sum(axis=1, keepdims=True)
-    return result
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _bicubic(size_in: int, size_out: int) -> _Matrix:
@@ -87,46 +79,31 @@ def _area(size_in: int, size_out: int) -> _Matrix:
     return _normalised(np.maximum(high - low, 0.0))
 
 
-def _catmull_rom_corners(size_in: int, size_out: int) -> _Matrix:
-    padded = _corner_aligned(size_in, size_out)
-    matrix: _Matrix = padded[:, 1:-1].copy()
-    if size_in > 1:
-        matrix[:, 1] += padded[:, 0]
-        matrix[:, -2] += padded[:, -1]
-    return matrix
-
-
-def _torch7_bicubic(size_in: int, size_out: int) -> _Matrix:
-    padded = _corner_aligned(size_in, size_out)
-    matrix: _Matrix = padded[:, 1:-1].copy()
-    if size_in > 1:
-        # The line through the last two pixels goes on: p[-1] = 2 p[0] - p[1].
-        matrix[:, 0] += 2 * padded[:, 0]
-        matrix[:, 1] -= padded[:, 0]
-        matrix[:, -1] += 2 * padded[:, -1]
-        matrix[:, -2] -= padded[:, -1]
-    return matrix
-
-
-def _corner_aligned(size_in: int, size_out: int) -> _Matrix:
-    """Weights (size_out, size_in + 2): one more column each side, for the pixel beyond it."""
-    padded = np.zeros((size_out, size_in + 2))
+def _corner_aligned(size_in: int, size_out: int, mirrored: bool) -> _Matrix:
+    """Catmull-Rom; beyond the border the image is mirrored, or p[-1] = 2 p[0] - p[1]."""
     if size_in == 1:
-        padded[:, 1] = 1
-        return padded
+        return np.ones((size_out, 1))
     position = np.arange(size_out) * (size_in - 1) / max(size_out - 1, 1)
     first = np.minimum(position.astype(int), size_in - 2)
     index = first[:, None] + np.arange(-1, 3)
+    padded = np.zeros((size_out, size_in + 2))
     padded[np.arange(size_out)[:, None], index + 1] = cubic(position[:, None] - index)
-    return padded
+    matrix: _Matrix = padded[:, 1:-1].copy()
+    for border, neighbour in ((0, 1), (-1, -2)):
+        if mirrored:
+            matrix[:, neighbour] += padded[:, border]
+        else:
+            matrix[:, border] += 2 * padded[:, border]
+            matrix[:, neighbour] -= padded[:, border]
+    return matrix
 
 
 _BUILDERS: dict[Kernel, Callable[[int, int], _Matrix]] = {
     "bicubic": _bicubic,
     "matlab-bicubic": _matlab_bicubic,
     "area": _area,
-    "catmull-rom-corners": _catmull_rom_corners,
-    "torch7-bicubic": _torch7_bicubic,
+    "catmull-rom-corners": partial(_corner_aligned, mirrored=True),
+    "torch7-bicubic": partial(_corner_aligned, mirrored=False),
 }
 
 

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from facehall_env.data.base import Identified, check_split
-from facehall_env.data.dataset_folders import Layout, warn_if_partial
-from facehall_env.data.image_list import ListedFaces, people_of
+from facehall_env.data.dataset_folders import Layout
+from facehall_env.data.image_list import PeopleFaces, Share, in_split
 from facehall_env.data.images import ImageArray, cut, images_below, read_image
-from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.errors import ConfigurationError
 
 NUM_PEOPLE = 130
 DISTANCES = (1, 2, 3)
 """From the farthest to the nearest."""
 CAMERAS = (1, 2, 3, 4, 5, 6, 7)
-MUGSHOTS = "mugshot_frontal_cropped_all"
 
 LAYOUT = Layout(
     name="scface",
@@ -30,6 +29,7 @@ LAYOUT = Layout(
     marks=("surveillance_cameras_distance_[123]",),
     expected="surveillance_cameras_distance_1/cam_1/001_cam1_1.jpg ..., also for the distances 2 "
     "and 3 and the cameras 2 to 7, and mugshot_frontal_cropped_all/001_frontal.jpg ...",
+    images=NUM_PEOPLE * len(CAMERAS) * len(DISTANCES),
 )
 
 _SHOT = re.compile(r"(?P<person>\d{3})_cam(?P<camera>\d)_(?P<distance>\d)")
@@ -49,59 +49,50 @@ class Shot(NamedTuple):
     distance: int
 
 
-class SCface(ListedFaces, Identified):
+@dataclass(repr=False, eq=False)
+class SCface(PeopleFaces):
     """The surveillance cameras' images of SCface; `mugshot` has the same person's mug shot.
 
     No split is published: each person is in one part by a hash of the number, nobody in both.
+    Options beside those of `ListedFaces`:
 
     Args:
-        split: ``"train"``, ``"test"`` or ``"all"``.
-        root: The folder; by default ``scface`` in ``FACEHALL_DATA`` or the user's cache.
-        size: Side length of the images, or rows and columns.
-        crop: How they are brought to that size; see `facehall_env.data.images.cut`.
         distances: Which of the distances 1 (the farthest), 2 and 3.
         cameras: Which of the cameras 1 to 7.
         test_fraction: Share of the people who make up ``test``.
-
-    Raises:
-        DatasetError: If the images are missing.
-        ConfigurationError: On a bad option.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        root: Path | str | None = None,
-        size: int | tuple[int, int] = 128,
-        crop: str = "fit",
-        distances: Sequence[int] = DISTANCES,
-        cameras: Sequence[int] = CAMERAS,
-        test_fraction: float = 0.5,
-    ) -> None:
-        split = check_split(split)
-        _check_numbers("distances", distances, DISTANCES)
-        _check_numbers("cameras", cameras, CAMERAS)
-        home = LAYOUT.locate(root)
-        shots = _shots(home)
-        wanted = {
-            key: shot
-            for key, shot in shots.items()
-            if shot.distance in distances and shot.camera in cameras
-        }
-        people = {shot.person for shot in wanted.values()}
-        members = people_of(split, people, test_fraction)
-        keys = [key for key, shot in wanted.items() if shot.person in members]
-        super().__init__("scface", split, home, keys, size, crop)
-        self.people = tuple(sorted({wanted[key].person for key in keys}))
-        self._shots = [wanted[key] for key in keys]
+    name = "scface"
+    distances: Sequence[int] = DISTANCES
+    cameras: Sequence[int] = CAMERAS
+    test_fraction: Share = 0.5
+
+    def find_images(self) -> tuple[Path, list[str]]:
+        """The split's images, by distance and path."""
+        _check_numbers("distances", self.distances, DISTANCES)
+        _check_numbers("cameras", self.cameras, CAMERAS)
+        home = LAYOUT.locate(self.root)
+        folders = [f"surveillance_cameras_distance_{distance}" for distance in DISTANCES]
+        self._shots: dict[str, Shot] = {}
+        for key in (f"{folder}/{key}" for folder in folders for key in images_below(home / folder)):
+            match = _SHOT.fullmatch(Path(key).stem)
+            if match is not None:
+                person, camera, distance = match.groups()
+                self._shots[key] = Shot(person, int(camera), int(distance))
+        LAYOUT.check_number(len(self._shots), home)
+        return home, [key for key, shot in self._shots.items() if self._wanted(shot)]
+
+    def _wanted(self, shot: Shot) -> bool:
+        chosen = shot.distance in self.distances and shot.camera in self.cameras
+        return chosen and in_split(self.split, shot.person, self.test_fraction)
+
+    def find_owners(self) -> list[str]:
+        """Everybody's three digits."""
+        return [self._shots[key].person for key in self._keys]
 
     def shot(self, index: int) -> Shot:
         """Who was taken by which camera from which distance."""
-        return self._shots[self.checked(index)]
-
-    def identity(self, index: int) -> str:
-        """The person's number, three digits."""
-        return self.shot(index).person
+        return self._shots[self.key(index)]
 
     def mugshot(self, index: int) -> ImageArray:
         """The frontal photograph of the person on face number ``index``.
@@ -113,29 +104,11 @@ class SCface(ListedFaces, Identified):
             IndexError: If there is no such face.
             DatasetError: If the photograph is missing or unreadable.
         """
-        person = self.identity(index)
-        folder = self.root / MUGSHOTS
+        file = f"{self.identity(index)}_frontal"
+        folder = self.folder / "mugshot_frontal_cropped_all"
         # They are published with the suffix in capitals.
-        path = next(iter(sorted(folder.glob(f"{person}_frontal.*"))), folder / f"{person}_frontal")
-        return cut(read_image(path), self.image_size, self._crop, name=str(path))
-
-
-def _shots(home: Path) -> dict[str, Shot]:
-    shots = {}
-    for distance in DISTANCES:
-        folder = f"surveillance_cameras_distance_{distance}"
-        for key in images_below(home / folder):
-            match = _SHOT.fullmatch(Path(key).stem)
-            if match is not None:
-                person, camera, taken_from = match.groups()
-                shots[f"{folder}/{key}"] = Shot(person, int(camera), int(taken_from))
-    if not shots:
-        raise DatasetError(
-            f"{home} has no images of the surveillance cameras: expected {LAYOUT.expected}."
-        )
-    whole = NUM_PEOPLE * len(CAMERAS) * len(DISTANCES)
-    warn_if_partial("SCface", home, len(shots), whole)
-    return shots
+        path = min(folder.glob(f"{file}.*"), default=folder / file)
+        return cut(read_image(path), self.image_size, self.crop, name=str(path))
 
 
 def _check_numbers(option: str, given: Sequence[int], known: Sequence[int]) -> None:

@@ -22,13 +22,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Box:
-    """An upright rectangle: what a detector returns.
-
-    Attributes:
-        top: Its upper edge, in pixels.
-        left: Its left edge.
-        bottom: Its lower edge.
-        right: Its right edge.
+    """An upright rectangle by its edges, in pixels: what a detector returns.
 
     Example:
         >>> Box(10, 20, 30, 60).area
@@ -45,6 +39,11 @@ class Box:
         """Area in square pixels."""
         return (self.bottom - self.top) * (self.right - self.left)
 
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Its middle, (y, x)."""
+        return (self.top + self.bottom) / 2, (self.left + self.right) / 2
+
     def square(self, margin: float) -> Window:
         """The square around the same middle whose side is the longer side times ``margin``.
 
@@ -58,8 +57,7 @@ class Box:
         if not margin > 0:
             raise ConfigurationError(f"margin must be positive, got {margin}.")
         side = max(self.bottom - self.top, self.right - self.left) * margin
-        middle = (self.top + self.bottom) / 2, (self.left + self.right) / 2
-        return Window(*middle, float(side), float(side))
+        return Window(*self.middle, float(side), float(side))
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,7 @@ class Window:
     angle: float = 0.0
 
     def turned(self, left_eye: Points, right_eye: Points) -> Window:
-        """The same window turned about its middle until the eyes are level in it.
-
-        Args:
-            left_eye: (y, x) of the eye on the image's left.
-            right_eye: (y, x) of the eye on the image's right.
-        """
+        """The same window turned about its middle until the eyes, (y, x) each, are level."""
         return replace(self, angle=_angle(left_eye, right_eye))
 
     def cut(self, image: ImageArray, size: tuple[int, int]) -> ImageArray:
@@ -116,19 +109,11 @@ class Window:
         # OpenCV counts from the middle of the first pixel.
         middle_y, middle_x = top + rows / 2 - 0.5, left + columns / 2 - 0.5
         down, right = (rows - 1) / 2, (columns - 1) / 2
-        to_image = np.array(
-            [
-                [cosine, -sine, middle_x - cosine * right + sine * down],
-                [sine, cosine, middle_y - sine * right - cosine * down],
-            ]
-        )
-        cut = cv2.warpAffine(
-            image,
-            to_image,
-            (columns, rows),
-            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        x, y = middle_x - cosine * right + sine * down, middle_y - sine * right - cosine * down
+        to_image = np.array([[cosine, -sine, x], [sine, cosine, y]])
+        how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        border = cv2.BORDER_REPLICATE
+        cut = cv2.warpAffine(image, to_image, (columns, rows), flags=how, borderMode=border)
         return stretch(np.asarray(cut, dtype=np.uint8), size)
 
 

@@ -50,11 +50,7 @@ Weights = NDArray[np.float32]
 class Place:
     """Whole pixels of a photograph that hold a face; they may reach over its edge.
 
-    Attributes:
-        top: First row.
-        left: First column.
-        height: Number of rows.
-        width: Number of columns.
+    They are ``height`` rows from row ``top`` on, and ``width`` columns from column ``left`` on.
 
     Example:
         >>> Place.around(Box(10, 20, 30, 60), margin=1.5)
@@ -70,12 +66,7 @@ class Place:
 
     @classmethod
     def around(cls, box: Box, margin: float) -> Place:
-        """The square around a detected face.
-
-        Args:
-            box: What the detector found.
-            margin: Side of the square, in units of the box's longer side.
-        """
+        """The square around a detected face, ``margin`` times the box's longer side."""
         window = box.square(margin)
         side = max(1, round(window.height))
         return cls(round(window.y - side / 2), round(window.x - side / 2), side, side)
@@ -100,15 +91,12 @@ class Place:
         return Place(*(scale * n for n in (self.top, self.left, self.height, self.width)))
 
     def cut(self, image: ImageArray, size: tuple[int, int] | None = None) -> ImageArray:
-        """What is there, the border's pixels repeated beyond it.
+        """What is there on an image, uint8 (H, W, 3), the border's pixels repeated beyond it.
 
         Args:
-            image: uint8 (H, W, 3).
+            image: The image.
             size: Rows and columns to which it is resized (antialiased bicubic); its own by
                 default.
-
-        Returns:
-            uint8 array of that size.
         """
         y, x = self.top + self.height / 2, self.left + self.width / 2
         window = Window(y, x, float(self.height), float(self.width))
@@ -161,12 +149,7 @@ def find_faces(image: ImageArray, smallest: float | None = None) -> list[Detecte
 
 
 def low_resolution(image: ImageArray, places: Sequence[Place], size: tuple[int, int]) -> Tensor:
-    """The faces of a photograph as the environment's low-resolution faces.
-
-    Args:
-        image: uint8 (H, W, 3).
-        places: Places of N faces.
-        size: Rows and columns of low-resolution faces.
+    """The faces of a photograph, uint8 (H, W, 3), as low-resolution faces of ``size``.
 
     Returns:
         (N, 3, *size) float32 in [0, 1], in steps of 1/255.
@@ -203,9 +186,7 @@ def faces_without_truth(lr: Tensor, scale: int, up: Kernel = "bicubic") -> Faces
 
 
 @torch.no_grad()
-def added_detail(
-    added: Tensor, place: Place, scale: int, lr_size: tuple[int, int]
-) -> NDArray[np.float32]:
+def added_detail(added: Tensor, place: Place, scale: int, lr_size: tuple[int, int]) -> Weights:
     """What an episode has added to one face, for its place on the enlarged photograph.
 
     A face k times as large as the low resolution shows detail of its own that the enhancer, which
@@ -253,11 +234,10 @@ def shares(places: Sequence[Place], size: tuple[int, int]) -> list[Weights]:
         >>> np.round(shares([Place(0, 0, 20, 1)], (40, 1))[0][:, 0], 2)[[0, 9, 17, 18, 19]]
         array([1.  , 1.  , 0.93, 0.5 , 0.07], dtype=float32)
     """
-    own = [
-        _ramps(p.height, p.top > 0, p.bottom < size[0])[:, None]
-        * _ramps(p.width, p.left > 0, p.right < size[1])
-        for p in places
-    ]
+    own = []
+    for p in places:
+        down = _ramps(p.height, p.top > 0, p.bottom < size[0])
+        own.append(down[:, None] * _ramps(p.width, p.left > 0, p.right < size[1]))
     total = [weight.copy() for weight in own]
     for (one, place), (two, other) in permutations(enumerate(places), 2):
         overlap = _overlap(place, other)
@@ -266,9 +246,7 @@ def shares(places: Sequence[Place], size: tuple[int, int]) -> list[Weights]:
     return [weight / np.maximum(all_, 1) for weight, all_ in zip(own, total, strict=True)]
 
 
-def paste(
-    canvas: ImageArray, places: Sequence[Place], details: Sequence[NDArray[np.float32]]
-) -> None:
+def paste(canvas: ImageArray, places: Sequence[Place], details: Sequence[Weights]) -> None:
     """Adds each face's detail to the enlarged photograph, in place.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,10 @@ from typing import Any, Literal
 from PIL import Image
 
 from facehall_env import limits
-from facehall_env.data.images import ImageArray, images_below, read_image
+from facehall_env.data.images import images_below, read_image
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.files import atomic_path, write_text_atomic
-from facehall_env.photos.alignment import Window
-from facehall_env.photos.detect import DetectedFace, Detector, DlibDetector
+from facehall_env.photos.detect import Detector, DlibDetector
 from facehall_env.photos.settings import PrepareConfig
 from facehall_env.progress import progress
 
@@ -106,7 +105,8 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
     """
     limits.check(config)
     keys = _sources(config)
-    settings = {name: getattr(config, name) for name in _SETTINGS}
+    names = ("size", "margin", "align", "which", "min_side")
+    settings = {name: getattr(config, name) for name in names}
     earlier = _earlier(config, settings)
     detector = detector or DlibDetector(config.upsample)
     report = Report(settings, [])
@@ -118,11 +118,11 @@ def prepare(config: PrepareConfig, detector: Detector | None = None) -> Report:
             ahead.pop(key, None)
     finally:
         # After an interrupt, what is known of the photographs that were not reached stays known.
-        _write(Report(settings, [*report.files, *ahead.values()]), config.out / REPORT)
+        known = Report(settings, [*report.files, *ahead.values()])
+        content = {"summary": known.summary(), **asdict(known)}
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        write_text_atomic(config.out / REPORT, f"{text}\n")
     return report
-
-
-_SETTINGS = ("size", "margin", "align", "which", "min_side")
 
 
 def _sources(config: PrepareConfig) -> list[str]:
@@ -164,9 +164,8 @@ def _kept(
     if not (config.out / outputs[0]).is_file():
         return None
     known = earlier.get(key)
-    if known is None or not known.outputs:
-        known = FileReport(key, "kept", len(outputs), outputs)
-    return replace(known, status="kept")
+    found = known if known and known.outputs else FileReport(key, "kept", len(outputs), outputs)
+    return replace(found, status="kept")
 
 
 def _treated(config: PrepareConfig, detector: Detector, key: str, name: str) -> FileReport:
@@ -178,33 +177,23 @@ def _treated(config: PrepareConfig, detector: Detector, key: str, name: str) -> 
     if not found:
         return FileReport(key, "no face")
     chosen = found[:1] if config.which == "largest" else found
-    windows = [w for w in _windows(chosen, config) if w.height >= config.min_side]
+    windows = [face.box.square(config.margin) for face in chosen]
+    if config.align == "eyes":
+        windows = [w.turned(*face.eyes) for w, face in zip(windows, chosen, strict=True)]
+    windows = [window for window in windows if window.height >= config.min_side]
     if not windows:
         return FileReport(key, "too small", len(found))
     outputs = _outputs(name, len(windows), config.which)
     # The first is written last: where it is, an interrupted run has left none out.
     for window, output in reversed(list(zip(windows, outputs, strict=True))):
-        _save(window.cut(image, (config.size, config.size)), config.out / output)
+        with atomic_path(config.out / output) as temporary:
+            cut = window.cut(image, (config.size, config.size))
+            Image.fromarray(cut).save(temporary)
     return FileReport(key, "written", len(found), outputs)
 
 
-def _windows(faces: Iterable[DetectedFace], config: PrepareConfig) -> Iterator[Window]:
-    for face in faces:
-        window = face.box.square(config.margin)
-        yield window.turned(*face.eyes) if config.align == "eyes" else window
-
-
-def _save(image: ImageArray, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary)
-
-
 def _earlier(config: PrepareConfig, settings: Mapping[str, Any]) -> dict[str, FileReport]:
-    """The entries of an earlier run's report.
-
-    Raises:
-        ConfigurationError: If that run had other settings, unless everything is made again.
-    """
+    """The entries of an earlier run's report, which must have had the same settings."""
     path = config.out / REPORT
     if config.overwrite or not path.is_file():
         return {}
@@ -225,8 +214,3 @@ def _earlier(config: PrepareConfig, settings: Mapping[str, Any]) -> dict[str, Fi
             "folder, or --overwrite them."
         )
     return entries
-
-
-def _write(report: Report, path: Path) -> None:
-    content = {"summary": report.summary(), **asdict(report)}
-    write_text_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

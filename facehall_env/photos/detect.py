@@ -44,14 +44,7 @@ class Detector(Protocol):
     """What finds faces."""
 
     def __call__(self, image: ImageArray) -> Sequence[DetectedFace]:
-        """The faces on an image.
-
-        Args:
-            image: uint8 (H, W, 3), RGB.
-
-        Returns:
-            The faces, in any order; none is fine.
-        """
+        """The faces on an image, uint8 (H, W, 3) in RGB, in any order; none is fine."""
 
 
 class DlibDetector:
@@ -80,11 +73,8 @@ class DlibDetector:
             raise ConfigurationError(
                 f"max_side must be at least 80, the smallest face that is found, got {max_side}."
             )
-        try:
-            import dlib  # noqa: F401  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MissingExtraError("dlib", "faces") from error
-        self._find, self._mark = _models(model_file(_POINTS_FILE))
+        self._mark = points_model(_POINTS_FILE)
+        self._find = _loaded("get_frontal_face_detector")
         self._upsample = upsample
         self._max_side = max_side
         self._threshold = threshold
@@ -94,11 +84,7 @@ class DlibDetector:
         return type(self), (self._upsample, self._max_side, self._threshold)
 
     def __call__(self, image: ImageArray) -> list[DetectedFace]:
-        """The faces on an image, the surest first.
-
-        Args:
-            image: uint8 (H, W, 3), RGB.
-        """
+        """The faces on an image, uint8 (H, W, 3) in RGB, the surest first."""
         height, width = image.shape[:2]
         shrink = min(1.0, self._max_side / max(height, width))
         size = max(1, round(height * shrink)), max(1, round(width * shrink))
@@ -106,36 +92,49 @@ class DlibDetector:
         boxes, scores, _ = self._find.run(searched, self._upsample, self._threshold)
         # The shrunken sides are whole pixels, so that each has a factor of its own.
         back = np.array([height / size[0], width / size[1]])
-        return [
-            self._described(searched, box, float(score), back)
-            for box, score in zip(boxes, scores, strict=True)
-        ]
+        pairs = zip(boxes, scores, strict=True)
+        return [self._described(searched, box, float(score), back) for box, score in pairs]
 
     def _described(self, image: ImageArray, box: Any, score: float, back: Points) -> DetectedFace:
-        marks = [(part.y + 0.5, part.x + 0.5) for part in self._mark(image, box).parts()]
         # dlib lists the outer corner first, then the inner one, of the eye on the right.
-        points = np.array([marks[number] for number in (2, 3, 1, 0, 4)]) * back
+        points = marks(self._mark, image, box)[[2, 3, 1, 0, 4]] * back
         # dlib's last row and column belong to the box.
-        top, left = np.array([box.top(), box.left()]) * back
-        bottom, right = np.array([box.bottom() + 1, box.right() + 1]) * back
-        return DetectedFace(
-            Box(float(top), float(left), float(bottom), float(right)), points, score
-        )
+        corners = np.array([[box.top(), box.left()], [box.bottom() + 1, box.right() + 1]]) * back
+        return DetectedFace(Box(*corners.ravel().tolist()), points, score)
 
 
-@lru_cache(maxsize=1)
-def _models(points: Path) -> tuple[Any, Any]:
-    """The detector and the points' model of dlib; loading them takes a second."""
-    import dlib  # pyright: ignore[reportMissingImports]
+def import_dlib() -> Any:
+    """The package dlib.
 
-    return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(points))
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        import dlib  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtraError("dlib", "faces") from error
+    return dlib
+
+
+def points_model(file: str) -> Any:
+    """What marks points on faces, from one of dlib's files; raises what `import_dlib` does."""
+    import_dlib()
+    return _loaded("shape_predictor", str(model_file(file)))
+
+
+@lru_cache
+def _loaded(kind: str, *arguments: str) -> Any:
+    """A model that dlib's function ``kind`` makes; that takes a second."""
+    return getattr(import_dlib(), kind)(*arguments)
+
+
+def marks(model: Any, image: ImageArray, rectangle: Any) -> Points:
+    """The points (N, 2) that a model of dlib's marks on the face in one of dlib's rectangles."""
+    return np.array([(part.y + 0.5, part.x + 0.5) for part in model(image, rectangle).parts()])
 
 
 def model_file(name: str) -> Path:
     """A model of dlib's, found without importing its package, which needs an old setuptools.
-
-    Args:
-        name: Name of the file.
 
     Raises:
         MissingExtraError: If the package that has it is not installed.

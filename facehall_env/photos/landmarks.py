@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from math import dist
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from facehall_env.data.images import ImageArray
 from facehall_env.photos.alignment import Box, Points
-from facehall_env.photos.detect import DetectedFace, Detector, DlibDetector, model_file
+from facehall_env.photos.detect import Detector, DlibDetector, import_dlib, marks, points_model
 
 NUM_POINTS = 68
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
@@ -90,18 +89,14 @@ class DlibLandmarks:
 
     def __init__(self, *detectors: Detector) -> None:
         self._detectors = [*detectors] or [DlibDetector(), DlibDetector(threshold=LENIENT)]
-        self._mark = _predictor(str(model_file(_POINTS_FILE)))
+        self._mark = points_model(_POINTS_FILE)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without dlib's model, which comes with its package; so are fingerprints."""
         return type(self), tuple(self._detectors)
 
     def __call__(self, faces: Tensor) -> Landmarks:
-        """The points of faces.
-
-        Args:
-            faces: (N, 3, H, W) in [0, 1], on any device.
-        """
+        """The points of faces (N, 3, H, W) in [0, 1], on any device."""
         points = [self._points(image) for image in as_arrays(faces)]
         return Landmarks(np.stack(points) if points else np.empty((0, NUM_POINTS, 2)))
 
@@ -114,40 +109,18 @@ class DlibLandmarks:
             padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode="edge")
             found = detector(padded)
             if found:
-                box = _nearest_to_middle(found, padded.shape[:2]).box
-                points: Points = self._marked(padded, box) - border
-                return points
+                middle = [side / 2 for side in padded.shape[:2]]
+                box = min((face.box for face in found), key=lambda box: dist(box.middle, middle))
+                return np.asarray(self._marked(padded, box) - border)
         return np.full((NUM_POINTS, 2), np.nan)
 
     def _marked(self, image: ImageArray, box: Box) -> Points:
-        import dlib  # pyright: ignore[reportMissingImports]
-
         # dlib's last row and column belong to its rectangle.
         sides = (box.left, box.top, box.right - 1, box.bottom - 1)
-        shape = self._mark(image, dlib.rectangle(*(round(side) for side in sides)))
-        return np.array([(part.y + 0.5, part.x + 0.5) for part in shape.parts()])
+        return marks(self._mark, image, import_dlib().rectangle(*map(round, sides)))
 
 
 def as_arrays(faces: Tensor) -> NDArray[np.uint8]:
     """Faces (N, 3, H, W) in [0, 1] as uint8 (N, H, W, 3) on the host, rounded."""
     rounded = (faces.detach().clamp(0, 1) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(rounded.permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _nearest_to_middle(found: Sequence[DetectedFace], size: tuple[int, ...]) -> DetectedFace:
-    middle = np.array(size[:2]) / 2
-
-    def distance(face: DetectedFace) -> float:
-        box = face.box
-        centre = np.array([box.top + box.bottom, box.left + box.right]) / 2
-        return float(np.linalg.norm(centre - middle))
-
-    return min(found, key=distance)
-
-
-@lru_cache(maxsize=1)
-def _predictor(path: str) -> Any:
-    """The points' model, 100 MB; loading it takes a second."""
-    import dlib  # pyright: ignore[reportMissingImports]
-
-    return dlib.shape_predictor(path)

@@ -73,6 +73,11 @@ class Canvas:
         if rounded:
             cv2.fillPoly(self.rounded, corners, 255, cv2.LINE_8, SHIFT)
 
+    def dot(self, place: Points, colour: Colour, radius: int) -> None:
+        """Fill a circle around a drawn pixel; its radius is in 1/16 pixel."""
+        middle = fixed(place).tolist()
+        cv2.circle(self.picture, middle, radius, paint(colour), -1, cv2.LINE_AA, SHIFT)
+
     def line(self, points: Points, colour: Colour, width: int = 1, closed: bool = False) -> None:
         """Draw a line (n, 2) through drawn pixels, or several lines (m, n, 2)."""
         lines = fixed(points).reshape(-1, *points.shape[-2:])
@@ -80,18 +85,9 @@ class Canvas:
 
     def strands(self, curves: Points, colour: Colour, contrast: float = 0.30) -> None:
         """Draw many fine lines (n, points, 2) of one hair colour in several shades."""
-        shades = np.linspace(1 - contrast, 1 + contrast, 6)
-        lines = fixed(curves)
-        for number, shade in enumerate(shades):
-            cv2.polylines(
-                self.picture,
-                list(lines[number :: len(shades)]),
-                False,
-                paint(colour * shade),
-                1,
-                cv2.LINE_8,
-                SHIFT,
-            )
+        for number, shade in enumerate(np.linspace(1 - contrast, 1 + contrast, 6)):
+            lines, tint = list(fixed(curves[number::6])), paint(colour * shade)
+            cv2.polylines(self.picture, lines, False, tint, 1, cv2.LINE_8, SHIFT)
 
 
 def point(x: float, y: float) -> Points:
@@ -124,8 +120,7 @@ def curve(points: list[list[float]], count: int = 12) -> Points:
     left = np.array(points)[:, None, :]
     while len(left) > 1:
         left = (1 - t) * left[:-1] + t * left[1:]
-    curve: Points = left[0]
-    return curve
+    return np.asarray(left[0])
 
 
 def ellipse(x_radius: float, y_radius: float, count: int = 24) -> Points:

@@ -7,16 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from facehall_env.data.synthetic.canvas import (
-    SHIFT,
-    Canvas,
-    Picture,
-    Points,
-    curve,
-    ellipse,
-    fixed,
-    point,
-)
+from facehall_env.data.synthetic.canvas import SHIFT, Canvas, Points, curve, ellipse, fixed, point
 from facehall_env.data.synthetic.traits import DRAWN
 
 
@@ -44,7 +35,7 @@ def paint_eye(canvas: Canvas, side: int) -> None:
 
 def _eyeball(canvas: Canvas, opening: Points, side: int) -> None:
     t, rng = canvas.traits, canvas.rng
-    mask: Picture = np.full((DRAWN, DRAWN), 255, np.uint8)
+    mask = np.full((DRAWN, DRAWN), 255, np.uint8)
     cv2.fillPoly(mask, [fixed(opening)], 0, cv2.LINE_8, SHIFT)
     canvas.fill(opening, np.array([240.0, 234.0, 230.0]))
     around = canvas.picture.copy()

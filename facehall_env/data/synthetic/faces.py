@@ -69,9 +69,7 @@ class SyntheticFaces(FaceDataset, Identified, Attributed):
         self.people = self._names() if images_per_person > 1 else ()
 
     def __len__(self) -> int:
-        if self.split == "all":
-            return sum(_LENGTHS.values())
-        return _LENGTHS[self.split]
+        return sum(_LENGTHS.values()) if self.split == "all" else _LENGTHS[self.split]
 
     def __getitem__(self, index: int) -> ImageArray:
         return portrait.draw(*self._streams(index))
@@ -121,20 +119,16 @@ class SyntheticFaces(FaceDataset, Identified, Attributed):
         return rng, np.random.default_rng(person)
 
     def _names(self) -> tuple[str, ...]:
+        number = {split: math.ceil(_LENGTHS[split] / self.images_per_person) for split in _LENGTHS}
         splits = sorted(_LENGTHS) if self.split == "all" else [self.split]
-        return tuple(
-            _name(split, person)
-            for split in splits
-            for person in range(math.ceil(_LENGTHS[split] / self.images_per_person))
-        )
+        return tuple(_name(split, person) for split in splits for person in range(number[split]))
 
     def _place(self, index: int) -> tuple[str, int]:
         index = self.checked(index)
         if self.split != "all":
             return self.split, index
-        if index < _LENGTHS["train"]:
-            return "train", index
-        return "test", index - _LENGTHS["train"]
+        past = index - _LENGTHS["train"]
+        return ("train", index) if past < 0 else ("test", past)
 
 
 def _name(split: str, person: int) -> str:

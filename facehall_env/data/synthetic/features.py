@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
-from facehall_env.data.synthetic.canvas import (
-    SHIFT,
-    Canvas,
-    Points,
-    curve,
-    ellipse,
-    fixed,
-    paint,
-    point,
-    smooth,
-)
+from facehall_env.data.synthetic.canvas import Canvas, Points, curve, ellipse, point, smooth
 from facehall_env.data.synthetic.traits import CROWS_FEET, MOUTH_OPENS, Colour
 
 
@@ -50,10 +39,8 @@ def paint_skin_marks(canvas: Canvas) -> None:
     t, rng = canvas.traits, canvas.marks
     count = int(rng.integers(0, 4)) + (25 if rng.random() < 0.08 else 0)
     spots = canvas.on_face(rng.uniform([-0.75, -0.1], [0.75, 0.7], (count, 2)))
-    for spot in fixed(spots).tolist():
-        colour = paint(t.skin * rng.uniform(0.55, 0.8))
-        radius = int(rng.integers(6, 18))
-        cv2.circle(canvas.picture, spot, radius, colour, -1, cv2.LINE_AA, SHIFT)
+    for spot in spots:
+        canvas.dot(spot, t.skin * rng.uniform(0.55, 0.8), int(rng.integers(6, 18)))
     fold = curve([[0.23, 0.38], [0.36, 0.56], [0.43, 0.80]])
     canvas.line(canvas.both(fold), t.skin * (0.95 - 0.25 * t.age - 0.1 * max(t.smile, 0)))
     if t.age > CROWS_FEET:

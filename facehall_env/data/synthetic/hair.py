@@ -35,8 +35,8 @@ def paint_hair_in_front(canvas: Canvas) -> None:
     base = t.hair * 0.65 if t.style != "buzz" else t.hair * 0.6 + t.skin * 0.25
     canvas.fill(np.concatenate([outer, inner[::-1]]), base, rounded=True)
     grow: dict[str, Callable[[Canvas, float], Points]] = {
-        "buzz": _buzz_hair,
-        "short": _short_hair,
+        "buzz": lambda canvas, reach: _sweep(canvas, 420, reach, 0.05, 0.15),
+        "short": lambda canvas, reach: _sweep(canvas, 330, reach, 0.40, 0.6),
         "fringe": _fringe_hair,
         "long": _long_hair,
         "curly": _curly_hair,
@@ -73,14 +73,6 @@ def _sweep(canvas: Canvas, count: int, reach: float, turn: float, rise: float) -
     bend = rng.normal(0, 0.05, (count, 1)) * step**2
     lifted = height + rise * step * rng.uniform(0.3, 1.0, (count, 1)) * (1 - height) + bend
     return _scalp(canvas, angle + way * turn * step * rng.uniform(0.5, 1, (count, 1)), lifted)
-
-
-def _buzz_hair(canvas: Canvas, reach: float) -> Points:
-    return _sweep(canvas, 420, reach, 0.05, 0.15)
-
-
-def _short_hair(canvas: Canvas, reach: float) -> Points:
-    return _sweep(canvas, 330, reach, 0.40, 0.6)
 
 
 def _fringe_hair(canvas: Canvas, reach: float) -> Points:

@@ -35,12 +35,7 @@ def apply_light(canvas: Canvas) -> None:
 
 
 def _relief(canvas: Canvas, pixel: Points) -> Points:
-    """What the ellipsoid lacks: factors for eye sockets, nose, lips, cheeks and chin.
-
-    Args:
-        canvas: The portrait in progress.
-        pixel: Drawn coordinates of the rows, and of the columns, of the result.
-    """
+    """What the ellipsoid lacks, at each row and column: eye sockets, nose, lips, cheeks, chin."""
     t = canvas.traits
     away = -np.sign(t.light[0]) * min(abs(t.light[0]), 0.7)
     gap = t.eye_gap

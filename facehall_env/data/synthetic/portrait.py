@@ -62,13 +62,6 @@ def draw(rng: Generator, person: Generator | None = None) -> Picture:
 
 
 def traits(rng: Generator, person: Generator | None = None) -> Traits:
-    """What `draw` paints of generators in the same state.
-
-    Args:
-        rng: See `draw`.
-        person: See `draw`.
-    """
-    if person is None:
-        return Traits.sample(rng)
-    who = Traits.sample(person)
-    return Traits.sample(rng).of_person(who)
+    """What `draw` paints of generators in the same state."""
+    own = Traits.sample(rng)
+    return own if person is None else own.of_person(Traits.sample(person))

@@ -36,67 +36,36 @@ _IRISES = np.array([[70, 44, 26], [104, 72, 38], [86, 104, 66], [86, 120, 150], 
 
 @dataclass(frozen=True)
 class Traits:
-    """What makes one portrait differ from the next.
+    """What makes one portrait differ from the next."""
 
-    Attributes:
-        yaw: Turn of the head to the right of the picture, radians.
-        pitch: Nod, radians; positive looks down.
-        roll: Tilt, radians, clockwise.
-        scale: Drawn pixels in one face unit.
-        centre: Where the face's origin is drawn, (x, y) in drawn pixels.
-        light: Direction towards the light, a unit vector (x, y, z), z towards the viewer.
-        ambient: Share of the light that comes from everywhere.
-        skin: Its colour, RGB in 0-255.
-        hair: Its colour.
-        iris: Its colour.
-        lips: Their colour.
-        style: How the hair is worn.
-        part: Where it parts, from -1 (left) to 1.
-        volume: How far it stands off the skull, in face units.
-        jaw: Width of the jaw, 1 being average.
-        length: Length of the face, 1 being average.
-        eye_gap: Half the distance between the eyes' centres.
-        eye_open: Height of the open eye over its width.
-        lashes: How long they are, 1 being long.
-        gaze: Where the eyes look, (x, y) in [-1, 1].
-        brow_lift: How far the brows are raised.
-        smile: From -1 (sad) to 1.
-        mouth_open: Height of the open mouth.
-        nose: Width of the nose, 1 being average.
-        age: From 0 to 1: wrinkles, and less hair.
-        beard: Density of the beard, 0 for none.
-        moustache: Density of the moustache.
-        glasses: 0 for none, else the width of the rims in drawn pixels.
-    """
-
-    yaw: float
-    pitch: float
-    roll: float
-    scale: float
-    centre: tuple[float, float]
-    light: tuple[float, float, float]
-    ambient: float
-    skin: Colour
-    hair: Colour
-    iris: Colour
-    lips: Colour
-    style: HairStyle
-    part: float
-    volume: float
-    jaw: float
-    length: float
-    eye_gap: float
-    eye_open: float
-    lashes: float
-    gaze: tuple[float, float]
-    brow_lift: float
-    smile: float
-    mouth_open: float
-    nose: float
-    age: float
-    beard: float
-    moustache: float
-    glasses: int
+    yaw: float  # Turn of the head to the right of the picture, radians.
+    pitch: float  # Nod, radians; positive looks down.
+    roll: float  # Tilt, radians, clockwise.
+    scale: float  # Drawn pixels in one face unit.
+    centre: tuple[float, float]  # Where the face's origin is drawn, (x, y) in drawn pixels.
+    light: tuple[float, float, float]  # Unit vector (x, y, z) towards the light, z to the viewer.
+    ambient: float  # Share of the light that comes from everywhere.
+    skin: Colour  # Its colour, RGB in 0-255.
+    hair: Colour  # Its colour.
+    iris: Colour  # Its colour.
+    lips: Colour  # Their colour.
+    style: HairStyle  # How the hair is worn.
+    part: float  # Where it parts, from -1 (left) to 1.
+    volume: float  # How far it stands off the skull, in face units.
+    jaw: float  # Width of the jaw, 1 being average.
+    length: float  # Length of the face, 1 being average.
+    eye_gap: float  # Half the distance between the eyes' centres.
+    eye_open: float  # Height of the open eye over its width.
+    lashes: float  # How long they are, 1 being long.
+    gaze: tuple[float, float]  # Where the eyes look, (x, y) in [-1, 1].
+    brow_lift: float  # How far the brows are raised.
+    smile: float  # From -1 (sad) to 1.
+    mouth_open: float  # Height of the open mouth.
+    nose: float  # Width of the nose, 1 being average.
+    age: float  # From 0 to 1: wrinkles, and less hair.
+    beard: float  # Density of the beard, 0 for none.
+    moustache: float  # Density of the moustache.
+    glasses: int  # 0 for none, else the width of the rims in drawn pixels.
 
     @classmethod
     def sample(cls, rng: Generator) -> Traits:
@@ -147,23 +116,9 @@ class Traits:
 
 
 PERSONAL = (
-    "skin",
-    "hair",
-    "iris",
-    "lips",
-    "style",
-    "part",
-    "volume",
-    "jaw",
-    "length",
-    "eye_gap",
-    "lashes",
-    "nose",
-    "age",
-    "beard",
-    "moustache",
-    "glasses",
-)
+    "skin", "hair", "iris", "lips", "style", "part", "volume", "jaw", "length", "eye_gap", "lashes",
+    "nose", "age", "beard", "moustache", "glasses",
+)  # fmt: skip
 """The traits that stay the same on all portraits of a person."""
 
 
@@ -180,5 +135,4 @@ def _between(colours: NDArray[np.float64], share: float) -> Colour:
     """A colour on the way from the first row to the last."""
     place = share * (len(colours) - 1)
     low = min(int(place), len(colours) - 2)
-    mixed: Colour = colours[low] + (colours[low + 1] - colours[low]) * (place - low)
-    return mixed
+    return np.asarray(colours[low] + (colours[low + 1] - colours[low]) * (place - low))

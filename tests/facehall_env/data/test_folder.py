@@ -8,7 +8,7 @@ from PIL import Image
 
 from facehall_env import data
 from facehall_env.data import ImageFolder
-from facehall_env.errors import ConfigurationError, DatasetError
+from facehall_env.errors import ConfigurationError, DatasetError, UnknownNameError
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 40), level: int = 100) -> Path:
@@ -101,7 +101,7 @@ def test_empty_missing_and_contradictory_are_explained(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     with pytest.raises(DatasetError, match="1 images, none of them in split 'test'"):
         ImageFolder("test", root=tmp_path, test_fraction=0.0)
-    with pytest.raises(ConfigurationError, match="crop must be"):
+    with pytest.raises(UnknownNameError, match="Unknown crop 'square'"):
         data.make("folder", root=tmp_path, crop="square")
     with pytest.raises(ConfigurationError, match="test_fraction"):
         ImageFolder("test", root=tmp_path, test_fraction=1.5)

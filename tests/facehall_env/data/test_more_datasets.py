@@ -16,7 +16,7 @@ from PIL import Image
 from facehall_env import data
 from facehall_env.data import celeba, ffhq, helen, lfw, scface
 from facehall_env.data.base import FaceDataset, Identified
-from facehall_env.data.image_list import drawn, people_of
+from facehall_env.data.image_list import drawn, in_split
 from facehall_env.errors import ConfigurationError, DatasetError
 from facehall_env.spec import EpisodeSpec, FacesSpec
 
@@ -234,7 +234,7 @@ def test_helen_follows_its_lists(tmp_path: Path) -> None:
     assert keys(train) == ["helen_5/300_1.jpg", "helen_1/100_1.jpg"]
     assert keys(test) == ["test/400_1.jpg", "helen_1/200_1.jpg"]
     assert abs(level(train, 0) - 90) <= 1
-    assert sum(helen.COUNTS.values()) == 2_330
+    assert helen.LAYOUT.images == 2_330
 
 
 def test_helen_without_lists_follows_its_folders(tmp_path: Path) -> None:
@@ -414,9 +414,12 @@ def test_a_folder_without_people(tmp_path: Path) -> None:
 
 def test_the_split_of_people_is_the_same_everywhere() -> None:
     people = [f"{number:03d}" for number in range(1, 131)]
-    test = people_of("test", people, 0.5)
-    assert test | people_of("train", people, 0.5) == people_of("all", people, 0.5) == set(people)
-    assert sorted(test)[:4] == ["001", "005", "007", "009"]
+    train, test, everyone = (
+        [person for person in people if in_split(split, person, 0.5)]
+        for split in ("train", "test", "all")
+    )
+    assert sorted(train + test) == everyone == people
+    assert test[:4] == ["001", "005", "007", "009"]
 
 
 def test_ytf_orders_frames_and_thins_them(tmp_path: Path) -> None:
