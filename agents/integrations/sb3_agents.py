@@ -37,10 +37,7 @@ try:
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
     from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
     from stable_baselines3.common.policies import BasePolicy
-    from stable_baselines3.common.preprocessing import (
-        is_image_space,
-        is_image_space_channels_first,
-    )
+    from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
     from stable_baselines3.common.save_util import load_from_zip_file
     from stable_baselines3.common.vec_env import VecTransposeImage
     from stable_baselines3.dqn.policies import DQNPolicy

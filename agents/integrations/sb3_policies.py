@@ -182,10 +182,7 @@ class SpatialRecurrentPolicy(_SpatialActor, RecurrentActorCriticPolicy):
 
     @staticmethod
     def _process_sequence(
-        features: Tensor,
-        lstm_states: tuple[Tensor, Tensor],
-        episode_starts: Tensor,
-        lstm: nn.LSTM,
+        features: Tensor, lstm_states: tuple[Tensor, Tensor], episode_starts: Tensor, lstm: nn.LSTM
     ) -> tuple[Tensor, Tensor]:  # so says the base; the second is the pair of states
         output, states = RecurrentActorCriticPolicy._process_sequence(
             features[:, :SUMMARY], lstm_states, episode_starts, lstm

@@ -20,13 +20,7 @@ from facehall_env.agents.fixed.even import EvenAgent
 from facehall_env.agents.integrations.sb3_agents import SB3Agent
 from facehall_env.agents.integrations.sb3_policies import OBSERVATION, hyperparameters, make_model
 from facehall_env.agents.settings import TrainSB3Config
-from facehall_env.agents.training import (
-    SHOWN,
-    above,
-    build,
-    environment_keywords,
-    held_out_scores,
-)
+from facehall_env.agents.training import SHOWN, above, build, environment_keywords, held_out_scores
 from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError

@@ -41,11 +41,7 @@ from facehall_env.training.dual_consistency import DualConsistency
 from facehall_env.training.enhancer import train_enhancer
 from facehall_env.training.loop import train
 from facehall_env.training.run import CHECKPOINT, LOG, TrainingRun
-from facehall_env.training.settings import (
-    TrainCognitionConfig,
-    TrainEnhancerConfig,
-    TrainSRConfig,
-)
+from facehall_env.training.settings import TrainCognitionConfig, TrainEnhancerConfig, TrainSRConfig
 from facehall_env.training.sr import train_sr
 
 

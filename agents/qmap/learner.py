@@ -327,10 +327,7 @@ class QMapLearner(Learner):
         state = core.reset(self.draw(envs))
         for step in range(1, core.num_steps):
             action = torch.randint(
-                core.geometry.num_locations,
-                (envs,),
-                generator=self.generator,
-                device=core.device,
+                core.geometry.num_locations, (envs,), generator=self.generator, device=core.device
             )
             state, _, _ = core.step(state, action)
             rows = torch.arange(step - 1, envs, core.num_steps - 1)

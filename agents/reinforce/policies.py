@@ -210,11 +210,7 @@ class ConvolutionalPolicy(MapEncoder, LocationJudge, Policy):
     learning_rate = 1e-3
 
     def __init__(
-        self,
-        geometry: PatchGeometry,
-        num_steps: int = 25,
-        hidden: int = 128,
-        width: int = 32,
+        self, geometry: PatchGeometry, num_steps: int = 25, hidden: int = 128, width: int = 32
     ) -> None:
         super().__init__(geometry, num_steps, hidden, width=width)
         self._add_encoder(geometry.image_size, width)

@@ -7,12 +7,7 @@ from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from facehall_env.enhancers.base import (
-    PATCH_SIZE,
-    Enhancer,
-    OneShot,
-    restore_whole,
-)
+from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, OneShot, restore_whole
 from facehall_env.enhancers.weights import build, describe
 from facehall_env.errors import ConfigurationError
 

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe
 from facehall_env.enhancers.layers.checks import check_counts, check_size
-from facehall_env.enhancers.patch.attention_fh import (
-    AttentionFH,
-    Convolution,
-)
+from facehall_env.enhancers.patch.attention_fh import AttentionFH, Convolution
 
 
 class RecurrentNetwork(nn.Module):

@@ -103,10 +103,6 @@ class CNN16(OneShot):
     recipe: ClassVar[Recipe] = VDSR.recipe
 
     def __init__(
-        self,
-        scale: int = 4,
-        patch_size: tuple[int, int] = PATCH_SIZE,
-        *,
-        width: int = 64,
+        self, scale: int = 4, patch_size: tuple[int, int] = PATCH_SIZE, *, width: int = 64
     ) -> None:
         super().__init__(PlainNetwork(16, width, 3), scale, patch_size, width=width)
