@@ -43,16 +43,7 @@ SMALLEST_GAIN = 1e-7
 
 
 class Imitation(Learner):
-    """Plays episodes and imitates the oracle in them.
-
-    Args:
-        core: The process.
-        policy: The network to train.
-        config: Settings of the algorithm.
-
-    Raises:
-        ConfigurationError: If the settings are out of range.
-    """
+    """Plays episodes and imitates the oracle in them."""
 
     def __init__(self, core: HallucinationCore, policy: Policy, config: ImitationConfig) -> None:
         super().__init__()
@@ -137,15 +128,7 @@ class Imitation(Learner):
 
 
 class DaggerTrainer(EpisodeTrainer):
-    """Trains a policy to imitate the greedy oracle.
-
-    Args:
-        config: The settings.
-        team: This process alone.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-    """
+    """Trains a policy to imitate the greedy oracle."""
 
     config: TrainDaggerConfig
     learner: Imitation

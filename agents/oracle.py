@@ -46,7 +46,6 @@ class GreedyOracle(Agent):
     greedy: it looks one step ahead, so a schedule that plans further could be better.
 
     Args:
-        core: The environment's core, whose enhancer it tries.
         stride: Spacing of the locations that it tries, in pixels; 16 makes 64 in 128x128.
         refine: How often to try, in addition, the eight neighbours of the best location so far, at
             half the spacing each time. A stride of 32 refined twice tries 32 locations instead of

@@ -53,17 +53,10 @@ def rollout(
     deterministic: bool = True,
     on_step: Callable[[CoreState], None] | None = None,
 ) -> Rollout:
-    """Plays one episode of every face, all at once.
+    """Plays one episode of every face, all at once on the core's device.
 
-    Args:
-        core: The process.
-        agent: Who chooses the locations.
-        faces: N faces.
-        deterministic: Whether a stochastic agent takes its most likely actions.
-        on_step: Called with the state at the start and after every step.
-
-    Returns:
-        What happened, on the core's device.
+    A stochastic agent takes its most likely actions if ``deterministic``; ``on_step`` is called
+    with the state at the start and after every step.
     """
     started = now(core.device)
     state = core.reset(faces)

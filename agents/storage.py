@@ -40,13 +40,10 @@ def grid_of(stored: Mapping[str, Any]) -> tuple[int, int]:
 
 
 class LearnedAgent(Agent):
-    """An agent with something to store.
-
-    Attributes:
-        provenance: How it was trained.
-    """
+    """An agent with something to store."""
 
     provenance: dict[str, Any]
+    """How it was trained."""
 
     @abstractmethod
     def stored(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:

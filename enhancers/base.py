@@ -28,9 +28,13 @@ class Enhancer(nn.Module, ABC):
     patch's new content. It knows nothing of rewards or agents, and it does not clamp: the
     environment does.
 
+    Where an enhancer does not say otherwise, its network is the same for all scales, and a setting
+    that is unknown or out of range is a ConfigurationError.
+
     Args:
-        scale: Factor between the low and the high resolution that it is made for.
-        patch_size: Height and width of its patches in pixels.
+        scale: Factor between the low and the high resolution that it is made, or trained, for.
+        patch_size: Height and width in pixels of its patches, or of the pieces of a whole restored
+            face that an environment pastes.
         config: Keywords that build the same enhancer again; stored beside its weights.
     """
 

@@ -78,9 +78,6 @@ class EvenAgent(Agent):
     image); the second the smallest lattice that covers every pixel (3x3); then again from the
     start. Where the border or a coarse grid of locations does not allow the exact position, the
     nearest patch is taken. The schedule does not depend on the length of the episode.
-
-    Args:
-        core: The environment's core.
     """
 
     name = "even"

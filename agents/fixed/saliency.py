@@ -38,7 +38,6 @@ class SaliencyAgent(Agent):
     Deterministic.
 
     Args:
-        core: The environment's core.
         damping: Factor on the saliency of a visited pixel, between 0 and 1.
 
     Raises:

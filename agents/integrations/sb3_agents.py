@@ -51,7 +51,6 @@ class SB3Agent(LearnedAgent):
     Recurrent policies remember their LSTM's state, maskable ones the locations they have visited.
 
     Args:
-        core: The environment's core.
         algorithm: What the policy was trained by, and the agent's name; one of
             :data:`~facehall_env.agents.SB3_ALGORITHMS` for the spatial policies.
         policy: A policy, such as ``model.policy``; by default an untrained spatial one.

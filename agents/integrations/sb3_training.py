@@ -36,14 +36,7 @@ LOG_EVERY = 20
 
 
 class PoolFaces(FaceDataset):
-    """The training faces of a pool, then, if asked for, the same mirrored.
-
-    Args:
-        pool: The pool.
-        name: Name of the dataset that it was filled from.
-        image_size: Rows and columns of the images.
-        mirrored: Whether to add the mirrored ones.
-    """
+    """The training faces of a pool, then, if asked for, the same mirrored."""
 
     def __init__(
         self, pool: FacePool, name: str, image_size: tuple[int, int], mirrored: bool
@@ -72,7 +65,6 @@ class SB3Trainer(Learner):
     """A model with its faces.
 
     Args:
-        config: The settings.
         done: Steps that were done before; changes what is drawn from here on.
     """
 
@@ -140,11 +132,7 @@ class SB3Trainer(Learner):
 
 
 class RunLog(KVWriter):
-    """Hands what Stable-Baselines3 logs to the run's log.
-
-    Args:
-        run: The run.
-    """
+    """Hands what Stable-Baselines3 logs to the run's log."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
@@ -165,13 +153,7 @@ class RunLog(KVWriter):
 
 
 class Watch(BaseCallback):
-    """Measures and saves along the way.
-
-    Args:
-        run: Where to.
-        trainer: What.
-        bar: The progress bar.
-    """
+    """Measures and saves along the way."""
 
     def __init__(self, run: TrainingRun, trainer: SB3Trainer, bar: Any) -> None:
         super().__init__()

@@ -17,12 +17,7 @@ CELLS = 4
 
 
 class StridedBlock(nn.Module):
-    """A residual block that halves height and width.
-
-    Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out.
-    """
+    """A residual block that halves height and width."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -43,10 +38,6 @@ class OneHotLinear(nn.Module):
     """A linear layer on a one-hot vector: one row of its matrix, gathered.
 
     The paper's action vector has as many entries as there are locations, one of them 1.
-
-    Args:
-        locations: Entries of the vector.
-        outputs: Numbers that come out.
     """
 
     def __init__(self, locations: int, outputs: int) -> None:
@@ -75,8 +66,6 @@ class Controller(Policy):
     its coarse hallucinator does, and these are not averaged: where something is decides.
 
     Args:
-        geometry: The locations it chooses among.
-        num_steps: Length of the episodes it is trained on.
         hidden: Numbers in both features together: the context's are a third.
         width: Channels of the first layer; the last has four times as many.
     """

@@ -27,9 +27,6 @@ from facehall_env.training.run import TrainingRun
 class Folder:
     """Where a pipeline leaves what.
 
-    Args:
-        root: Its folder.
-
     Attributes:
         coarse: Weights of the coarse hallucinator.
         cognition: The cognition network.
@@ -47,10 +44,6 @@ class Folder:
 
 class IPFHTrainer(ReinforceTrainer):
     """Trains controller and restorer together: the last stage.
-
-    Args:
-        config: The settings of all.
-        team: The processes that share an update's episodes.
 
     Raises:
         ConfigurationError: If the settings contradict each other, or nobody knows who is on the
@@ -123,11 +116,6 @@ def ipfh_reward(
     weights: TermWeights, cognition: Cognition | None, consistency: DualConsistency
 ) -> IPFHReward:
     """The rewards of the paper (eqs. 10 and 12), weighted as the losses are.
-
-    Args:
-        weights: Weight of each term.
-        cognition: The cognition network, for terms that need one.
-        consistency: Compares patches and faces.
 
     Raises:
         ConfigurationError: If nothing is left.

@@ -40,7 +40,6 @@ class RestorerLosses:
 
     Args:
         weights: How much each term counts; those of weight 0 are not computed.
-        consistency: Errors and textures in both domains.
         cognition: Judges features and identity, where these count.
         labels: The cognition network's class of each face of a state, (N,) int64, -1 for
             strangers.
@@ -116,18 +115,7 @@ class RestorerLosses:
 
 
 class IPFHLearner(Reinforce):
-    """REINFORCE for the controller, and both losses for the restorer.
-
-    Args:
-        core: The process; its reward is what the controller maximises.
-        policy: The controller.
-        config: Settings of REINFORCE; with ``joint`` the restorer learns, too.
-        losses: What it learns from.
-        team: The processes that share an update's episodes.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other or the enhancer.
-    """
+    """REINFORCE for the controller, and both losses for the restorer."""
 
     def __init__(
         self,

@@ -79,11 +79,7 @@ def load_guess(path: str, core: HallucinationCore) -> Enhancer | None:
 
 
 class ReplayMemory:
-    """The last steps of all environments; a state's successor lies in the next slot.
-
-    Args:
-        slots: Number of steps that it holds.
-    """
+    """The last steps of all environments; a state's successor lies in the next slot."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -129,13 +125,8 @@ class QMapLearner(Learner):
 
     Args:
         core: The process. Its reward does not matter: the gain is that of the squared error.
-        network: The network to train.
-        config: Settings of the algorithm.
         draw: Gives so many new faces; called whenever episodes end.
         guess: Restores whole faces, for networks that start from a guess of the truth.
-
-    Raises:
-        ConfigurationError: If the settings are out of range.
     """
 
     def __init__(

@@ -41,9 +41,6 @@ class GainNetwork(nn.Module):
     first error, which the network does not know, so only their order within a face is exact.
 
     Args:
-        geometry: The locations to judge.
-        num_steps: Length of the episodes.
-        width: Channels of the map.
         future: Whether to predict the rest of the return, too.
         lookahead: Whether to look at what the enhancer would make of the whole face.
         guess: Whether to start from the gains by a guess of the truth; needs ``lookahead``.

@@ -13,15 +13,7 @@ from facehall_env.training.loop import train
 
 
 class QMapTrainer(EpisodeTrainer):
-    """Learns the gains of all locations.
-
-    Args:
-        config: The settings.
-        team: This process alone.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-    """
+    """Learns the gains of all locations."""
 
     config: TrainQMapConfig
     learner: QMapLearner

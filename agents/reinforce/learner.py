@@ -85,15 +85,9 @@ def play_episode(
 ) -> Episode:
     """Plays sampled actions and keeps what the gradient needs.
 
-    Args:
-        core: The process.
-        policy: Chooses the locations.
-        faces: N faces.
-        generator: Draws the actions.
-        mask_visited: Never visit a location twice in an episode.
-        advance: Called in place of ``core.step``.
-        foresee: Predicts the reward of every location, (N, num_locations).
-        team: The processes that play the other rows of a larger batch.
+    ``mask_visited`` never visits a location twice in an episode, ``advance`` is called in place of
+    ``core.step``, ``foresee`` predicts the reward of every location, (N, num_locations), and
+    ``team`` are the processes that play the other rows of a larger batch.
     """
     advance = advance or core.step
     with span("env/reset"):
@@ -170,9 +164,6 @@ class Reinforce(Learner):
 
     Args:
         core: The process; its reward is what is maximised.
-        policy: The network to train.
-        config: Settings of the algorithm.
-        team: The processes that share an update's episodes.
 
     Raises:
         ConfigurationError: If the settings contradict each other or the enhancer.

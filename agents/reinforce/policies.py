@@ -80,11 +80,6 @@ class FullyConnectedPolicy(Policy):
     The current face goes through one fully-connected layer (256), the last location (y, x) in
     [-1, 1] through another (128); an LSTM (512) takes both; a linear layer gives one logit per
     location. About 23 million parameters for 128x128 faces and every pixel a location.
-
-    Args:
-        geometry: The locations it chooses among.
-        num_steps: Length of the episodes it is trained on.
-        hidden: Units of the LSTM.
     """
 
     name = "fc"
@@ -199,8 +194,6 @@ class ConvolutionalPolicy(MapEncoder, LocationJudge, Policy):
     the locations. Some 0.2 M parameters and 7 M multiplications for a 128x128 face at stride 8.
 
     Args:
-        geometry: The locations it chooses among.
-        num_steps: Length of the episodes it is trained on.
         hidden: Units of the LSTM.
         width: Channels of the map.
     """

@@ -18,16 +18,7 @@ from facehall_env.training.run import TrainingRun
 
 
 class ReinforceTrainer(EpisodeTrainer):
-    """Trains a policy, and with ``joint`` the enhancer.
-
-    Args:
-        config: The settings.
-        team: The processes that share an update's episodes.
-        reward: Takes the place of the reward named in the settings.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-    """
+    """Trains a policy, and with ``joint`` the enhancer."""
 
     config: TrainAgentConfig
     learner: Reinforce

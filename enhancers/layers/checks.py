@@ -10,10 +10,6 @@ from facehall_env.errors import ConfigurationError
 def check_counts(name: str, **settings: int) -> None:
     """Checks that settings are at least one.
 
-    Args:
-        name: The network, as an error should call it.
-        **settings: Names and values.
-
     Raises:
         ConfigurationError: Naming the first such setting.
     """

@@ -28,8 +28,6 @@ class FourierConv2d(nn.Conv2d):
     1, and the padding, `kernel_size // 2`, keeps the size.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
         kernel_size: Side of the kernel, odd; 7 and more gain from the transform.
 
     >>> direct = nn.Conv2d(2, 3, 7, padding=3)

@@ -23,9 +23,6 @@ def fuse_batch_norm(network: Network) -> Network:
     weights and bias. Norms that come before an activation instead (pre-activation units) cannot
     be, since their input is also used as it is; they stay, as a scale and a shift.
 
-    Args:
-        network: Any network; not changed.
-
     Returns:
         The copy, in evaluation mode. Its weights are not those of a training run any more.
 
@@ -47,12 +44,6 @@ def for_inference(network: Network) -> Network:
     """A copy for inference with fused batch norms and cheaper convolutions after up-sampling.
 
     See :func:`fuse_batch_norm` and :class:`UpConvolution`; the same output up to rounding.
-
-    Args:
-        network: Any network; not changed.
-
-    Returns:
-        The copy, in evaluation mode.
     """
     fast = fuse_batch_norm(network)
     for module in fast.modules():

@@ -23,15 +23,7 @@ Convolution = Literal["direct", "fourier"]
 
 
 def convolution_stack(inputs: int, convolution: Convolution = "direct") -> nn.Sequential:
-    """The paper's eight convolutions, from ``inputs`` channels to a residual of three.
-
-    Args:
-        inputs: Channels of what they are given.
-        convolution: How the large kernels are computed; see `AttentionFH`.
-
-    Raises:
-        ConfigurationError: If there is no such ``convolution``.
-    """
+    """The paper's eight convolutions, from ``inputs`` channels to a residual of three."""
     if convolution not in get_args(Convolution):
         raise ConfigurationError(
             f"convolution={convolution!r} is unknown: use one of {get_args(Convolution)}."
@@ -60,14 +52,10 @@ class AttentionFH(Enhancer):
     layer of either branch starts at zero, so that the untrained network is the identity.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
         patch_size: Height and width of the patch; the paper's is 60x45.
         image_size: Height and width of the face that the context branch reads.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain where that
             is faster, on CPUs in fp32: the same network up to rounding.
-
-    Raises:
-        ConfigurationError: If there is no such ``convolution``.
     """
 
     name = "attention_fh"

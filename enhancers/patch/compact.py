@@ -46,9 +46,6 @@ class GridNetwork(nn.Module):
     the features, since a patch alone does not show pose and light.
 
     Args:
-        scale: Side of a cell in pixels.
-        width: Channels of the residual blocks.
-        blocks: Number of residual blocks.
         base: What the residual is added to. With ``"start"``, each cell is seen in two parts: as
             the episode began, and what has changed since.
     """
@@ -155,9 +152,6 @@ class Compact(Enhancer):
             longer to learn. ``"start"`` is the face that the episode began with, beside
             which the network sees what has changed since: a second visit begins where the first
             did, with better surroundings.
-
-    Raises:
-        ConfigurationError: For an unknown ``base``, or a number that is too small.
     """
 
     name = "compact"

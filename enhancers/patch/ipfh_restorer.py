@@ -28,13 +28,9 @@ class IPFHRestorer(Enhancer):
     quarter of that.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
         patch_size: Height and width of the patch. Where the face is not four times as large, the
             image branch's features are averaged, or repeated, to that size.
         width: Channels of the features of both branches together; a multiple of 4.
-
-    Raises:
-        ConfigurationError: If ``width`` is out of its range.
     """
 
     name = "ipfh"

@@ -27,7 +27,6 @@ class ResidualHourglass(nn.Module):
 
     Args:
         widths: Channels at each resolution, the highest first; at least two.
-        layers: What the blocks are made of.
     """
 
     def __init__(self, widths: tuple[int, ...], layers: Layers) -> None:
@@ -44,12 +43,7 @@ class ResidualHourglass(nn.Module):
 
 
 class CoarseNetwork(nn.Module):
-    """Stacked hourglasses, each of which refines the face of the one before.
-
-    Args:
-        width: Channels at the lowest resolution; a multiple of 8.
-        stacks: Number of hourglasses.
-    """
+    """Stacked hourglasses, each of which refines the face of the one before."""
 
     def __init__(self, width: int, stacks: int) -> None:
         super().__init__()
@@ -103,13 +97,8 @@ class Coarse(OneShot):
     with ``initial="coarse"`` or a file of its weights.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         width: Channels at the lowest resolution; a multiple of 8.
         stacks: Number of hourglasses.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "coarse"

@@ -13,12 +13,7 @@ from facehall_env.errors import ConfigurationError
 
 
 class MeanNetwork(nn.Module):
-    """The mean of what networks make of a face, and of its mirror image.
-
-    Args:
-        members: Networks that restore whole faces.
-        mirror: Whether each one restores the mirrored face, too.
-    """
+    """The mean of what networks make of a face, and of its mirror image."""
 
     def __init__(self, members: Sequence[Enhancer], mirror: bool) -> None:
         super().__init__()
@@ -50,8 +45,6 @@ class Ensemble(OneShot):
     resolution" (CVPR 2016); they cost time and no weights.
 
     Args:
-        scale: Factor between the resolutions.
-        patch_size: Height and width of the pieces that an environment pastes.
         members: Descriptions of the networks, ``{"name": ..., "config": {...}}``; see :meth:`of`
             for networks that exist already.
         mirror: Whether each one restores the mirrored face, too.

@@ -19,14 +19,7 @@ GLOBAL_LEARNING_RATE = 0.1
 
 
 class GLNNetwork(nn.Module):
-    """A map of details from the whole face, and convolutions that merge it with the face.
-
-    Args:
-        scale: Factor between the resolutions; divides the sides of the faces.
-        encoding: Values that the face is encoded in.
-        image_size: Height and width of the faces.
-        convolution: How the large kernels are computed.
-    """
+    """A map of details from the whole face, and convolutions that merge it with the face."""
 
     def __init__(
         self, scale: int, encoding: int, image_size: tuple[int, int], convolution: Convolution
@@ -72,14 +65,10 @@ class GLN(OneShot):
 
     Args:
         scale: Factor between the resolutions; the small face is what the encoding sees.
-        patch_size: Height and width of the pieces that an environment pastes.
         encoding: Values that the face is encoded in.
         image_size: Height and width of the faces, multiples of ``scale``.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain; see
             `facehall_env.enhancers.AttentionFH`.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "gln"

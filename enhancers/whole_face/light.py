@@ -26,9 +26,6 @@ class FaceMixer(nn.Module):
     other eye" is always at the same token); a 1x1 convolution mixes the channels. The result is
     enlarged again and added, and from its mean come gains for each channel (channel attention).
     The last layers start at zero: untrained, it changes nothing.
-
-    Args:
-        width: Channels.
     """
 
     def __init__(self, width: int) -> None:
@@ -61,14 +58,8 @@ class LightNetwork(nn.Module):
 
     As in `compact`, every cell becomes one feature vector of all its pixels and a layer costs
     1/scale^2 of one at full resolution. A learned embedding of every cell's position is added,
-    since aligned faces have their eyes and mouths in the same cells.
-
-    Args:
-        scale: Side of a cell in pixels.
-        width: Channels of the blocks.
-        blocks: Number of residual blocks; every fourth is followed by a `FaceMixer`.
-        image_size: Height and width of the faces that it is trained on; the embedding is
-            stretched to others.
+    since aligned faces have their eyes and mouths in the same cells; it is stretched to faces that
+    are not of ``image_size``. Every fourth block is followed by a `FaceMixer`.
     """
 
     def __init__(self, scale: int, width: int, blocks: int, image_size: tuple[int, int]) -> None:
@@ -117,13 +108,9 @@ class Light(OneShot):
 
     Args:
         scale: Factor between the resolutions, and side of a cell in pixels.
-        patch_size: Height and width of the pieces that an environment pastes.
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
         image_size: Height and width of the faces that it is trained on; others are possible.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "light"

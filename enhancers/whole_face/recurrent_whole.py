@@ -13,12 +13,7 @@ from facehall_env.enhancers.patch.attention_fh import AttentionFH, Convolution
 
 
 class RecurrentNetwork(nn.Module):
-    """One network, applied to the whole face again and again.
-
-    Args:
-        enhancer: Its patch is as large as the face.
-        steps: How often.
-    """
+    """One network, applied to the whole face again and again."""
 
     def __init__(self, enhancer: AttentionFH, steps: int) -> None:
         super().__init__()
@@ -45,15 +40,10 @@ class RecurrentWhole(OneShot):
     the area of the paper's 25 patches.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         steps: How often the network is applied.
         image_size: Height and width of the faces.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain; see
             `facehall_env.enhancers.AttentionFH`.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "recurrent_whole"

@@ -76,13 +76,9 @@ class ConvBlock(nn.Sequential):
     """Convolution, normalisation, activation.
 
     Args:
-        inputs: Channels that come.
-        outputs: Channels that go.
-        layers: What it is made of.
         resampling: ``"down"`` halves the sides by a stride of 2, ``"up"`` doubles them by
             repeating pixels before the convolution, which leaves no checkerboard.
         norm: Normalise; the convolution has a bias only where nothing does.
-        activation: End with the activation.
     """
 
     def __init__(
@@ -108,14 +104,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Hourglass(nn.Module):
-    """One level of an hourglass: half the resolution, what comes there, and back, beside a skip.
-
-    Args:
-        inputs: Channels that come.
-        width: Channels of all its convolutions.
-        depth: Levels, at least 1.
-        layers: What it is made of.
-    """
+    """One level of an hourglass: half the resolution, what comes there, and back, beside a skip."""
 
     def __init__(self, inputs: int, width: int, depth: int, layers: Layers) -> None:
         super().__init__()
@@ -143,10 +132,6 @@ class HourglassAttention(nn.Sequential):
     """The attention branch: an hourglass, one more convolution and a sigmoid (eq. 3).
 
     Args:
-        channels: Number of channels of the features, C.
-        width: Channels inside the hourglass.
-        depth: Levels of the hourglass.
-        layers: What it is made of.
         maps: 1 for one map for all channels ("2D"), C for one for each ("3D").
     """
 
@@ -166,9 +151,7 @@ class FaceAttentionUnit(nn.Module):
     """A residual block whose features are weighed by an attention module (eq. 2 to 5).
 
     Args:
-        inputs: Channels that come.
         outputs: Channels that go; as many unless it resamples.
-        layers: What it is made of.
         resampling: Whether it halves or doubles the sides. Both branches then see the finer of
             the two resolutions: the last convolution halves, the first doubles.
         attention: Maps the features (N, outputs, h, w) to the factor for them; none without.
@@ -226,12 +209,8 @@ class SPARNetwork(nn.Module):
             ``image_size`` wide: M of the paper's SPARNet-SM. Hourglasses have as many levels as
             that takes.
         image_size: Side of the faces that ``bottleneck`` is said for.
-        layers: What the blocks are made of.
         global_skip: Add the input to the output and start as the identity. Neither the paper nor
             the release does; small networks learn faster so.
-
-    Raises:
-        ConfigurationError: If a setting is unknown or out of range.
 
     Attributes:
         units: All face attention units by name, in the order of their work: ``down1``, ...,
@@ -349,20 +328,14 @@ class SPARNet(OneShot):
     With ``activation="leaky_relu"`` it is the network of the authors' release: 10,518,867
     parameters.
 
+    Settings that are not described here are those of :class:`SPARNetwork` and :class:`Layers`.
+
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that are handed out.
         width: Channels at full resolution; those of all other layers are in proportion, so that
             parameters and time go with its square.
         blocks: Units at the lowest resolution.
-        attention: See :class:`SPARNetwork`.
         attention_branches: See :class:`SPARNetwork`: 0 to ``blocks + 6``.
         bottleneck: See :class:`SPARNetwork`: 2, 4, 8 or 16.
-        activation: ``"prelu"`` or ``"leaky_relu"``.
-        global_skip: See :class:`SPARNetwork`.
-
-    Raises:
-        ConfigurationError: If a setting is unknown or out of range.
 
     >>> enhancer = SPARNet(scale=8, width=2, blocks=1, attention_branches=2)
     >>> face = torch.rand(1, 3, 64, 64)

@@ -79,18 +79,12 @@ class SPARNetHD(OneShot):
 
     Args:
         scale: What the environment is told; the network takes faces of unknown degradation.
-        patch_size: Height and width of the pieces that are handed out.
         width: Channels at full resolution; each halving doubles them.
         most: Channels are never more than this.
         blocks: Units at the lowest resolution.
-        hourglass_width: Channels of the hourglasses.
         bottleneck: Side that every hourglass goes down to, of a face of ``image_size``.
         image_size: Side of the faces that ``bottleneck`` is said for. Others can be restored if
             their sides are multiples of ``image_size / bottleneck``, from twice that on.
-        activation: ``"prelu"`` or ``"leaky_relu"``.
-
-    Raises:
-        ConfigurationError: If a setting is unknown or out of range.
 
     >>> tiny = SPARNetHD(width=2, most=4, blocks=1, hourglass_width=2, bottleneck=2, image_size=32)
     >>> tiny.restore(torch.rand(1, 3, 32, 32)).shape

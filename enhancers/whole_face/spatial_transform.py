@@ -31,10 +31,6 @@ class LocatingNetwork(nn.Module):
     Every step has a learned place of its own to depart from, at first spread over the face. It is
     ours: the windows of an untrained network without it all but coincide, and the gradient of a
     sampled window, which sees a pixel or two around it, does not part them.
-
-    Args:
-        image_size: Height and width of the faces.
-        steps: Number of points.
     """
 
     def __init__(self, image_size: tuple[int, int], steps: int) -> None:
@@ -83,13 +79,7 @@ def _spread_points(number: int) -> Tensor:
 
 
 class SpatialTransformNetwork(nn.Module):
-    """Locates, cuts out, enhances and adds back, all of it differentiable.
-
-    Args:
-        enhancer: Enhances the windows.
-        image_size: Height and width of the faces.
-        steps: Number of windows.
-    """
+    """Locates, cuts out, enhances and adds back, all of it differentiable."""
 
     def __init__(self, enhancer: AttentionFH, image_size: tuple[int, int], steps: int) -> None:
         super().__init__()
@@ -191,16 +181,11 @@ class SpatialTransform(OneShot):
     one, on the last face.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         steps: Number of windows.
         window: Height and width of the windows that it enhances.
         image_size: Height and width of the faces.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain; see
             `facehall_env.enhancers.AttentionFH`.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "spatial_transform"

@@ -22,11 +22,6 @@ class PlainNetwork(nn.Module):
 
     All start as in He et al. 2015 but the last, which starts at zero, so that the untrained
     network is the identity.
-
-    Args:
-        layers: Number of convolutions, at least 2.
-        width: Channels between them.
-        channels: Channels of the image.
     """
 
     def __init__(self, layers: int, width: int, channels: int) -> None:
@@ -58,14 +53,9 @@ class VDSR(OneShot):
     a setting of the training.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         layers: Number of convolutions.
         width: Channels between them.
         channels: 3 for RGB, or 1 for the luma alone, with the chroma of the up-sampled face.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "vdsr"
@@ -91,12 +81,7 @@ class CNN16(OneShot):
     16 convolutions on RGB, 520,515 parameters.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         width: Channels between the convolutions.
-
-    Raises:
-        ConfigurationError: If ``width`` is less than 1.
     """
 
     name = "cnn16"

@@ -91,12 +91,7 @@ class Discriminator(nn.Module):
 
 
 class Discriminators(nn.ModuleList):
-    """Discriminators D_1, D_2, ... of the faces, of faces half as large, and so on.
-
-    Args:
-        scales: How many.
-        channels: Channels of the layers of each.
-    """
+    """Discriminators D_1, D_2, ... of the faces, of faces half as large, and so on, all alike."""
 
     def __init__(self, scales: int = 3, channels: Sequence[int] = CHANNELS) -> None:
         if scales < 1:

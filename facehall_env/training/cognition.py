@@ -42,11 +42,9 @@ class NamedFaces:
     """Faces of people with enough images, in memory, one image of some people held out.
 
     Args:
-        dataset: Where the faces come from.
         min_images: People with fewer are left out.
         people: Use only so many people; all by default.
         held_out: At most so many people, spread over all of them, have their last image held out.
-        progress: Whether to show a progress bar while the faces are read.
 
     Attributes:
         people: Their names, sorted.
@@ -127,14 +125,8 @@ def _images_by_person(dataset: FaceDataset) -> dict[str, list[int]]:
 class CognitionTrainer(Trainer):
     """Trains a recogniser with its angular head.
 
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
     Raises:
-        ConfigurationError: If the settings contradict each other.
         DatasetError: If the dataset has no identities, or too few images of too few people.
-        WeightsError: If the weights to start from cannot be used.
     """
 
     config: TrainCognitionConfig
@@ -239,9 +231,6 @@ def train_cognition(config: TrainCognitionConfig) -> Path:
     Returns:
         Path of the last network, ``cognition.safetensors`` in the run's folder; see
         `facehall_env.recognition.load_cognition`.
-
-    Raises:
-        DatasetError: If the dataset has no identities, or too few images of too few people.
     """
     limits.check(config)
     check_frozen(config)

@@ -51,10 +51,6 @@ Config = TypeVar("Config", bound=DeviceSettings)
 class Team:
     """The processes of a training, as one of them sees it; the base is a process alone.
 
-    Attributes:
-        rank: Number of this process.
-        size: Number of all.
-
     >>> alone = Team()
     >>> alone.own(torch.tensor([1, 2])).tolist(), alone.joined(torch.tensor([1, 2])).tolist()
     ([1, 2], [1, 2])
@@ -74,9 +70,6 @@ class Team:
 
     def check_shares(self, **numbers: int) -> None:
         """Checks that every batch gives each process the same number of rows.
-
-        Args:
-            **numbers: Rows of each batch, under the name of its setting.
 
         Raises:
             ConfigurationError: Naming the first that does not.
@@ -135,11 +128,7 @@ class Team:
 
 
 class FabricTeam(Team):
-    """Processes that Lightning Fabric has launched.
-
-    Args:
-        fabric: As a launched process receives it.
-    """
+    """Processes that Lightning Fabric has launched."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.rank = fabric.global_rank

@@ -164,11 +164,8 @@ class DualConsistency(nn.Module):
 class AverageDown(nn.Module):
     """Means over cells of ``scale`` x ``scale`` pixels, or of nearly that size where need be.
 
-    Args:
-        scale: Side of a cell.
-
     Raises:
-        ConfigurationError: If it is less than 1.
+        ConfigurationError: If ``scale`` is less than 1.
     """
 
     def __init__(self, scale: int) -> None:
@@ -189,11 +186,8 @@ class LearnedDown(nn.Module):
     but its low-resolution patch has three, and so has ours: 64, 128, 3. What they add to the means
     of `AverageDown` starts at zero.
 
-    Args:
-        scale: A power of two.
-
     Raises:
-        ConfigurationError: If it is not.
+        ConfigurationError: If ``scale`` is not a power of two.
     """
 
     def __init__(self, scale: int) -> None:

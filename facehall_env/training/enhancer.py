@@ -41,17 +41,9 @@ LOWEST = 0.02
 class EnhancerTrainer(Trainer):
     """Trains an enhancer in two stages.
 
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
     Attributes:
         fresh_updates: Updates of the first stage, as estimated now.
         rollout_updates: Updates of the second.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-        WeightsError: If the weights to start from cannot be used.
     """
 
     config: TrainEnhancerConfig

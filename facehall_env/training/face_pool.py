@@ -25,12 +25,7 @@ class FacePool:
     say who is on them, where the dataset knows.
 
     Args:
-        dataset: Where the faces come from.
-        protocol: Degrades them.
-        scale: Factor between the low and the high resolution.
         held_out: Number of faces to hold out; spread over the last tenth of the pool.
-        limit: Use only this many faces; all by default.
-        progress: Whether to show a progress bar while they are read.
     """
 
     def __init__(
@@ -62,14 +57,7 @@ class FacePool:
         progress: bool = True,
         dataset: FaceDataset | None = None,
     ) -> FacePool:
-        """The training split of the faces that settings name.
-
-        Args:
-            faces: Dataset, degradation and scale.
-            config: How many faces are used and held out.
-            progress: Whether to show a progress bar while they are read.
-            dataset: The dataset, if it is open already.
-        """
+        """The training split of the faces that settings name."""
         return cls(
             dataset or faces.open("train"),
             faces.degradation,
@@ -102,11 +90,6 @@ class FacePool:
 
 def decode(dataset: FaceDataset, indices: Sequence[int], progress: bool = True) -> Tensor:
     """Faces read into memory.
-
-    Args:
-        dataset: Where they come from.
-        indices: Their numbers in it, N of them.
-        progress: Whether to show a progress bar.
 
     Returns:
         uint8 (N, 3, H, W) on the CPU.

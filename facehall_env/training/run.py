@@ -54,9 +54,7 @@ class TrainingRun:
     checkpoint and nothing else.
 
     Args:
-        directory: The folder; made if absent.
         config: A dataclass with the run's settings, JSON-serialisable.
-        resume: Continue from the checkpoint in the folder.
         writes: False in processes that work for another one: these only read.
 
     Raises:

@@ -41,10 +41,7 @@ class DegradedFaces:
     Args:
         dataset: Where the faces come from; read when they are needed, since those of 512 pixels
             do not fit in memory by the ten thousand.
-        degradation: Degrades them.
-        seed: Seed of everything drawn.
         held_out: Number of faces to hold out.
-        limit: Use only this many faces; all by default.
 
     Raises:
         ConfigurationError: If there are too few faces.
@@ -106,16 +103,7 @@ def _faces(pairs: list[tuple[ImageArray, ImageArray]]) -> Faces:
 
 
 class SPARNetHDTrainer(Trainer):
-    """Trains a generator against discriminators; an update makes a step of both.
-
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-        WeightsError: If the weights of VGG19 or of the generator cannot be used.
-    """
+    """Trains a generator against discriminators; an update makes a step of both."""
 
     config: TrainSPARNetHDConfig
     shown = ("psnr/held_out",)

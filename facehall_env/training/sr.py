@@ -34,16 +34,7 @@ from facehall_env.training.validation import Validation
 
 
 class SRTrainer(Trainer):
-    """Trains a network of whole faces.
-
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-        WeightsError: If the weights to start from cannot be used.
-    """
+    """Trains a network of whole faces."""
 
     config: TrainSRConfig
     criterion = "psnr/held_out"
@@ -170,13 +161,7 @@ def overridden(recipe: Recipe, config: TrainSRConfig) -> Recipe:
 def make_trainable(
     name: str, scale: int, weights: str | Path | None, settings: Iterable[str]
 ) -> Enhancer:
-    """A network to train.
-
-    Args:
-        name: Name of the enhancer.
-        scale: Factor between the low and the high resolution.
-        weights: Weights to start from; None for an untrained network.
-        settings: Its settings, as NAME=VALUE.
+    """A network to train, from ``weights`` or untrained, with settings given as NAME=VALUE.
 
     Raises:
         ConfigurationError: If it has no parameters to train.

@@ -35,8 +35,6 @@ class Learner:
         step: Number of updates so far.
         total: Number of updates of the whole training, which schedules follow.
         modules: Networks whose state belongs to a checkpoint, by name.
-        optimizers: The optimisers, by name.
-        generators: Random generators, by name.
     """
 
     advice: ClassVar[str] = "start again with a lower learning rate"
@@ -139,13 +137,9 @@ class Trainer(Learner, ABC):
     """A training of ours: makes updates, validates, and writes weights.
 
     Args:
-        config: The settings.
         title: What the progress bar says.
-        team: The processes that share each batch.
 
     Attributes:
-        config: The settings.
-        device: Where the networks are.
         rng: Draws faces and how they are varied, on the CPU.
         averages: Moving averages of networks, by the name of the network in ``modules``.
         best: Best score on the held-out faces so far.
