@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -226,6 +226,12 @@ def restore_current(enhancer: Enhancer, image: Tensor, start: Tensor) -> Tensor:
     network = enhancer.whole_face()
     restored: Tensor = network(image, start) if enhancer.sees_start else network(image)
     return restored
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an enhancer, for its ``config``: its constructor's ``locals()``, at first."""
+    common = ("self", "__class__", "scale", "patch_size")
+    return {name: value for name, value in arguments.items() if name not in common}
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:

@@ -16,6 +16,7 @@ from facehall_env.agents.lookahead import errors_by_guess, look_ahead
 from facehall_env.agents.reinforce.policies import location_weights, planes
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import PatchGeometry
 
@@ -102,10 +103,8 @@ class GainNetwork(nn.Module):
         self.correction = nn.Conv2d(width, 1, 1)
         self.rest = nn.Conv2d(width, 1, 1) if future else None
         self.trust = nn.Parameter(torch.ones(())) if guess else None
-        for module in (self.density, self.correction, self.rest):
-            if module is not None:  # begin by expecting nothing
-                nn.init.zeros_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # they have one
+        # Begin by expecting nothing.
+        start_at_zero(self.density, self.correction, *([] if self.rest is None else [self.rest]))
         nn.init.normal_(self.step.weight, std=0.1)
         self.register_buffer("scale", torch.ones(num_steps))
         for axis, label in enumerate(("row", "column")):
@@ -212,8 +211,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # it has one
+        start_at_zero(self.second)
 
     def forward(self, cells: Tensor) -> Tensor:
         """(N, width, H, W) to the same."""

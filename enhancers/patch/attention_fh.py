@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, compute_dtype
 from facehall_env.enhancers.layers.fourier import FourierConv2d
+from facehall_env.enhancers.layers.starts import rectified, start_at_zero
 from facehall_env.errors import ConfigurationError
 
 KERNELS = (3, 7, 7, 7, 7, 7, 3, 5)
@@ -35,12 +36,9 @@ def convolution_stack(inputs: int, convolution: Convolution = "direct") -> nn.Se
         else:
             layers.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
         inputs = outputs
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # every layer has a bias
-    nn.init.zeros_(layers[-1].weight)
-    modules = [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]
-    return nn.Sequential(*modules[:-1])
+    modules = rectified(layers)[:-1]
+    start_at_zero(modules[-1])
+    return nn.Sequential(*modules)
 
 
 class AttentionFH(Enhancer):
@@ -76,8 +74,7 @@ class AttentionFH(Enhancer):
             nn.Linear(CONTEXT_HIDDEN, 3 * height * width),
             nn.Unflatten(1, (3, height, width)),
         )
-        nn.init.zeros_(self.context[3].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.context[3].bias)  # type: ignore[arg-type]
+        start_at_zero(self.context[3])
         self.convolutions = convolution_stack(6, convolution)
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
@@ -91,10 +88,8 @@ class AttentionFH(Enhancer):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The convolutions, and the context branch at a hundredth of their learning rate."""
-        return [
-            {"params": list(self.convolutions.parameters()), "lr": learning_rate},
-            {
-                "params": list(self.context.parameters()),
-                "lr": learning_rate * CONTEXT_LEARNING_RATE,
-            },
-        ]
+        slow = {
+            "params": list(self.context.parameters()),
+            "lr": learning_rate * CONTEXT_LEARNING_RATE,
+        }
+        return [{"params": list(self.convolutions.parameters()), "lr": learning_rate}, slow]

@@ -11,6 +11,7 @@ from torch.nn import functional
 from facehall_env import patches
 from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, compute_dtype
 from facehall_env.enhancers.layers.checks import check_counts
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 
 Base = Literal["current", "start"]
@@ -69,9 +70,7 @@ class GridNetwork(nn.Module):
             nn.Flatten(),
             nn.Linear(32 * 4 * 4, 2 * width),
         )
-        for last in (self.tail, self.context[-1]):
-            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        start_at_zero(self.tail, self.context[-1])
 
     def forward(self, image: Tensor, start: Tensor | None = None) -> Tensor:
         """Whole faces, restored.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from facehall_env.enhancers.base import OneShot, Recipe, compute_dtype
 from facehall_env.enhancers.layers.checks import check_counts, check_multiple
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.enhancers.whole_face.sparnet import FaceAttentionUnit, Layers
 from facehall_env.errors import ConfigurationError
 
@@ -118,14 +119,12 @@ class Coarse(OneShot):
             raise ConfigurationError(
                 f"coarse has width={width}, which {SHARES[0]} does not divide: give a multiple."
             )
-        super().__init__(
-            CoarseNetwork(width, stacks), scale, patch_size, width=width, stacks=stacks
-        )
+        network = CoarseNetwork(width, stacks)
+        super().__init__(network, scale, patch_size, width=width, stacks=stacks)
 
 
 def _last(width: int, layers: Layers) -> nn.Sequential:
     """From features to a residual, which is zero at first."""
     convolution = layers.convolution(width, 3)
-    nn.init.zeros_(convolution.weight)
-    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has one
+    start_at_zero(convolution)
     return nn.Sequential(layers.norm(width), layers.nonlinearity(width), convolution)

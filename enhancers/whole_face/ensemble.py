@@ -72,16 +72,15 @@ class Ensemble(OneShot):
         mirror: bool = True,
     ) -> None:
         described = [_description(member) for member in members]
-        networks = [build({**member, "scale": scale}) for member in described]
+        networks = [build({**each, "scale": scale}) for each in described]
         if not networks:
             raise ConfigurationError(
                 "An ensemble has no members: give one or more networks that restore whole faces."
             )
-        for network in networks:
-            network.whole_face()  # Raises a clear error for networks that cannot.
-        super().__init__(
-            MeanNetwork(networks, mirror), scale, patch_size, members=described, mirror=mirror
-        )
+        for member in networks:
+            member.whole_face()  # Raises a clear error for networks that cannot.
+        network = MeanNetwork(networks, mirror)
+        super().__init__(network, scale, patch_size, members=described, mirror=mirror)
 
     @classmethod
     def of(cls, members: Sequence[Enhancer], mirror: bool = True) -> Ensemble:

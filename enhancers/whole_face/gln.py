@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.checks import check_counts, check_size
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.enhancers.patch.attention_fh import Convolution, convolution_stack
 from facehall_env.errors import ConfigurationError
 
@@ -35,8 +36,7 @@ class GLNNetwork(nn.Module):
             nn.Linear(encoding, height * width),
             nn.Unflatten(1, (1, height, width)),
         )
-        nn.init.zeros_(self.details[3].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.details[3].bias)  # type: ignore[arg-type]
+        start_at_zero(self.details[3])
         self.local = convolution_stack(4, convolution)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -84,6 +84,7 @@ class GLN(OneShot):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
+        config = given(locals())
         check_counts("gln", encoding=encoding)
         height, width = image_size
         if min(height, width) < scale or height % scale or width % scale:
@@ -91,21 +92,11 @@ class GLN(OneShot):
                 f"gln has image_size={[height, width]}, which {scale} does not divide: give "
                 "multiples of the scale."
             )
-        super().__init__(
-            GLNNetwork(scale, encoding, (height, width), convolution),
-            scale,
-            patch_size,
-            encoding=encoding,
-            image_size=(height, width),
-            convolution=convolution,
-        )
+        network = GLNNetwork(scale, encoding, (height, width), convolution)
+        super().__init__(network, scale, patch_size, **{**config, "image_size": (height, width)})
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The convolutions, and the fully-connected layers at a tenth of their learning rate."""
-        return [
-            {"params": list(self.network.local.parameters()), "lr": learning_rate},
-            {
-                "params": list(self.network.details.parameters()),
-                "lr": learning_rate * GLOBAL_LEARNING_RATE,
-            },
-        ]
+        local, details = self.network.local.parameters(), self.network.details.parameters()
+        slow = {"params": list(details), "lr": learning_rate * GLOBAL_LEARNING_RATE}
+        return [{"params": list(local), "lr": learning_rate}, slow]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, given
 from facehall_env.enhancers.layers.checks import check_counts, check_size
 from facehall_env.enhancers.patch.attention_fh import AttentionFH, Convolution
 
@@ -59,17 +59,11 @@ class RecurrentWhole(OneShot):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
+        image_size = (image_size[0], image_size[1])
+        config = given(locals())
         check_counts("recurrent_whole", steps=steps)
-        size = (image_size[0], image_size[1])
-        enhancer = AttentionFH(scale, size, size, convolution)
-        super().__init__(
-            RecurrentNetwork(enhancer, steps),
-            scale,
-            patch_size,
-            steps=steps,
-            image_size=size,
-            convolution=convolution,
-        )
+        enhancer = AttentionFH(scale, image_size, image_size, convolution)
+        super().__init__(RecurrentNetwork(enhancer, steps), scale, patch_size, **config)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Those of `attention_fh`."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.checks import check_counts, check_multiple
 from facehall_env.errors import ConfigurationError
 
@@ -157,12 +157,7 @@ class SISN(OneShot):
 
     name = "sisn"
     recipe: ClassVar[Recipe] = Recipe(
-        loss="l1",
-        learning_rate=1e-4,
-        batch=10,
-        schedule="step",
-        step_updates=50_000,
-        augment=("flip", "rotate"),
+        learning_rate=1e-4, batch=10, schedule="step", augment=("flip", "rotate")
     )
 
     def __init__(
@@ -176,6 +171,7 @@ class SISN(OneShot):
         structure: bool = True,
         detail: bool = True,
     ) -> None:
+        config = given(locals())
         check_counts("sisn", groups=groups, blocks=blocks, width=width)
         if width % RADIX:
             raise ConfigurationError(
@@ -185,15 +181,4 @@ class SISN(OneShot):
             raise ConfigurationError(
                 f"sisn cannot enlarge {scale} times: it doubles the size, so give 2, 4 or 8."
             )
-        network = SISNNetwork(scale, groups, blocks, width, structure, detail)
-        super().__init__(
-            network,
-            scale,
-            patch_size,
-            takes="lr",
-            groups=groups,
-            blocks=blocks,
-            width=width,
-            structure=structure,
-            detail=detail,
-        )
+        super().__init__(SISNNetwork(scale, **config), scale, patch_size, takes="lr", **config)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.attention import CBAM, ChannelAttention, PooledSpatialAttention
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 
 Activation = Literal["prelu", "leaky_relu"]
@@ -166,17 +167,16 @@ class FaceAttentionUnit(nn.Module):
         attention: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        scaled, up, down = resampling != "none", resampling == "up", resampling == "down"
+        down: Resampling = "down" if resampling == "down" else "none"
         self.before = nn.Sequential(layers.norm(inputs), layers.nonlinearity(inputs))
         self.features = nn.Sequential(
-            ConvBlock(inputs, outputs, layers, "up" if up else "none"),
-            ConvBlock(outputs, outputs, layers, "down" if down else "none", activation=False),
+            ConvBlock(inputs, outputs, layers, "up" if resampling == "up" else "none"),
+            ConvBlock(outputs, outputs, layers, down, activation=False),
         )
         self.shortcut: nn.Module = nn.Identity()
-        if scaled:
-            self.shortcut = ConvBlock(
-                inputs, outputs, layers, resampling, norm=False, activation=False
-            )
+        if resampling != "none":
+            plain = {"norm": False, "activation": False}
+            self.shortcut = ConvBlock(inputs, outputs, layers, resampling, **plain)
         self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
@@ -251,8 +251,7 @@ class SPARNetwork(nn.Module):
             self.units.add_module(name, unit)
         self.leave = layers.convolution(widths[0], 3)
         if global_skip:
-            nn.init.zeros_(self.leave.weight)
-            nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]  # it has one
+            start_at_zero(self.leave)
         hourglasses = any(isinstance(m, HourglassAttention) for m in self.modules())
         self.multiple = image_size // bottleneck if hourglasses else 2**downs
         # In which convolutions on the CPU are twice as fast; features follow the weights.
@@ -310,11 +309,8 @@ class SPARNetwork(nn.Module):
     def _check_size(self, image: Tensor) -> None:
         height, width = image.shape[-2:]
         # Reflection needs two pixels where the resolution is lowest.
-        if (
-            height % self.multiple
-            or width % self.multiple
-            or min(height, width) < (2 * self.multiple)
-        ):
+        fits = height % self.multiple == 0 and width % self.multiple == 0
+        if not fits or min(height, width) < 2 * self.multiple:
             raise ConfigurationError(
                 f"The faces are {height}x{width} pixels, but this SPARNet needs sides that are "
                 f"multiples of {self.multiple}, from {2 * self.multiple} on: resize or crop them, "
@@ -346,12 +342,7 @@ class SPARNet(OneShot):
 
     name = "sparnet"
     recipe: ClassVar[Recipe] = Recipe(
-        loss="l1",
-        learning_rate=2e-4,
-        betas=(0.9, 0.99),
-        batch=32,
-        schedule="constant",
-        augment=("flip", "scale"),
+        betas=(0.9, 0.99), batch=32, schedule="constant", augment=("flip", "scale")
     )
     network: SPARNetwork
 
@@ -368,6 +359,7 @@ class SPARNet(OneShot):
         activation: Activation = "prelu",
         global_skip: bool = False,
     ) -> None:
+        config = given(locals())
         if width < 1 or blocks < 0:
             raise ConfigurationError(
                 f"width={width} and blocks={blocks} make no SPARNet: give at least 1 and 0."
@@ -382,19 +374,7 @@ class SPARNet(OneShot):
             layers=Layers(activation),
             global_skip=global_skip,
         )
-        super().__init__(
-            network,
-            scale,
-            patch_size,
-            takes="initial",
-            width=width,
-            blocks=blocks,
-            attention=attention,
-            attention_branches=attention_branches,
-            bottleneck=bottleneck,
-            activation=activation,
-            global_skip=global_skip,
-        )
+        super().__init__(network, scale, patch_size, **config)
 
 
 def one_of(setting: str, value: str, known: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, given
 from facehall_env.enhancers.layers.checks import check_counts
 from facehall_env.enhancers.whole_face.sparnet import Activation, Layers, SPARNetwork
 
@@ -94,7 +94,7 @@ class SPARNetHD(OneShot):
     name = "sparnet_hd"
     trained_by: ClassVar[str] = "sparnet-hd"
     recipe: ClassVar[Recipe] = Recipe(
-        loss="l1", learning_rate=1e-4, betas=(0.5, 0.99), batch=2, schedule="constant"
+        learning_rate=1e-4, betas=(0.5, 0.99), batch=2, schedule="constant"
     )
 
     def __init__(
@@ -110,6 +110,7 @@ class SPARNetHD(OneShot):
         image_size: int = 512,
         activation: Activation = "prelu",
     ) -> None:
+        config = given(locals())
         check_counts(
             "sparnet_hd", width=width, most=most, blocks=blocks, hourglass_width=hourglass_width
         )
@@ -122,19 +123,7 @@ class SPARNetHD(OneShot):
             layers=Layers(activation, "instance", spectral=True),
         )
         network.units = RecomputedUnits(OrderedDict(network.units.named_children()))
-        super().__init__(
-            network,
-            scale,
-            patch_size,
-            takes="initial",
-            width=width,
-            most=most,
-            blocks=blocks,
-            hourglass_width=hourglass_width,
-            bottleneck=bottleneck,
-            image_size=image_size,
-            activation=activation,
-        )
+        super().__init__(network, scale, patch_size, **config)
 
     def recompute(self, recompute: bool = True) -> None:
         """Sets gradient checkpointing; see :class:`RecomputedUnits`. Not stored with weights."""

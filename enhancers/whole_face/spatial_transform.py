@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.checks import check_counts, check_size
 from facehall_env.enhancers.patch.attention_fh import (
     CONTEXT_LEARNING_RATE,
@@ -202,24 +202,18 @@ class SpatialTransform(OneShot):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
-        check_counts("spatial_transform", steps=steps)
-        size = (image_size[0], image_size[1])
+        image_size = (image_size[0], image_size[1])
         window = (window[0], window[1])
-        if any(not 1 <= small <= large for small, large in zip(window, size, strict=True)):
+        config = given(locals())
+        check_counts("spatial_transform", steps=steps)
+        if any(not 1 <= small <= large for small, large in zip(window, image_size, strict=True)):
             raise ConfigurationError(
                 f"spatial_transform has window={list(window)}, which does not fit faces of "
-                f"{list(size)} pixels: give sides between 1 and theirs."
+                f"{list(image_size)} pixels: give sides between 1 and theirs."
             )
-        enhancer = AttentionFH(scale, window, size, convolution)
-        super().__init__(
-            SpatialTransformNetwork(enhancer, size, steps),
-            scale,
-            patch_size,
-            steps=steps,
-            window=window,
-            image_size=size,
-            convolution=convolution,
-        )
+        enhancer = AttentionFH(scale, window, image_size, convolution)
+        network = SpatialTransformNetwork(enhancer, image_size, steps)
+        super().__init__(network, scale, patch_size, **config)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Those of `attention_fh`; the layer that reads the face to locate is as slow as one."""

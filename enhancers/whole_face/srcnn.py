@@ -83,8 +83,6 @@ class SRCNN(OneShot):
             raise ConfigurationError(
                 f"srcnn has kernels={list(kernels)}: give three odd sides, such as [9, 5, 5]."
             )
-        first, second, third = (int(kernel) for kernel in kernels)
-        network = for_faces(partial(SRCNNNetwork, (first, second, third)), channels)
-        super().__init__(
-            network, scale, patch_size, kernels=(first, second, third), channels=channels
-        )
+        sides = (int(kernels[0]), int(kernels[1]), int(kernels[2]))
+        network = for_faces(partial(SRCNNNetwork, sides), channels)
+        super().__init__(network, scale, patch_size, kernels=sides, channels=channels)

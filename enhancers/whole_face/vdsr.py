@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
 from facehall_env.enhancers.layers.checks import check_counts
 from facehall_env.enhancers.layers.luma import for_faces
+from facehall_env.enhancers.layers.starts import rectified, start_at_zero
 from facehall_env.errors import ConfigurationError
 
 
@@ -30,14 +31,9 @@ class PlainNetwork(nn.Module):
             raise ConfigurationError(f"A plain network has layers={layers}: give at least 2.")
         check_counts("A plain network", width=width)
         widths = (channels, *(layers - 1) * (width,), channels)
-        modules: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
-            nn.init.kaiming_normal_(convolution.weight)
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # every layer has a bias
-            modules += [convolution, nn.ReLU(inplace=True)]
-        nn.init.zeros_(convolution.weight)
-        self.layers = nn.Sequential(*modules[:-1])
+        modules = rectified(nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(widths))[:-1]
+        start_at_zero(modules[-1])
+        self.layers = nn.Sequential(*modules)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, channels, H, W) of any size to the same, not clamped."""

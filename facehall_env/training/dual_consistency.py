@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Down
 from facehall_env.recognition.base import Recogniser
@@ -200,13 +201,10 @@ class LearnedDown(nn.Module):
             )
         self.scale = scale
         hidden = [64, *[128] * (halvings - 2)][: halvings - 1]
-        last: nn.Conv2d
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((3, *hidden, 3)):
-            last = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-            layers += [last, nn.ReLU(inplace=True)]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]  # it has one
+        for pair in pairwise((3, *hidden, 3)):
+            layers += [nn.Conv2d(*pair, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+        start_at_zero(layers[-2])
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, images: Tensor) -> Tensor:
