@@ -31,10 +31,9 @@ def location_grid(geometry: PatchGeometry, stride: int) -> Tensor:
         for y in range(stride // 2, height, stride)
         for x in range(stride // 2, width, stride)
     ]
+    corners = geometry.top_left(torch.tensor(actions)).tolist()
     distinct: dict[tuple[int, ...], int] = {}
-    for action, corner in zip(
-        actions, geometry.top_left(torch.tensor(actions)).tolist(), strict=True
-    ):
+    for action, corner in zip(actions, corners, strict=True):
         distinct.setdefault(tuple(corner), action)
     return torch.tensor(list(distinct.values()))
 

@@ -76,10 +76,5 @@ def rollout(
         curve.append(state.psnr)
         if on_step is not None:
             on_step(state)
-    return Rollout(
-        actions=state.actions,
-        psnr=torch.stack(curve, dim=1),
-        state=state,
-        agent_seconds=agent_seconds,
-        enhancer_seconds=enhancer_seconds,
-    )
+    psnr = torch.stack(curve, dim=1)
+    return Rollout(state.actions, psnr, state, agent_seconds, enhancer_seconds)

@@ -27,7 +27,7 @@ from facehall_env.training.distributed import Team
 from facehall_env.training.face_pool import FacePool
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.trace import span
-from facehall_env.training.trainer import BEST, Learner, Trainer
+from facehall_env.training.trainer import BEST, Learner, Metadata, Tensors, Trainer
 
 SHOWN = ("held_out/psnr", "held_out/psnr_auc", "held_out/psnr_auc_above_even")
 """The scores that a progress bar shows."""
@@ -146,9 +146,7 @@ class EpisodeTrainer(Trainer):
         """See :meth:`Learner.state_metadata`."""
         return {**super().state_metadata(), "learner": self.learner.state_metadata()}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         self.learner.restore(step, under_prefix("learner", tensors), metadata["learner"])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
+from facehall_env.enhancers.layers.checks import one_of
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Augmentation, Loss, Schedule
 
@@ -148,8 +149,7 @@ class OneShot(Enhancer):
         **config: Any,
     ) -> None:
         super().__init__(scale, patch_size, **config)
-        if takes not in get_args(Takes):
-            raise ConfigurationError(f"takes={takes!r} is unknown: use one of {get_args(Takes)}.")
+        one_of("takes", takes, get_args(Takes))
         self.network = network
         self.takes = takes
 

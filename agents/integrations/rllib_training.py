@@ -105,12 +105,8 @@ class RLlibTrainer:
     def copy_policy(self) -> None:
         """Brings the agent up to date with the learner."""
         weights = self.algorithm.learner_group.get_weights()[MODULE]
-        self.agent.policy.load_state_dict(
-            {
-                name.removeprefix("policy."): torch.as_tensor(value)
-                for name, value in weights.items()
-            }
-        )
+        named = {name.removeprefix("policy."): torch.as_tensor(v) for name, v in weights.items()}
+        self.agent.policy.load_state_dict(named)
 
     def save(self, run: TrainingRun, updates: int) -> None:
         """Writes RLlib's checkpoint, then ours, which names it, then removes the one before."""

@@ -251,16 +251,13 @@ def check_spaces(
 
 def channels_first(space: spaces.Dict) -> spaces.Dict:
     """The space as Stable-Baselines3's models see it, which puts the channels of images first."""
-    return spaces.Dict(
-        {
-            key: VecTransposeImage.transpose_space(entry, key)
-            if isinstance(entry, spaces.Box)
-            and is_image_space(entry)
-            and not is_image_space_channels_first(entry)
-            else entry
-            for key, entry in space.spaces.items()
-        }
-    )
+    entries = dict(space.spaces)
+    for key, entry in entries.items():
+        if not isinstance(entry, spaces.Box) or not is_image_space(entry):
+            continue
+        if not is_image_space_channels_first(entry):
+            entries[key] = VecTransposeImage.transpose_space(entry, key)
+    return spaces.Dict(entries)
 
 
 def _text(space: spaces.Space[Any]) -> str:

@@ -6,14 +6,12 @@ Its checkpoint holds tensors and JSON, no pickle: network, optimiser, and how ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from torch import Tensor
 
 from facehall_env import limits
 from facehall_env.agents.fixed.even import EvenAgent
@@ -29,7 +27,7 @@ from facehall_env.registry import parse_settings
 from facehall_env.sb3 import FaceHallucinationVecEnv
 from facehall_env.training.face_pool import FacePool
 from facehall_env.training.run import TrainingRun
-from facehall_env.training.trainer import Learner, shown
+from facehall_env.training.trainer import Learner, Metadata, Tensors, shown
 
 LOG_EVERY = 20
 """Episodes between entries of an off-policy algorithm; the others make one for each rollout."""
@@ -117,9 +115,7 @@ class SB3Trainer(Learner):
         own = {"updates": self.model._n_updates, "best": self.best}
         return {**super().state_metadata(), **own}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         model = self.model
@@ -200,9 +196,8 @@ def train_sb3(config: TrainSB3Config) -> Path:
         trainer = SB3Trainer(config, done=checkpoint[0] if checkpoint else 0)
         if checkpoint is not None:
             trainer.restore(*checkpoint)
-        with progress(
-            total=trainer.total, initial=trainer.steps, desc="training", unit="patch"
-        ) as bar:
+        done, total = trainer.steps, trainer.total
+        with progress(total=total, initial=done, desc="training", unit="patch") as bar:
             watch = Watch(run, trainer, bar)
             trainer.learn(watch, Logger(None, [RunLog(run)]))
             watch.validate()

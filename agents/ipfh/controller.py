@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.agents.base import AgentState
-from facehall_env.agents.reinforce.policies import POLICIES, Policy, planes
+from facehall_env.agents.reinforce.policies import POLICIES, Judged, Policy, Seen, planes
 from facehall_env.patches import PatchGeometry
 
 CELLS = 4
@@ -100,9 +98,7 @@ class Controller(Policy):
             self.locations.weight.mul_(0.1)
             self.locations.bias.zero_()
 
-    def forward(
-        self, observation: Mapping[str, Tensor], memory: AgentState | None = None
-    ) -> tuple[Tensor, Tensor, AgentState]:
+    def forward(self, observation: Seen, memory: AgentState | None = None) -> Judged:
         """See :meth:`Policy.forward`."""
         holistic = self.encode_image(planes(observation["image"]))
         patch = self.encode_patch(planes(observation["last_patch"]))

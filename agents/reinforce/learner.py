@@ -17,9 +17,8 @@ the episodes, but baselines, scales and deviations are those of all of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +38,7 @@ from facehall_env.state import CoreState
 from facehall_env.training.distributed import Team
 from facehall_env.training.losses import patch_loss
 from facehall_env.training.trace import span
-from facehall_env.training.trainer import Learner
+from facehall_env.training.trainer import Learner, Metadata, Tensors
 
 MOMENTUM = 0.95
 """Share of the running means that is kept in each update: the baseline ema, the returns' scale."""
@@ -271,9 +270,7 @@ class Reinforce(Learner):
         returns = {"running_return": self.running_return, "return_scale": self.return_scale}
         return {**super().state_tensors(), **returns}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         self.running_return = tensors["running_return"].to(self.core.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
@@ -16,6 +18,16 @@ def check_counts(name: str, **settings: int) -> None:
     for setting, value in settings.items():
         if value < 1:
             raise ConfigurationError(f"{name} has {setting}={value}: give at least 1.")
+
+
+def one_of(setting: str, value: str, known: Sequence[str]) -> None:
+    """Checks a setting.
+
+    Raises:
+        ConfigurationError: If the value is not among those known.
+    """
+    if value not in known:
+        raise ConfigurationError(f"{setting}={value!r} is unknown: use one of {tuple(known)}.")
 
 
 def check_multiple(name: str, image: Tensor, divisor: int) -> None:

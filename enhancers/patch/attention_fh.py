@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, compute_dtype
+from facehall_env.enhancers.layers.checks import one_of
 from facehall_env.enhancers.layers.fourier import FourierConv2d
 from facehall_env.enhancers.layers.starts import rectified, start_at_zero
-from facehall_env.errors import ConfigurationError
 
 KERNELS = (3, 7, 7, 7, 7, 7, 3, 5)
 CHANNELS = (16, 32, 64, 64, 64, 32, 16, 3)
@@ -25,10 +25,7 @@ Convolution = Literal["direct", "fourier"]
 
 def convolution_stack(inputs: int, convolution: Convolution = "direct") -> nn.Sequential:
     """The paper's eight convolutions, from ``inputs`` channels to a residual of three."""
-    if convolution not in get_args(Convolution):
-        raise ConfigurationError(
-            f"convolution={convolution!r} is unknown: use one of {get_args(Convolution)}."
-        )
+    one_of("convolution", convolution, get_args(Convolution))
     layers: list[nn.Conv2d] = []
     for kernel, outputs in zip(KERNELS, CHANNELS, strict=True):
         if convolution == "fourier" and kernel >= LARGE_KERNEL:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, compute_dtype
-from facehall_env.enhancers.layers.checks import check_counts
+from facehall_env.enhancers.layers.checks import check_counts, one_of
 from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 
@@ -164,8 +164,7 @@ class Compact(Enhancer):
         margin: int = 2,
         base: Base = "current",
     ) -> None:
-        if base not in get_args(Base):
-            raise ConfigurationError(f"base={base!r} is unknown: use one of {get_args(Base)}.")
+        one_of("base", base, get_args(Base))
         check_counts("compact", scale=scale, width=width, blocks=blocks)
         if margin < 0:
             raise ConfigurationError(f"compact has margin={margin}: give 0 or more.")

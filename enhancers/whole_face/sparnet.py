@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations
 
 from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.attention import CBAM, ChannelAttention, PooledSpatialAttention
+from facehall_env.enhancers.layers.checks import one_of
 from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 
@@ -375,16 +376,6 @@ class SPARNet(OneShot):
             global_skip=global_skip,
         )
         super().__init__(network, scale, patch_size, **config)
-
-
-def one_of(setting: str, value: str, known: Sequence[str]) -> None:
-    """Checks a setting.
-
-    Raises:
-        ConfigurationError: If the value is not among those known.
-    """
-    if value not in known:
-        raise ConfigurationError(f"{setting}={value!r} is unknown: use one of {tuple(known)}.")
 
 
 def _branches(attention: Attention, wanted: int | None, units: int) -> int:

@@ -56,15 +56,12 @@ class Discriminator(nn.Module):
                 f"The channels {tuple(channels)} make no discriminator: give at least one number "
                 "from 1 on."
             )
-        stages = [nn.Sequential(_convolution(3, channels[0]), _leaky())]
+        leaky = nn.LeakyReLU(SLOPE)  # Not in place: a loss compares its outputs.
+        stages = [nn.Sequential(_convolution(3, channels[0]), leaky)]
         for before, after in pairwise(channels):
-            stages.append(
-                nn.Sequential(
-                    _convolution(before, after, stride=2, bias=False),
-                    nn.InstanceNorm2d(after, affine=True),
-                    _leaky(),
-                )
-            )
+            convolution = _convolution(before, after, stride=2, bias=False)
+            norm = nn.InstanceNorm2d(after, affine=True)
+            stages.append(nn.Sequential(convolution, norm, leaky))
         self.stages = nn.ModuleList(stages)
         self.judge = _convolution(channels[-1], 1, padding=0)
         self.smallest = 3 << (len(channels) - 1)
@@ -116,11 +113,6 @@ def _convolution(
     return layer
 
 
-def _leaky() -> nn.Module:
-    # Not in place: its outputs are features that a loss compares.
-    return nn.LeakyReLU(SLOPE)
-
-
 def generator_hinge(restored: Sequence[Judgement]) -> Tensor:
     """The adversarial loss of the generator (eq. 8): minus the mean score, summed over the D_k.
 
@@ -152,9 +144,8 @@ def feature_matching(restored: Sequence[Judgement], real: Sequence[Judgement]) -
 
     Nothing flows into the features of the real faces.
     """
-    return torch.stack(
-        [_feature_distance(a.features, b.features) for a, b in zip(restored, real, strict=True)]
-    ).sum()
+    pairs = zip(restored, real, strict=True)
+    return torch.stack([_feature_distance(a.features, b.features) for a, b in pairs]).sum()
 
 
 def perceptual_distance(backbone: Features, restored: Tensor, truth: Tensor) -> Tensor:
@@ -171,10 +162,8 @@ def perceptual_distance(backbone: Features, restored: Tensor, truth: Tensor) -> 
 
 
 def _feature_distance(restored: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    losses = [
-        functional.l1_loss(a.float(), b.detach().float())
-        for a, b in zip(restored, real, strict=True)
-    ]
+    pairs = zip(restored, real, strict=True)
+    losses = [functional.l1_loss(a.float(), b.detach().float()) for a, b in pairs]
     return torch.stack(losses).sum()
 
 

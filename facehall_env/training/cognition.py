@@ -76,16 +76,13 @@ class NamedFaces:
         self.people = tuple(chosen[:people])
         step = math.ceil(len(self.people) / held_out)
         validated = set(self.people[::step])
-        training = [
-            (index, number)
-            for number, person in enumerate(self.people)
-            for index in (owned[person][:-1] if person in validated else owned[person])
-        ]
-        held = [
-            (owned[person][-1], number)
-            for number, person in enumerate(self.people)
-            if person in validated
-        ]
+        training, held = [], []
+        for number, person in enumerate(self.people):
+            images = owned[person]
+            if person in validated:
+                *images, last = images
+                held.append((last, number))
+            training += [(index, number) for index in images]
         self.num_training = len(training)
         self.images = decode(dataset, [index for index, _ in training + held], progress)
         self.label = torch.tensor([number for _, number in training + held])
@@ -196,12 +193,8 @@ class CognitionTrainer(Trainer):
         """``accuracy/held_out``: how many of the held-out images are given their person's name."""
         self.cognition.eval()
         images, label = self.faces.held_out()
-        found = torch.cat(
-            [
-                self.cognition.classify(part.to(self.device).float() / 255).cpu()
-                for part in images.split(self.config.batch)
-            ]
-        )
+        parts = (part.to(self.device).float() / 255 for part in images.split(self.config.batch))
+        found = torch.cat([self.cognition.classify(part).cpu() for part in parts])
         return {"accuracy/held_out": (found == label).float().mean().item()}
 
     def _embed(self, index: Tensor, views: Views) -> Tensor:

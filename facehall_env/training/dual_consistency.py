@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facehall_env.enhancers.layers.checks import one_of
 from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Down
@@ -56,8 +57,7 @@ class DualConsistency(nn.Module):
         self, scale: int = 8, down: Down = "average", texture: Recogniser | None = None
     ) -> None:
         super().__init__()
-        if down not in get_args(Down):
-            raise ConfigurationError(f"down={down!r} is unknown: use one of {get_args(Down)}.")
+        one_of("down", down, get_args(Down))
         self.scale = scale
         self.down = AverageDown(scale) if down == "average" else LearnedDown(scale)
         # In a tuple, so that torch does not take it for a part of this module.

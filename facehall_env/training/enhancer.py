@@ -32,7 +32,7 @@ from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import learning_rate
 from facehall_env.training.settings import TrainEnhancerConfig
 from facehall_env.training.sr import make_trainable
-from facehall_env.training.trainer import Trainer
+from facehall_env.training.trainer import Metadata, Tensors, Trainer
 
 LOWEST = 0.02
 """Share of the highest learning rate that is left at the end of each stage."""
@@ -112,10 +112,9 @@ class EnhancerTrainer(Trainer):
         generator = torch.Generator().manual_seed(0)
         state = self.core.reset(self.pool.held_out())
         scores = {"psnr/initial": state.psnr.mean().item()}
+        locations = self.core.geometry.num_locations
         for _ in range(self.core.num_steps):
-            action = torch.randint(
-                self.core.geometry.num_locations, (state.num_envs,), generator=generator
-            )
+            action = torch.randint(locations, (state.num_envs,), generator=generator)
             state, _, _ = self.core.step(state, action.to(self.core.device))
         scores["psnr/random_patches"] = state.psnr.mean().item()
         if self.config.fresh_on == "faces":
@@ -138,9 +137,7 @@ class EnhancerTrainer(Trainer):
         """See :meth:`Learner.state_metadata`."""
         return {**super().state_metadata(), "fresh_updates": self.fresh_updates}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         self.fresh_updates = metadata["fresh_updates"]

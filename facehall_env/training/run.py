@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,21 +27,8 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
 LOG = "log.jsonl"
-MAY_CHANGE = frozenset(
-    {
-        "out",
-        "resume",
-        "device",
-        "devices",
-        "num_nodes",
-        "threads",
-        "checkpoint_every",
-        "address",
-        "num_env_runners",
-        "trust_pickle",
-        "keep",
-    }
-)
+_PLACES = ("device", "devices", "num_nodes", "threads", "address", "num_env_runners")
+MAY_CHANGE = frozenset((*_PLACES, "out", "resume", "keep", "trust_pickle", "checkpoint_every"))
 """Settings that a resumed run may have different from the one it continues."""
 
 
@@ -97,12 +83,7 @@ class TrainingRun:
         """Opens the run."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes the logs."""
         if self._writer is not None:
             self._writer.close()

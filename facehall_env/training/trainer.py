@@ -25,6 +25,10 @@ BEST = "best.safetensors"
 """File of the weights with the best score on held-out faces."""
 
 
+Tensors = Mapping[str, Tensor]
+Metadata = Mapping[str, Any]
+
+
 class Learner:
     """Networks that follow a gradient; their whole state can be saved and restored.
 
@@ -118,9 +122,7 @@ class Learner:
         packed = {name: pack_optimizer(o)[1] for name, o in self.optimizers.items()}
         return {"optimizers": packed}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave after ``step``."""
         self.step = step
         for name, module in self.modules.items():
@@ -245,9 +247,7 @@ class Trainer(Learner, ABC):
         best = self.best if math.isfinite(self.best) else None
         return {**super().state_metadata(), "best": best}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         for name, average in self.averages.items():
