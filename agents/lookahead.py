@@ -104,8 +104,8 @@ def check_lookahead(core: HallucinationCore) -> None:
     """Checks that an enhancer can restore the whole current face at each step.
 
     Raises:
-        ConfigurationError: If the enhancer works on patches, restores once, at the start, or has
-            to see the face that the episode began with, which agents do not.
+        ConfigurationError: If it works on patches, restores once, at the start, or has to see the
+            face that the episode began with, which agents do not.
     """
     check_sees_enough(core)
     if isinstance(core.enhancer, OneShot) or not restores_whole_faces(core):
@@ -116,11 +116,7 @@ def check_lookahead(core: HallucinationCore) -> None:
 
 
 def check_sees_enough(core: HallucinationCore) -> None:
-    """Checks that an enhancer needs no more than the faces that agents see.
-
-    Raises:
-        ConfigurationError: If the enhancer has to see the face that the episode began with.
-    """
+    """Raises a ConfigurationError if an enhancer needs the face that the episode began with."""
     if core.enhancer.sees_start:
         raise ConfigurationError(
             "Looking ahead has the enhancer restore the face that the agent sees, but this "

@@ -52,10 +52,10 @@ class LearnedAgent(Agent):
     def save(
         self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
     ) -> None:
-        """Writes the agent with the locations it was trained for, without a pickle.
+        """Writes the agent with the locations it was trained for, whole or not at all; no pickle.
 
         Args:
-            path: File to write, whole or not at all.
+            path: File to write.
             provenance: How it was trained, by default what it knows itself. JSON-serialisable.
 
         Raises:

@@ -120,7 +120,7 @@ class RLlibTrainer:
                 shutil.rmtree(old)
 
     def restore(self, run: TrainingRun) -> int:
-        """Goes back to the last checkpoint, if the run has one; returns the updates done.
+        """Goes back to the last checkpoint of the run, if any, and returns the updates done.
 
         Raises:
             WeightsError: If nobody has said that the folder can be trusted.

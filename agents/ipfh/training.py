@@ -25,14 +25,10 @@ from facehall_env.training.run import TrainingRun
 
 
 class Folder:
-    """Where a pipeline leaves what.
+    """Where a pipeline leaves its networks and the agent.
 
-    Attributes:
-        coarse: Weights of the coarse hallucinator.
-        cognition: The cognition network.
-        restorer: Weights of the restorer after random patches.
-        enhancer: Weights of the restorer after the last stage.
-        agent: The agent.
+    The restorer's weights are ``restorer`` after random patches and ``enhancer`` after the last
+    stage.
     """
 
     def __init__(self, root: Path) -> None:

@@ -138,11 +138,8 @@ class IPFHLearner(Reinforce):
     def learn_from(self, played: Sequence[tuple[CoreState, Tensor]], final: CoreState) -> None:
         """Adds the gradient of an episode's losses to the restorer's.
 
-        The loss is the mean over the faces of L_p, averaged over the steps, plus L_im.
-
-        Args:
-            played: The states before each step and the actions that were taken in them.
-            final: The state after the last.
+        The loss is the mean over the faces of L_p, averaged over the steps, plus L_im. ``played``
+        are the states before each step and the actions that were taken in them.
         """
         geometry, size = self.core.geometry, self.core.geometry.patch_size
         wanted = self._face_gradient(final)

@@ -64,7 +64,6 @@ def load_guess(path: str, core: HallucinationCore) -> Enhancer | None:
     """The enhancer whose restored faces are the guess; None for no path.
 
     Raises:
-        WeightsError: If the file is missing, damaged, or holds something else.
         ConfigurationError: If it is made for another scale, or works on patches only.
     """
     if not path:
@@ -160,8 +159,7 @@ class QMapLearner(Learner):
     def update(self) -> dict[str, float]:
         """One step in every environment, and some batches from the memory.
 
-        Returns:
-            What is worth logging: losses, and the PSNR of the faces whose episodes ended.
+        Returned is what is worth logging: losses, and the PSNR of the faces whose episodes ended.
         """
         scores = self._play()
         warm_up = min(20, self.total)

@@ -36,8 +36,6 @@ class QMapTrainer(EpisodeTrainer):
 def train_qmap(config: TrainQMapConfig) -> Path:
     """Trains a qmap agent; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights that did best on held-out faces, ``best.safetensors`` in the run's
-        folder.
+    Returns the path of the weights that did best on held-out faces, ``best.safetensors``.
     """
     return train(QMapTrainer, config)

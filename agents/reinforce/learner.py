@@ -207,12 +207,8 @@ class Reinforce(Learner):
     def update(self, faces: Faces) -> dict[str, float]:
         """Plays one episode of each face and follows the gradient.
 
-        Args:
-            faces: This process's share of ``batch / samples_per_face`` faces, on the core's
-                device.
-
-        Returns:
-            What is worth logging: mean return, PSNR, entropy, losses, of all processes.
+        The faces are this process's share of ``batch / samples_per_face``, on the core's device.
+        Returned is what is worth logging, of all processes: mean return, PSNR, entropy, losses.
 
         Raises:
             EnhancerError: If the episodes or the losses are not finite; no weight has changed.
@@ -354,11 +350,7 @@ class Reinforce(Learner):
 
 
 def check_settings(config: ReinforceConfig, core: HallucinationCore) -> None:
-    """Checks settings against each other and against what is to be played.
-
-    Raises:
-        ConfigurationError: If they do not fit, or the enhancer or reward does not.
-    """
+    """Raises a ConfigurationError if settings do not fit each other, the enhancer or the reward."""
     limits.check(config)
     if config.batch % config.samples_per_face:
         raise ConfigurationError(

@@ -57,8 +57,6 @@ class ReinforceTrainer(EpisodeTrainer):
 def train_agent(config: TrainAgentConfig) -> Path:
     """Trains a policy; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights that did best on held-out faces, ``best.safetensors`` in the run's
-        folder.
+    Returns the path of the weights that did best on held-out faces, ``best.safetensors``.
     """
     return train(ReinforceTrainer, config)

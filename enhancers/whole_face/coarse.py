@@ -57,17 +57,7 @@ class CoarseNetwork(nn.Module):
         self.again = nn.ModuleList(layers.convolution(3, full) for _ in range(stacks - 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restores faces.
-
-        Args:
-            image: (N, 3, H, W), up-sampled faces in [0, 1]; H and W multiples of 32.
-
-        Returns:
-            (N, 3, H, W), not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are of another size.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; 32 divides H and W."""
         check_multiple("coarse", image, MULTIPLE)
         # In [-1, 1], around which untrained networks answer.
         given = (2 * image - 1).to(compute_dtype(self))

@@ -40,11 +40,7 @@ class GLNNetwork(nn.Module):
         self.local = convolution_stack(4, convolution)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are not of ``image_size``.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; (H, W) is ``image_size``."""
         check_size("gln", image, self.image_size)
         centred = (image - patches.GREY).to(compute_dtype(self))
         details = self.details(functional.adaptive_avg_pool2d(centred, self.small_size))

@@ -21,11 +21,7 @@ class RecurrentNetwork(nn.Module):
         self.steps = steps
 
     def forward(self, image: Tensor) -> Tensor:
-        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are not of the size that it is built for.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; (H, W) is the patch's."""
         check_size("recurrent_whole", image, self.enhancer.patch_size)
         location = torch.zeros(len(image), 2, dtype=torch.long, device=image.device)
         for _ in range(self.steps):

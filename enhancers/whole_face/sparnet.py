@@ -259,17 +259,10 @@ class SPARNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restores faces.
+        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
 
-        Args:
-            image: (N, 3, H, W), up-sampled faces in [0, 1]; H and W multiples of ``multiple``,
-                and at least twice it.
-
-        Returns:
-            (N, 3, H, W), not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are of another size.
+        H and W are multiples of ``multiple``, and at least twice it: others are a
+        ConfigurationError.
         """
         self._check_size(image)
         # In [-1, 1], around which untrained networks answer.

@@ -89,11 +89,7 @@ class SpatialTransformNetwork(nn.Module):
         self.steps = steps
 
     def forward(self, image: Tensor) -> Tensor:
-        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are not of the size that it is built for.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; (H, W) is ``image_size``."""
         check_size("spatial_transform", image, self.image_size)
         last_pixel = image.new_tensor(self.image_size) - 1
         point, memory = image.new_zeros(len(image), 2), None
@@ -103,17 +99,10 @@ class SpatialTransformNetwork(nn.Module):
         return image
 
     def enhance(self, image: Tensor, centre: Tensor) -> Tensor:
-        """Enhances one window of each face.
+        """Enhances one window of faces (N, 3, H, W), around ``centre`` (N, 2), (y, x) in pixels.
 
         What the enhancer adds to the window is added to the face, instead of the window exchanged
-        for the enhanced one: between pixels, that would blur it twice.
-
-        Args:
-            image: (N, 3, H, W).
-            centre: (N, 2) float, (y, x) of the windows' centres in pixels.
-
-        Returns:
-            (N, 3, H, W), differentiable in both.
+        for the enhanced one: between pixels, that would blur it twice. Differentiable in both.
         """
         window = cut(image, centre, self.enhancer.patch_size)
         # The enhancer takes a location and makes no use of it.
@@ -124,13 +113,8 @@ class SpatialTransformNetwork(nn.Module):
 def cut(images: Tensor, centre: Tensor, size: tuple[int, int]) -> Tensor:
     """`facehall_env.patches.crop` around points between pixels, differentiable in the points too.
 
-    Args:
-        images: (N, C, H, W).
-        centre: (N, 2) float, (y, x) in pixels.
-        size: Height and width of the windows.
-
-    Returns:
-        (N, C, h, w), mid-grey outside the images.
+    From images (N, C, H, W) around ``centre`` (N, 2), (y, x) in pixels, to windows (N, C, h, w) of
+    this size, mid-grey outside the images.
     """
     start = centre - _half(centre, size)
     window = _sample(images - patches.GREY, start, size)
@@ -140,13 +124,8 @@ def cut(images: Tensor, centre: Tensor, size: tuple[int, int]) -> Tensor:
 def spread(windows: Tensor, centre: Tensor, size: tuple[int, int]) -> Tensor:
     """Windows on images that are zero elsewhere: what `cut` took, in its place.
 
-    Args:
-        windows: (N, C, h, w).
-        centre: (N, 2) float, (y, x) in pixels of the image.
-        size: Height and width of the images.
-
-    Returns:
-        (N, C, H, W), differentiable in both; what falls outside is lost.
+    From windows (N, C, h, w) around ``centre`` (N, 2), (y, x) in pixels, to images (N, C, H, W) of
+    this size, differentiable in both; what falls outside is lost.
     """
     start = centre - _half(centre, (windows.shape[2], windows.shape[3]))
     return _sample(windows, -start, size)

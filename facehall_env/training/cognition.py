@@ -97,11 +97,7 @@ class NamedFaces:
 
 
 def check_people(dataset: FaceDataset) -> Identified:
-    """The dataset itself, if it says who is on its faces.
-
-    Raises:
-        DatasetError: Otherwise.
-    """
+    """The dataset itself, if it says who is on its faces; a DatasetError otherwise."""
     if not isinstance(dataset, Identified) or not dataset.people:
         raise DatasetError(
             f"The dataset {dataset.name!r} does not say who is on its faces, which a recogniser is "
@@ -221,9 +217,8 @@ class CognitionTrainer(Trainer):
 def train_cognition(config: TrainCognitionConfig) -> Path:
     """Trains a recogniser with its angular head; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the last network, ``cognition.safetensors`` in the run's folder; see
-        `facehall_env.recognition.load_cognition`.
+    Returns the path of the last network, ``cognition.safetensors`` in the run's folder; see
+    `facehall_env.recognition.load_cognition`.
     """
     limits.check(config)
     check_frozen(config)
@@ -232,11 +227,7 @@ def train_cognition(config: TrainCognitionConfig) -> Path:
 
 
 def check_frozen(config: TrainCognitionConfig) -> None:
-    """Checks what a recogniser that is kept as it is needs.
-
-    Raises:
-        ConfigurationError: If it has no weights, or faces are to be varied for it.
-    """
+    """Raises a ConfigurationError if a frozen recogniser has no weights or is to vary faces."""
     if config.frozen and config.weights is None:
         raise ConfigurationError(
             "frozen=True keeps a recogniser that has learned already: give its file as weights."

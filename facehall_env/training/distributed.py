@@ -69,7 +69,7 @@ class Team:
         return tensor
 
     def check_shares(self, **numbers: int) -> None:
-        """Checks that every batch gives each process the same number of rows.
+        """Checks that each process gets as many rows of batches, whose settings are named.
 
         Raises:
             ConfigurationError: Naming the first that does not.
@@ -101,9 +101,7 @@ class Team:
     def balanced(self, loss: Tensor, weight: Tensor) -> Tensor:
         """A mean loss, scaled so that its mean over the processes is the mean over everything.
 
-        Args:
-            loss: Mean over this process's pixels, a scalar.
-            weight: Number of these pixels, a scalar.
+        The loss, a scalar, is the mean over this process's pixels, and ``weight`` their number.
         """
         if self.size == 1:
             return loss

@@ -67,9 +67,7 @@ class EnhancerTrainer(Trainer):
         self.state: CoreState | None = None
 
     def plan(self, budget: Budget) -> int:
-        """See :meth:`Trainer.plan`.
-
-        Where the time is limited, each stage gets its share of it, that of its updates.
+        """See :meth:`Trainer.plan`; each stage gets its updates' share of a limited time.
 
         Raises:
             ConfigurationError: If the time is limited and both stages have no updates.
@@ -282,7 +280,6 @@ def make_enhancer(config: TrainEnhancerConfig) -> Enhancer:
 def train_enhancer(config: TrainEnhancerConfig) -> Path:
     """Trains an enhancer; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights, ``enhancer.safetensors`` in the run's folder.
+    Returns the path of the weights, ``enhancer.safetensors`` in the run's folder.
     """
     return train(EnhancerTrainer, config)

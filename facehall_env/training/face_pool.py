@@ -58,14 +58,8 @@ class FacePool:
         dataset: FaceDataset | None = None,
     ) -> FacePool:
         """The training split of the faces that settings name."""
-        return cls(
-            dataset or faces.open("train"),
-            faces.degradation,
-            faces.scale,
-            config.validation_faces,
-            config.limit,
-            progress,
-        )
+        source, held_out = dataset or faces.open("train"), config.validation_faces
+        return cls(source, faces.degradation, faces.scale, held_out, config.limit, progress)
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
         """(number,) int64, training faces drawn with replacement."""
@@ -89,11 +83,7 @@ class FacePool:
 
 
 def decode(dataset: FaceDataset, indices: Sequence[int], progress: bool = True) -> Tensor:
-    """Faces read into memory.
-
-    Returns:
-        uint8 (N, 3, H, W) on the CPU.
-    """
+    """Faces read into memory, as uint8 (N, 3, H, W) on the CPU."""
     bar = progress_bar(
         range(0, len(indices), CHUNK),
         desc=f"reading {dataset.name}",

@@ -180,11 +180,7 @@ class SPARNetHDTrainer(Trainer):
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Restores the held-out faces and scores them: RGB, whole faces.
-
-        Raises:
-            EnhancerError: If what the generator returns is not finite.
-        """
+        """Restores the held-out faces and scores them: RGB, whole faces."""
         self.result.eval()
         held_out = self.faces.held_out()
         parts = [self.result.restore(f[None].to(self.device)).cpu() for f in held_out.initial]
@@ -214,11 +210,7 @@ class SPARNetHDTrainer(Trainer):
 
 
 def check_backbone(config: TrainSPARNetHDConfig) -> None:
-    """Checks that VGG19 is given if its loss counts.
-
-    Raises:
-        ConfigurationError: Otherwise.
-    """
+    """Raises a ConfigurationError if the loss of VGG19 counts and VGG19 is not given."""
     if config.loss.perceptual_weight != 0 and config.vgg19 is None:
         raise ConfigurationError(
             f"perceptual_weight={config.loss.perceptual_weight:g} needs the weights of VGG19, "
@@ -230,8 +222,7 @@ def check_backbone(config: TrainSPARNetHDConfig) -> None:
 def train_sparnet_hd(config: TrainSPARNetHDConfig) -> Path:
     """Trains SPARNetHD; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights, ``enhancer.safetensors`` in the run's folder: the moving average.
+    Returns the path of the moving average, ``enhancer.safetensors`` in the run's folder.
     """
     check_backbone(config)
     return train(SPARNetHDTrainer, config)

@@ -105,11 +105,7 @@ class SRTrainer(Trainer):
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Restores the held-out faces and scores them as the protocol says.
-
-        Raises:
-            EnhancerError: If what the network returns is not finite.
-        """
+        """Restores the held-out faces and scores them as the protocol says."""
         self.result.eval()
         faces = self.pool.held_out()
         size = self.recipe.batch // self.team.size
@@ -180,8 +176,7 @@ def make_trainable(
 def train_sr(config: TrainSRConfig) -> Path:
     """Trains a network of whole faces; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the last weights, ``enhancer.safetensors`` in the run's folder; the best ones are
-        in ``best.safetensors`` beside them.
+    The last weights are ``enhancer.safetensors`` in the run's folder, whose path is returned, the
+    best ones ``best.safetensors``.
     """
     return train(SRTrainer, config)

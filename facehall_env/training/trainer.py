@@ -95,11 +95,7 @@ class Learner:
         return value, norm
 
     def check_finite(self, value: float, what: str, index: Tensor | None = None) -> None:
-        """Stops a training whose numbers are not finite, before they reach a checkpoint.
-
-        Raises:
-            EnhancerError: If ``value`` is infinite or NaN.
-        """
+        """Stops a training by an EnhancerError before numbers that are not finite are saved."""
         if math.isfinite(value):
             return
         faces = "" if index is None else f", on the training faces {str(index.tolist())[1:-1]}"
@@ -139,7 +135,9 @@ class Trainer(Learner, ABC):
     """A training of ours: makes updates, validates, and writes weights.
 
     Args:
+        config: The settings.
         title: What the progress bar says.
+        team: The processes that share each batch.
 
     Attributes:
         rng: Draws faces and how they are varied, on the CPU.
@@ -147,7 +145,8 @@ class Trainer(Learner, ABC):
         best: Best score on the held-out faces so far.
 
     Raises:
-        ConfigurationError: If a setting is out of range.
+        ConfigurationError: If a setting is out of range, or settings contradict each other.
+        WeightsError: If the weights to start from cannot be used.
     """
 
     config: Any
