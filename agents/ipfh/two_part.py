@@ -67,28 +67,18 @@ class RestorerLosses:
             )
 
     def patch(self, restored: Tensor, truth: Tensor, inside: Tensor) -> dict[str, Tensor]:
-        """L_p, eq. 16.
+        """L_p, eq. 16, as weighted terms (N,).
 
-        Args:
-            restored: (N, 3, h, w), not clamped.
-            truth: (N, 3, h, w).
-            inside: (N, 1, h, w) bool, pixels that count.
-
-        Returns:
-            Terms (N,), weighted.
+        Restored patches, not clamped, and true ones are (N, 3, h, w); the pixels ``inside``, (N, 1,
+        h, w) bool, count.
         """
         losses = self.consistency.terms(restored, truth, inside=inside, names=self._dual)
         return self._weighted("patch_", losses)
 
     def face(self, face: Tensor, state: CoreState) -> dict[str, Tensor]:
-        """L_im, eq. 17.
+        """L_im, eq. 17, as weighted terms (N,); the identity's is zero for strangers.
 
-        Args:
-            face: (N, 3, H, W), the final face.
-            state: What it should be, and whose it is.
-
-        Returns:
-            Terms (N,), weighted; the identity's is zero for strangers.
+        The state says what the final faces (N, 3, H, W) should be, and whose they are.
         """
         losses = self.consistency.terms(face, state.hr, state.lr, names=self._dual)
         terms = self._weighted("face_", losses)

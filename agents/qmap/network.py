@@ -116,10 +116,9 @@ class GainNetwork(nn.Module):
         """Judges all locations of N faces.
 
         Args:
-            observation: ``image``, ``lr``, ``action_history`` and ``step``, batched; with
-                lookahead also ``ahead``, from
-                :func:`facehall_env.agents.lookahead.look_ahead`, with
-                a guess ``by_guess``, from :func:`facehall_env.agents.lookahead.errors_by_guess`.
+            observation: ``image``, ``lr``, ``action_history`` and ``step``, batched; with lookahead
+                also ``ahead``, from :func:`facehall_env.agents.lookahead.look_ahead`, with a guess
+                ``by_guess``, from :func:`facehall_env.agents.lookahead.errors_by_guess`.
 
         Returns:
             Gains, the discounted rest of the return after each, and the gains without the
@@ -223,15 +222,10 @@ class ResidualBlock(nn.Module):
 def remember_guess(
     guess: Enhancer, observation: Mapping[str, Tensor], state: AgentState | None
 ) -> AgentState:
-    """The guess of each face, made anew where an episode begins.
+    """The guess of each face, ``guess`` (N, 3, H, W) in [0, 1], made anew where an episode begins.
 
-    Args:
-        guess: Restores whole faces.
-        observation: ``lr`` and ``step`` of N faces.
-        state: What this function returned at the step before; None at first.
-
-    Returns:
-        ``guess``, (N, 3, H, W) in [0, 1].
+    The observation has ``lr`` and ``step`` of N faces; ``state`` is what this function returned at
+    the step before, None at first.
     """
     begins = observation["step"].flatten() == 0
     if state is not None and not bool(begins.any()):

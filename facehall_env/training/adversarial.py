@@ -151,10 +151,8 @@ def feature_matching(restored: Sequence[Judgement], real: Sequence[Judgement]) -
 def perceptual_distance(backbone: Features, restored: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute difference of VGG19's features, summed over its layers (eq. 11).
 
-    Args:
-        backbone: The network; see `facehall_env.metrics.perceptual.vgg19`.
-        restored: (N, 3, H, W) in about [0, 1].
-        truth: The same; nothing flows into it.
+    Faces are (N, 3, H, W) in about [0, 1]; nothing flows into the true ones. See
+    `facehall_env.metrics.perceptual.vgg19` for the backbone.
     """
     with torch.no_grad():
         wanted = backbone(truth)

@@ -128,12 +128,8 @@ class DualConsistency(nn.Module):
     def down_loss(self, truth: Tensor, lr: Tensor) -> Tensor:
         """The loss that ``down="convolution"`` learns from: downsampled truth is the input.
 
-        Args:
-            truth: (N, 3, H, W) in [0, 1].
-            lr: (N, 3, H / scale, W / scale), made of them by the protocol.
-
-        Returns:
-            (N,) mean squared errors, differentiable in this module's parameters.
+        Mean squared errors (N,), differentiable in this module's parameters, of true faces (N, 3,
+        H, W) in [0, 1] and the low-resolution ones that the protocol made of them.
         """
         return _mean_square(self.down(truth) - lr, None)
 

@@ -41,9 +41,7 @@ LOWEST = 0.02
 class EnhancerTrainer(Trainer):
     """Trains an enhancer in two stages.
 
-    Attributes:
-        fresh_updates: Updates of the first stage, as estimated now.
-        rollout_updates: Updates of the second.
+    ``fresh_updates`` and ``rollout_updates`` are their updates, as estimated now.
     """
 
     config: TrainEnhancerConfig

@@ -106,10 +106,8 @@ class TrainingRun:
     def save(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Replaces the checkpoint, atomically.
 
-        Args:
-            step: Updates done so far.
-            tensors: All tensors the run needs to go on.
-            metadata: All else that it needs; JSON-serialisable.
+        After ``step`` updates, the tensors and the metadata, which is JSON-serialisable, are all
+        that the run needs to go on.
         """
         if not self.writes:
             return
