@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -46,12 +47,8 @@ def even_schedule(geometry: PatchGeometry) -> list[int]:
     lattices = [coarse]
     if [len(axis) for axis in covering] != [len(axis) for axis in coarse]:
         lattices.append(covering)
-    return [
-        _nearest(geometry, top, left)
-        for rows, columns in lattices
-        for top in rows
-        for left in columns
-    ]
+    corners = (corner for rows, columns in lattices for corner in product(rows, columns))
+    return [_nearest(geometry, top, left) for top, left in corners]
 
 
 def _nearest(geometry: PatchGeometry, top: float, left: float) -> int:

@@ -95,13 +95,9 @@ class SB3Trainer(Learner):
     def learn(self, callback: BaseCallback, logger: Logger) -> None:
         """Trains until the number of steps asked for is reached."""
         self.model.set_logger(logger)
-        off_policy = isinstance(self.model, OffPolicyAlgorithm)
-        self.model.learn(
-            self.total - self.steps,
-            callback,
-            log_interval=LOG_EVERY if off_policy else 1,
-            reset_num_timesteps=False,
-        )
+        every = LOG_EVERY if isinstance(self.model, OffPolicyAlgorithm) else 1
+        left = self.total - self.steps
+        self.model.learn(left, callback, log_interval=every, reset_num_timesteps=False)
 
     def validate(self) -> dict[str, float]:
         """PSNR of the held-out faces in dB, by the likeliest actions, and above the even agent."""

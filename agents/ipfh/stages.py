@@ -108,19 +108,13 @@ def _rehearse(config: TrainIPFHConfig, paid: IPFHReward) -> None:
         check_people(dataset)
 
 
-def _given_coarse(config: TrainIPFHConfig) -> Path | None:
-    """The file from whose network's result faces start."""
-    path = Path(config.episode.initial)
-    return path if path.suffix == ".safetensors" else None
-
-
 def _coarse(config: TrainIPFHConfig, folder: Folder) -> None:
     """Eq. 2: whole faces, by their squared error."""
     if folder.coarse.is_file():
         return
     if config.episode.initial != COARSE:
-        given = _given_coarse(config)
-        if given is not None:
+        given = Path(config.episode.initial)
+        if given.suffix == ".safetensors":
             _put(given, folder.coarse)
         return
     settings = TrainSRConfig(

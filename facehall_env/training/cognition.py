@@ -132,12 +132,9 @@ class CognitionTrainer(Trainer):
         check_frozen(config)
         self.team.check_shares(batch=config.batch)
         settings = DATASET_SETTINGS.get(config.dataset, ()) + config.dataset_settings
+        dataset = FacesSpec(config.dataset, settings).open("train")
         self.faces = NamedFaces(
-            FacesSpec(config.dataset, settings).open("train"),
-            config.min_images,
-            config.people,
-            config.validation_people,
-            progress=self.team.leads,
+            dataset, config.min_images, config.people, config.validation_people, self.team.leads
         )
         torch.manual_seed(config.seed)
         recogniser = _make_recogniser(config)

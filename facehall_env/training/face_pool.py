@@ -84,13 +84,8 @@ class FacePool:
 
 def decode(dataset: FaceDataset, indices: Sequence[int], progress: bool = True) -> Tensor:
     """Faces read into memory, as uint8 (N, 3, H, W) on the CPU."""
-    bar = progress_bar(
-        range(0, len(indices), CHUNK),
-        desc=f"reading {dataset.name}",
-        unit_scale=CHUNK,
-        leave=False,
-        disable=not progress,
-    )
+    starts, title = range(0, len(indices), CHUNK), f"reading {dataset.name}"
+    bar = progress_bar(starts, desc=title, unit_scale=CHUNK, leave=False, disable=not progress)
     height, width = dataset.image_size
     images = torch.empty(len(indices), 3, height, width, dtype=torch.uint8)
     for first in bar:

@@ -86,12 +86,8 @@ class DegradedFaces:
 
     def held_out(self) -> Faces:
         """The faces that are never drawn, always degraded in the same way."""
-        numbers = range(self.num_training, self.number)
-        pairs = [
-            self.degradation.pair(self.dataset[number], np.random.default_rng(number))
-            for number in numbers
-        ]
-        return _faces(pairs)
+        numbers, pair = range(self.num_training, self.number), self.degradation.pair
+        return _faces([pair(self.dataset[n], np.random.default_rng(n)) for n in numbers])
 
 
 def _faces(pairs: list[tuple[ImageArray, ImageArray]]) -> Faces:
@@ -119,12 +115,10 @@ class SPARNetHDTrainer(Trainer):
             config.discriminators, config.discriminator_channels
         ).to(self.device)
         self.backbone = _make_backbone(config, self.device)
+        dataset = FacesSpec(config.dataset, config.dataset_settings).open("train")
+        degradation = random_degradation.get(config.degradation)
         self.faces = DegradedFaces(
-            FacesSpec(config.dataset, config.dataset_settings).open("train"),
-            random_degradation.get(config.degradation),
-            config.seed,
-            config.validation_faces,
-            config.limit,
+            dataset, degradation, config.seed, config.validation_faces, config.limit
         )
         networks = {"generator": self.generator, "discriminators": self.discriminators}
         rates = (config.learning_rate, config.discriminator_learning_rate)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facehall_env import enhancers
-from facehall_env.benchmarks import cli
+from facehall_env.benchmarks.cli import program as cli
 from facehall_env.core import HallucinationCore
 from facehall_env.data import Faces
 from facehall_env.enhancers import Enhancer, Ensemble

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from facehall_env import data, recognition
-from facehall_env.benchmarks import cli
+from facehall_env.benchmarks.cli import program as cli
 from facehall_env.data import FaceDataset, Identified
 from facehall_env.errors import ConfigurationError, DatasetError, EnhancerError, WeightsError
 from facehall_env.nested import build
