@@ -198,13 +198,11 @@ class _FromInitial(nn.Module):
 def restore_whole(enhancer: Enhancer, initial: Tensor, lr: Tensor | None = None) -> Tensor:
     """Whole faces (N, 3, H, W), restored in one go, not clamped.
 
-    Args:
-        enhancer: A network that restores whole faces.
-        initial: (N, 3, H, W), up-sampled faces in [0, 1].
-        lr: (N, 3, H / scale, W / scale), those that they come from, if they are at hand.
+    From up-sampled faces in [0, 1], and the low-resolution ones that they come from, (N, 3, H /
+    scale, W / scale), if they are at hand.
 
     Raises:
-        ConfigurationError: If it works on patches only.
+        ConfigurationError: If the enhancer works on patches only.
     """
     if isinstance(enhancer, OneShot):
         return enhancer.restore(initial, lr)
@@ -215,13 +213,10 @@ def restore_whole(enhancer: Enhancer, initial: Tensor, lr: Tensor | None = None)
 def restore_current(enhancer: Enhancer, image: Tensor, start: Tensor) -> Tensor:
     """Whole faces (N, 3, H, W) in the middle of an episode, restored in one go, not clamped.
 
-    Args:
-        enhancer: A network that restores whole faces.
-        image: (N, 3, H, W), the current faces in [0, 1].
-        start: (N, 3, H, W), those that the episodes began with.
+    From the current faces in [0, 1] and those that the episodes began with.
 
     Raises:
-        ConfigurationError: If it works on patches only.
+        ConfigurationError: If the enhancer works on patches only.
     """
     network = enhancer.whole_face()
     restored: Tensor = network(image, start) if enhancer.sees_start else network(image)
@@ -253,10 +248,7 @@ def multiply_accumulates(run: Callable[[], object]) -> int:
     """Multiply-accumulate operations of the convolutions and matrix products in a computation.
 
     Element-wise operations, normalisation, Fourier transforms and interpolation are left out, as
-    is usual.
-
-    Args:
-        run: What to count; called once.
+    is usual. What to count, ``run``, is called once.
 
     >>> layer = torch.nn.Conv2d(3, 8, 5, padding=2)
     >>> multiply_accumulates(lambda: layer(torch.zeros(1, 3, 10, 10))) == 10 * 10 * 8 * 3 * 25

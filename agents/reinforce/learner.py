@@ -132,9 +132,7 @@ def reward_to_go(reward: Tensor, gamma: float) -> Tensor:
 def others_mean(returns: Tensor, samples: int) -> Tensor:
     """Mean return of the other episodes of the same face, (T, N) to the same.
 
-    Args:
-        returns: Episodes of one face lie side by side.
-        samples: Episodes of each face, at least 2.
+    The episodes of each face, 2 or more ``samples``, lie side by side.
 
     >>> others_mean(torch.tensor([[1.0, 2.0, 6.0]]), 3).tolist()
     [[4.0, 3.5, 1.5]]
