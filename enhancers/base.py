@@ -198,8 +198,8 @@ class _FromInitial(nn.Module):
 def restore_whole(enhancer: Enhancer, initial: Tensor, lr: Tensor | None = None) -> Tensor:
     """Whole faces (N, 3, H, W), restored in one go, not clamped.
 
-    From up-sampled faces in [0, 1], and the low-resolution ones that they come from, (N, 3, H /
-    scale, W / scale), if they are at hand.
+    From up-sampled faces in [0, 1] and, if they are at hand, the low-resolution ones that they
+    come from, (N, 3, H / scale, W / scale).
 
     Raises:
         ConfigurationError: If the enhancer works on patches only.
@@ -224,7 +224,7 @@ def restore_current(enhancer: Enhancer, image: Tensor, start: Tensor) -> Tensor:
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an enhancer, for its ``config``: its constructor's ``locals()``, at first."""
+    """What a constructor was given, from its ``locals()`` at its start, for ``config``."""
     common = ("self", "__class__", "scale", "patch_size")
     return {name: value for name, value in arguments.items() if name not in common}
 

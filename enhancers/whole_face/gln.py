@@ -80,6 +80,7 @@ class GLN(OneShot):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
+        image_size = (image_size[0], image_size[1])
         config = given(locals())
         check_counts("gln", encoding=encoding)
         height, width = image_size
@@ -88,8 +89,7 @@ class GLN(OneShot):
                 f"gln has image_size={[height, width]}, which {scale} does not divide: give "
                 "multiples of the scale."
             )
-        network = GLNNetwork(scale, encoding, (height, width), convolution)
-        super().__init__(network, scale, patch_size, **{**config, "image_size": (height, width)})
+        super().__init__(GLNNetwork(scale, **config), scale, patch_size, **config)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The convolutions, and the fully-connected layers at a tenth of their learning rate."""

@@ -157,7 +157,12 @@ class SISN(OneShot):
 
     name = "sisn"
     recipe: ClassVar[Recipe] = Recipe(
-        learning_rate=1e-4, batch=10, schedule="step", augment=("flip", "rotate")
+        loss="l1",
+        learning_rate=1e-4,
+        batch=10,
+        schedule="step",
+        step_updates=50_000,
+        augment=("flip", "rotate"),
     )
 
     def __init__(

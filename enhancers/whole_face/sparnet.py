@@ -336,7 +336,12 @@ class SPARNet(OneShot):
 
     name = "sparnet"
     recipe: ClassVar[Recipe] = Recipe(
-        betas=(0.9, 0.99), batch=32, schedule="constant", augment=("flip", "scale")
+        loss="l1",
+        learning_rate=2e-4,
+        betas=(0.9, 0.99),
+        batch=32,
+        schedule="constant",
+        augment=("flip", "scale"),
     )
     network: SPARNetwork
 

@@ -94,7 +94,7 @@ class SPARNetHD(OneShot):
     name = "sparnet_hd"
     trained_by: ClassVar[str] = "sparnet-hd"
     recipe: ClassVar[Recipe] = Recipe(
-        learning_rate=1e-4, betas=(0.5, 0.99), batch=2, schedule="constant"
+        loss="l1", learning_rate=1e-4, betas=(0.5, 0.99), batch=2, schedule="constant"
     )
 
     def __init__(
