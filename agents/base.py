@@ -28,7 +28,6 @@ class Agent(ABC):
 
     Args:
         core: The environment's core; fixes the locations, the episode length and the device.
-        observation_keys: The parts of the observation that the agent reads.
     """
 
     name: str = "agent"

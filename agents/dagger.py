@@ -43,16 +43,7 @@ SMALLEST_GAIN = 1e-7
 
 
 class Imitation(Learner):
-    """Plays episodes and imitates the oracle in them.
-
-    Args:
-        core: The process.
-        policy: The network to train.
-        config: Settings of the algorithm.
-
-    Raises:
-        ConfigurationError: If the settings are out of range.
-    """
+    """Plays episodes and imitates the oracle in them."""
 
     def __init__(self, core: HallucinationCore, policy: Policy, config: ImitationConfig) -> None:
         super().__init__()
@@ -70,10 +61,7 @@ class Imitation(Learner):
         self.locations = location_grid(core.geometry, config.stride).to(core.device)
 
     def update(self, faces: Faces) -> dict[str, float]:
-        """Plays one episode of each face and follows the gradient.
-
-        Args:
-            faces: ``batch`` of them, on the core's device.
+        """Plays one episode of each of ``batch`` faces and follows the gradient.
 
         Returns:
             What is worth logging: the loss, how often the policy's best location was the oracle's,
@@ -137,15 +125,7 @@ class Imitation(Learner):
 
 
 class DaggerTrainer(EpisodeTrainer):
-    """Trains a policy to imitate the greedy oracle.
-
-    Args:
-        config: The settings.
-        team: This process alone.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-    """
+    """Trains a policy to imitate the greedy oracle."""
 
     config: TrainDaggerConfig
     learner: Imitation
@@ -165,8 +145,6 @@ class DaggerTrainer(EpisodeTrainer):
 def train_dagger(config: TrainDaggerConfig) -> Path:
     """Trains a policy to imitate the greedy oracle; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights that did best on held-out faces, ``best.safetensors`` in the run's
-        folder.
+    Returns the path of the weights that did best on held-out faces, ``best.safetensors``.
     """
     return train(DaggerTrainer, config)

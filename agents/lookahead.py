@@ -57,12 +57,8 @@ def restores_whole_faces(core: HallucinationCore) -> bool:
 def mse_after_everywhere(core: HallucinationCore, state: CoreState) -> Tensor:
     """About what each image's error would be after restoring the patch at every location.
 
-    The whole face is restored once and the difference in squared error summed over each patch.
-    For a one-shot enhancer that is exact; a patch enhancer would see less around each patch.
-
-    Args:
-        core: The process; its enhancer restores whole faces.
-        state: N episodes.
+    The whole face is restored once and the difference in squared error summed over each patch. For
+    a one-shot enhancer that is exact; a patch enhancer would see less around each patch.
 
     Returns:
         (N, num_locations) float64, mean squared errors over all pixels and channels.
@@ -78,18 +74,10 @@ def mse_after_everywhere(core: HallucinationCore, state: CoreState) -> Tensor:
 
 @torch.no_grad()
 def gain_map(core: HallucinationCore, state: CoreState, restored: Tensor | None = None) -> Tensor:
-    """By how much restoring the whole face would lower the squared error of each pixel.
+    """By how much restoring the whole face would lower the squared error of each pixel, (N, H, W).
 
-    Args:
-        core: The process; its enhancer restores whole faces.
-        state: N episodes.
-        restored: (N, 3, H, W), the restored faces, if they are known.
-
-    Returns:
-        (N, H, W), summed over the channels.
-
-    Raises:
-        ConfigurationError: If the enhancer works on patches only.
+    The gains are summed over the channels. The restored faces (N, 3, H, W) can be given if they are
+    known; otherwise an enhancer that works on patches only is a ConfigurationError.
     """
     if restored is None:
         restored = state.restored
@@ -104,8 +92,8 @@ def check_lookahead(core: HallucinationCore) -> None:
     """Checks that an enhancer can restore the whole current face at each step.
 
     Raises:
-        ConfigurationError: If the enhancer works on patches, restores once, at the start, or has
-            to see the face that the episode began with, which agents do not.
+        ConfigurationError: If it works on patches, restores once, at the start, or has to see the
+            face that the episode began with, which agents do not.
     """
     check_sees_enough(core)
     if isinstance(core.enhancer, OneShot) or not restores_whole_faces(core):
@@ -116,11 +104,7 @@ def check_lookahead(core: HallucinationCore) -> None:
 
 
 def check_sees_enough(core: HallucinationCore) -> None:
-    """Checks that an enhancer needs no more than the faces that agents see.
-
-    Raises:
-        ConfigurationError: If the enhancer has to see the face that the episode began with.
-    """
+    """Raises a ConfigurationError if an enhancer needs the face that the episode began with."""
     if core.enhancer.sees_start:
         raise ConfigurationError(
             "Looking ahead has the enhancer restore the face that the agent sees, but this "
@@ -133,12 +117,7 @@ def check_sees_enough(core: HallucinationCore) -> None:
 def look_ahead(core: HallucinationCore, image: Tensor) -> Tensor:
     """What the enhancer would change if it restored the whole face; the truth is not looked at.
 
-    Args:
-        core: The process; its enhancer restores whole faces.
-        image: (N, H, W, 3) uint8, the current faces as agents see them.
-
-    Returns:
-        (N, 3, H, W) float16.
+    From the current faces as agents see them, (N, H, W, 3) uint8, to (N, 3, H, W) float16.
     """
     before = image.permute(0, 3, 1, 2).float() / 255
     restored: Tensor = core.enhancer.whole_face()(before)
@@ -169,13 +148,8 @@ def errors_by_guess(image: Tensor, change: Tensor, lr: Tensor, guess: Tensor) ->
 def box_sums(maps: Tensor, top_left: Tensor, size: tuple[int, int]) -> Tensor:
     """Sums of each map over rectangles, by an integral image.
 
-    Args:
-        maps: (N, H, W).
-        top_left: (K, 2) int64, first row and column; what lies outside counts as zero.
-        size: Height and width of the rectangles.
-
-    Returns:
-        (N, K) float64.
+    From maps (N, H, W) and the first rows and columns (K, 2) int64 of rectangles of this height and
+    width to (N, K) float64; what lies outside counts as zero.
     """
     height, width = maps.shape[1:]
     # In double precision: differences of large sums decide between neighbouring locations.

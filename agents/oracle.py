@@ -31,10 +31,9 @@ def location_grid(geometry: PatchGeometry, stride: int) -> Tensor:
         for y in range(stride // 2, height, stride)
         for x in range(stride // 2, width, stride)
     ]
+    corners = geometry.top_left(torch.tensor(actions)).tolist()
     distinct: dict[tuple[int, ...], int] = {}
-    for action, corner in zip(
-        actions, geometry.top_left(torch.tensor(actions)).tolist(), strict=True
-    ):
+    for action, corner in zip(actions, corners, strict=True):
         distinct.setdefault(tuple(corner), action)
     return torch.tensor(list(distinct.values()))
 
@@ -46,7 +45,6 @@ class GreedyOracle(Agent):
     greedy: it looks one step ahead, so a schedule that plans further could be better.
 
     Args:
-        core: The environment's core, whose enhancer it tries.
         stride: Spacing of the locations that it tries, in pixels; 16 makes 64 in 128x128.
         refine: How often to try, in addition, the eight neighbours of the best location so far, at
             half the spacing each time. A stride of 32 refined twice tries 32 locations instead of

@@ -53,17 +53,10 @@ def rollout(
     deterministic: bool = True,
     on_step: Callable[[CoreState], None] | None = None,
 ) -> Rollout:
-    """Plays one episode of every face, all at once.
+    """Plays one episode of every face, all at once on the core's device.
 
-    Args:
-        core: The process.
-        agent: Who chooses the locations.
-        faces: N faces.
-        deterministic: Whether a stochastic agent takes its most likely actions.
-        on_step: Called with the state at the start and after every step.
-
-    Returns:
-        What happened, on the core's device.
+    A stochastic agent takes its most likely actions if ``deterministic``; ``on_step`` is called
+    with the state at the start and after every step.
     """
     started = now(core.device)
     state = core.reset(faces)
@@ -83,10 +76,5 @@ def rollout(
         curve.append(state.psnr)
         if on_step is not None:
             on_step(state)
-    return Rollout(
-        actions=state.actions,
-        psnr=torch.stack(curve, dim=1),
-        state=state,
-        agent_seconds=agent_seconds,
-        enhancer_seconds=enhancer_seconds,
-    )
+    psnr = torch.stack(curve, dim=1)
+    return Rollout(state.actions, psnr, state, agent_seconds, enhancer_seconds)

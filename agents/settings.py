@@ -66,8 +66,7 @@ class AgentConfig(TaskConfig, HeldOutConfig, RunConfig):
     """Folder for the log, the checkpoint and the weights: best.safetensors and last.safetensors,
     and enhancer.safetensors of joint training."""
     episode: EpisodeSpec = field(default_factory=lambda: _rewarded(8))
-    flip: bool = True
-    """Mirror half of the faces."""
+    flip: bool = True  # Mirror half of the faces.
     validation_faces: Count = 64
     validate_every: Count = 25
     checkpoint_every: Count = 10
@@ -77,8 +76,7 @@ class AgentConfig(TaskConfig, HeldOutConfig, RunConfig):
 class UpdatesConfig(AgentConfig, LoopConfig):
     """Options of every training of an agent that is made of our own updates."""
 
-    init: Path | None = None
-    """Start from the weights of another agent instead of from scratch."""
+    init: Path | None = None  # Start from the weights of another agent instead of from scratch.
     log_every: Count = 1
 
 
@@ -86,66 +84,50 @@ class UpdatesConfig(AgentConfig, LoopConfig):
 class ReinforceConfig:
     """Settings of REINFORCE."""
 
-    updates: Count = 500
-    """Updates in all; each plays one episode of a batch."""
-    batch: Count = 32
-    """Episodes in an update."""
-    samples_per_face: Count = 1
-    """Episodes of the same face in an update; must divide the batch."""
+    updates: Count = 500  # Updates in all; each plays one episode of a batch.
+    batch: Count = 32  # Episodes in an update.
+    samples_per_face: Count = 1  # Episodes of the same face in an update; must divide the batch.
     learning_rate: Positive | None = None
     """Learning rate of the policy; by default what suits it: 2e-4 for fc (the paper's), 1e-3 for
     conv, 5e-4 for ipfh."""
-    value_learning_rate: Positive = 1e-3
-    """Learning rate of the value head."""
+    value_learning_rate: Positive = 1e-3  # Learning rate of the value head.
     final_learning_rate: Share = 0.1
     """Share of the learning rates that is left at the end; they fall linearly."""
-    beta1: Decay = 0.5
-    """First momentum of Adam; the paper's."""
-    gamma: Share = 0.9
-    """Discount of later rewards; the paper has 1, which is noisier."""
+    beta1: Decay = 0.5  # First momentum of Adam; the paper's.
+    gamma: Share = 0.9  # Discount of later rewards; the paper has 1, which is noisier.
     baseline: Literal["value", "ema", "group", "none"] = "value"
     """A value head on the hidden state, a running mean for each step, the mean of the other
     episodes of the same face, or nothing."""
     normalise: Literal["step", "batch", "none"] = "step"
     """Bring the advantages to mean 0 and deviation 1: for each step, over all steps, or not."""
-    entropy: NotNegative = 0.01
-    """Weight of the policy's entropy at the start."""
-    final_entropy: NotNegative = 0.0
-    """Weight of the entropy at the end; it changes linearly."""
-    grad_clip: NotNegative = 5.0
-    """Largest norm of the policy's gradient; 0 for no limit."""
+    entropy: NotNegative = 0.01  # Weight of the policy's entropy at the start.
+    final_entropy: NotNegative = 0.0  # Weight of the entropy at the end; it changes linearly.
+    grad_clip: NotNegative = 5.0  # Largest norm of the policy's gradient; 0 for no limit.
     foresight: bool = False
     """Predict the next reward of every location by restoring the whole face, and leave only the
     rest of the return to sampling: on average the same gradient, with far less noise. Costs a
     restoration of the whole face in each step, or nothing with a one-shot enhancer."""
-    mask_visited: bool = False
-    """Never visit a location twice in an episode."""
-    joint: bool = False
-    """Train the enhancer on the same episodes, as the paper does."""
+    mask_visited: bool = False  # Never visit a location twice in an episode.
+    joint: bool = False  # Train the enhancer on the same episodes, as the paper does.
     enhancer_learning_rate: Positive = 2e-4
     """Learning rate of the enhancer, when it is trained too; falls with the policy's."""
-    enhancer_loss: Loss = "mse"
-    """Loss on each restored patch, on its pixels inside the image."""
-    seed: Seed = 0
-    """Seed of everything that is drawn."""
+    enhancer_loss: Loss = "mse"  # Loss on each restored patch, on its pixels inside the image.
+    seed: Seed = 0  # Seed of everything that is drawn.
 
 
 @dataclass
 class TrainAgentConfig(ReinforceConfig, UpdatesConfig, SharedConfig):
     """Settings of ``facehall train agent``."""
 
-    policy: str = "conv"
-    """Network: conv, Attention-FH's fc, or IPFH's controller, ipfh."""
+    policy: str = "conv"  # Network: conv, Attention-FH's fc, or IPFH's controller, ipfh.
 
 
 @dataclass
 class ImitationConfig:
     """Settings of DAgger, the imitation of the greedy oracle."""
 
-    updates: Count = 100
-    """Updates in all; each plays one episode of a batch."""
-    batch: Count = 32
-    """Episodes in an update."""
+    updates: Count = 100  # Updates in all; each plays one episode of a batch.
+    batch: Count = 32  # Episodes in an update.
     learning_rate: Positive | None = None
     """Learning rate of the policy; by default what suits it: 2e-4 for fc, 1e-3 for conv. Falls to a
     tenth."""
@@ -158,18 +140,15 @@ class ImitationConfig:
     stride: Count = 16
     """Spacing in pixels of the locations that the oracle tries, with enhancers that work on patches
     only; with others one look at the whole restored face judges all."""
-    grad_clip: NotNegative = 5.0
-    """Largest norm of the gradient; 0 for no limit."""
-    seed: Seed = 0
-    """Seed of everything that is drawn."""
+    grad_clip: NotNegative = 5.0  # Largest norm of the gradient; 0 for no limit.
+    seed: Seed = 0  # Seed of everything that is drawn.
 
 
 @dataclass
 class TrainDaggerConfig(ImitationConfig, UpdatesConfig):
     """Settings of ``facehall train agent --algo dagger``; its loss does not depend on --reward."""
 
-    policy: str = "conv"
-    """Network: conv, Attention-FH's fc, or IPFH's controller, ipfh."""
+    policy: str = "conv"  # Network: conv, Attention-FH's fc, or IPFH's controller, ipfh.
 
 
 @dataclass
@@ -180,25 +159,19 @@ class QMapConfig:
     """Updates in all; each takes one step in every environment and learns from the memory."""
     envs: Count = 32
     """Faces that are restored at the same time, at different steps of their episodes."""
-    tries: Annotated[int, Ge(2)] = 8
-    """Locations of each face whose gain is measured in a step."""
-    gradient_steps: Count = 4
-    """Batches learned from in an update."""
-    learn_batch: Count = 32
-    """States in such a batch."""
-    memory: Annotated[int, Ge(2)] = 128
-    """Steps of all environments that the replay memory holds."""
+    tries: Annotated[int, Ge(2)] = 8  # Locations of each face whose gain is measured in a step.
+    gradient_steps: Count = 4  # Batches learned from in an update.
+    learn_batch: Count = 32  # States in such a batch.
+    memory: Annotated[int, Ge(2)] = 128  # Steps of all environments that the replay memory holds.
     learning_rate: Positive = 1e-3
     """Highest learning rate; it rises at first and falls to zero along a cosine."""
-    gamma: Share = 0.0
-    """Discount of later rewards; 0 is a regression of the gains."""
+    gamma: Share = 0.0  # Discount of later rewards; 0 is a regression of the gains.
     exploration: Share = 0.3
     """Share of the steps that go to one of the tried locations at random; falls to a fifth."""
     density_weight: NotNegative = 0.5
     """Weight of the error of the uncorrected gains of all locations, which enhancers that restore
     whole faces give away at once."""
-    width: Count = 32
-    """Channels of the network."""
+    width: Count = 32  # Channels of the network.
     lookahead: bool = False
     """Show the network what the enhancer would make of the whole face, which costs a restoration of
     it in each step; only with enhancers that restore whole faces."""
@@ -208,10 +181,8 @@ class QMapConfig:
     averaging: Share = 0.01
     """Share of the network that goes into the averaged one with each batch (Polyak averaging). The
     averaged one is the agent that is kept, and values the next state."""
-    grad_clip: NotNegative = 1.0
-    """Largest norm of the gradient; 0 for no limit."""
-    seed: Seed = 0
-    """Seed of everything that is drawn."""
+    grad_clip: NotNegative = 1.0  # Largest norm of the gradient; 0 for no limit.
+    seed: Seed = 0  # Seed of everything that is drawn.
 
 
 @dataclass
@@ -227,14 +198,10 @@ class TrainQMapConfig(QMapConfig, UpdatesConfig):
 class TrainStaticConfig(TaskConfig):
     """Settings of ``facehall train static``; the sequence does not depend on --reward."""
 
-    out: Path = Path("runs/static.safetensors")
-    """File for the sequence."""
-    limit: Count = 128
-    """Number of training faces to fit it on, drawn at random."""
-    stride: Count = 16
-    """Spacing of the locations that are tried, in pixels."""
-    seed: Seed = 0
-    """Seed of the choice of faces."""
+    out: Path = Path("runs/static.safetensors")  # File for the sequence.
+    limit: Count = 128  # Number of training faces to fit it on, drawn at random.
+    stride: Count = 16  # Spacing of the locations that are tried, in pixels.
+    seed: Seed = 0  # Seed of the choice of faces.
 
 
 @dataclass
@@ -245,8 +212,7 @@ class TrainSB3Config(AgentConfig):
     episodes, and the memory of dqn, begin anew.
     """
 
-    algo: str = "ppo"
-    """Name of the algorithm."""
+    algo: str = "ppo"  # Name of the algorithm.
     timesteps: Count | None = None
     """Patches in all, over all environments; by default the n_timesteps of the algorithm."""
     hyperparameter: tuple[str, ...] = ()
@@ -268,38 +234,27 @@ class TrainRLlibConfig(AgentConfig):
     out: Path = Path("runs/rllib-ppo")
     """Folder for the log, RLlib's checkpoint and the weights: best.safetensors and
     last.safetensors."""
-    policy: str = "conv"
-    """Network: conv, or the paper's fc."""
+    policy: str = "conv"  # Network: conv, or the paper's fc.
     address: str | None = None
     """Address of the Ray cluster, such as auto; by default Ray is started on this machine."""
     num_env_runners: NaturalNumber = 2
     """Processes that play episodes, anywhere in the cluster; 0 plays in the learner's."""
-    envs_per_runner: Count = 8
-    """Episodes that each of them plays at once, in one batch."""
-    gpus_per_runner: NotNegative = 0.0
-    """GPUs for each of them; give device as well."""
-    gpus_per_learner: NotNegative = 0.0
-    """GPUs for the learner."""
-    updates: Count = 200
-    """PPO updates in all."""
-    batch: Count = 64
-    """Episodes in an update, at least."""
+    envs_per_runner: Count = 8  # Episodes that each of them plays at once, in one batch.
+    gpus_per_runner: NotNegative = 0.0  # GPUs for each of them; give device as well.
+    gpus_per_learner: NotNegative = 0.0  # GPUs for the learner.
+    updates: Count = 200  # PPO updates in all.
+    batch: Count = 64  # Episodes in an update, at least.
     minibatch: Count = 16
     """Episodes in each of its gradient steps; all of them where the batch has no more."""
-    epochs: Count = 4
-    """How often an update goes over its episodes."""
+    epochs: Count = 4  # How often an update goes over its episodes.
     learning_rate: Positive | None = None
     """Learning rate of Adam; by default what suits the policy."""
-    gamma: Share = 0.9
-    """Discount of later rewards."""
+    gamma: Share = 0.9  # Discount of later rewards.
     gae_lambda: Share = 0.95
     """Generalised advantage estimation: 0 trusts the value head, 1 the sampled returns."""
-    clip: Positive = 0.2
-    """By how much a gradient step may change the probability of an action."""
-    entropy: NotNegative = 0.01
-    """Weight of the policy's entropy."""
-    grad_clip: Positive = 5.0
-    """Largest norm of the gradient."""
+    clip: Positive = 0.2  # By how much a gradient step may change the probability of an action.
+    entropy: NotNegative = 0.01  # Weight of the policy's entropy.
+    grad_clip: Positive = 5.0  # Largest norm of the gradient.
     validate_every: Count = 10
     trust_pickle: bool = False
     """RLlib's checkpoints hold pickles, which can run any code as soon as they are read: says
@@ -310,14 +265,10 @@ class TrainRLlibConfig(AgentConfig):
 class TermWeights:
     """Weights of the terms of IPFH's losses and rewards; the paper does not give them."""
 
-    mse_hr: NotNegative = 1.0
-    """Weight of the mean squared error at full resolution."""
-    texture_hr: NotNegative = 1.0
-    """Weight of the texture (Gram matrices) at full resolution."""
-    mse_lr: NotNegative = 1.0
-    """Weight of the mean squared error of the downsampled result."""
-    texture_lr: NotNegative = 1.0
-    """Weight of the texture of the downsampled result."""
+    mse_hr: NotNegative = 1.0  # Weight of the mean squared error at full resolution.
+    texture_hr: NotNegative = 1.0  # Weight of the texture (Gram matrices) at full resolution.
+    mse_lr: NotNegative = 1.0  # Weight of the mean squared error of the downsampled result.
+    texture_lr: NotNegative = 1.0  # Weight of the texture of the downsampled result.
     feature: NotNegative = 1.0
     """Weight of the distance of the final face's features, L_f, which is about a thousand times the
     squared error of its pixels: 0.001 brings the two to the same size."""
@@ -379,12 +330,10 @@ class TrainIPFHConfig(TrainAgentConfig):
     )
     enhancer_settings: tuple[str, ...] = ()
     """Settings of the restorer as NAME=VALUE, such as width=32."""
-    cognition: Path | None = None
-    """A trained cognition network: its stage is passed over."""
+    cognition: Path | None = None  # A trained cognition network: its stage is passed over.
     policy: str = "ipfh"
     """Network that chooses the patches: ipfh, the paper's controller, or conv, or fc."""
-    joint: bool = True
-    """Train the restorer together with the controller."""
+    joint: bool = True  # Train the restorer together with the controller.
     terms: TermWeights = field(default_factory=TermWeights)
     """Weights in losses and rewards; --reward ipfh pays by them."""
     without: tuple[Part, ...] = ()
@@ -393,45 +342,35 @@ class TrainIPFHConfig(TrainAgentConfig):
     down: Down = "average"
     """How faces are downsampled for the losses (Table X): by averages, or by convolutions that are
     learned in the last stage."""
-    batch: Count = 64
-    """Episodes in an update."""
+    batch: Count = 64  # Episodes in an update.
     learning_rate: Positive | None = None
     """Learning rate of the policy; by default what suits it. The paper has 1e-3 to 1e-5 for all
     networks."""
     final_learning_rate: Share = 0.01
-    beta1: Decay = 0.9
-    """First momentum of Adam in the last stage."""
-    gamma: Share = 1.0
-    """Discount of later rewards; the paper has none."""
+    beta1: Decay = 0.9  # First momentum of Adam in the last stage.
+    gamma: Share = 1.0  # Discount of later rewards; the paper has none.
     keep: Keep = "best"
     """Which controller and restorer the folder is left with: those with the highest PSNR on
     held-out faces (best), or those after the last update (last), which suits a loss that trades
     PSNR for something else, or a comparison after equally many updates. The folder joint has both:
     with --resume a run that is over takes the others."""
-    coarse_updates: Count = 20_000
-    """Length of the coarse hallucinator's stage."""
+    coarse_updates: Count = 20_000  # Length of the coarse hallucinator's stage.
     coarse_minutes: Positive | None = None
     """Length of the coarse hallucinator's stage in wall time instead."""
-    coarse_settings: tuple[str, ...] = ()
-    """Settings of the coarse hallucinator as NAME=VALUE."""
+    coarse_settings: tuple[str, ...] = ()  # Settings of the coarse hallucinator as NAME=VALUE.
     coarse_batch: Count | None = None
     """Faces in an update of the coarse hallucinator; by default as in its recipe."""
     coarse_learning_rate: Positive | None = None
     """Highest learning rate of the coarse hallucinator; by default as in its recipe."""
-    cognition_updates: Count = 2000
-    """Length of the cognition network's stage."""
+    cognition_updates: Count = 2000  # Length of the cognition network's stage.
     cognition_minutes: Positive | None = None
     """Length of the cognition network's stage in wall time instead."""
     cognition_people: Annotated[int, Ge(2)] | None = None
     """Tell only this many people apart; all by default."""
-    cognition_min_images: Annotated[int, Ge(2)] = 3
-    """People with fewer images are left out."""
-    cognition_width: Count = 16
-    """Channels of the first stage of SphereFace-20; 64 in the paper."""
-    cognition_embedding: Count = 128
-    """Values of an embedding; 512 in the paper."""
-    cognition_batch: Count = 64
-    """Faces in an update of the cognition network."""
+    cognition_min_images: Annotated[int, Ge(2)] = 3  # People with fewer images are left out.
+    cognition_width: Count = 16  # Channels of the first stage of SphereFace-20; 64 in the paper.
+    cognition_embedding: Count = 128  # Values of an embedding; 512 in the paper.
+    cognition_batch: Count = 64  # Faces in an update of the cognition network.
     cognition_learning_rate: Positive = 0.1
     """Learning rate of the cognition network's SGD at the start."""
     restorer_updates: NaturalNumber = 4000

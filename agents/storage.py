@@ -40,13 +40,10 @@ def grid_of(stored: Mapping[str, Any]) -> tuple[int, int]:
 
 
 class LearnedAgent(Agent):
-    """An agent with something to store.
-
-    Attributes:
-        provenance: How it was trained.
-    """
+    """An agent with something to store."""
 
     provenance: dict[str, Any]
+    """How it was trained."""
 
     @abstractmethod
     def stored(self) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
@@ -55,10 +52,10 @@ class LearnedAgent(Agent):
     def save(
         self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None
     ) -> None:
-        """Writes the agent with the locations it was trained for, without a pickle.
+        """Writes the agent with the locations it was trained for, whole or not at all; no pickle.
 
         Args:
-            path: File to write, whole or not at all.
+            path: File to write.
             provenance: How it was trained, by default what it knows itself. JSON-serialisable.
 
         Raises:

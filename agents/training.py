@@ -27,7 +27,7 @@ from facehall_env.training.distributed import Team
 from facehall_env.training.face_pool import FacePool
 from facehall_env.training.run import TrainingRun
 from facehall_env.training.trace import span
-from facehall_env.training.trainer import BEST, Learner, Trainer
+from facehall_env.training.trainer import BEST, Learner, Metadata, Tensors, Trainer
 
 SHOWN = ("held_out/psnr", "held_out/psnr_auc", "held_out/psnr_auc_above_even")
 """The scores that a progress bar shows."""
@@ -44,11 +44,8 @@ def build(
 ) -> Setup:
     """The training split and the process that the settings describe.
 
-    Args:
-        config: The settings.
-        enhancer: Takes the place of the one named.
-        reward: Takes the place of the one named.
-        validate: Whether to check each step, for which a GPU is waited for.
+    An enhancer and a reward that are given take the place of those named; with ``validate`` each
+    step is checked, for which a GPU is waited for.
 
     Raises:
         UnknownNameError: If there is no such dataset, protocol, enhancer or reward.
@@ -71,12 +68,8 @@ def environment_keywords(episode: EpisodeSpec) -> dict[str, Any]:
 class EpisodeTrainer(Trainer):
     """Trains a learner on episodes of freshly drawn faces.
 
-    Subclasses set ``learner`` and ``agent``.
-
-    Args:
-        config: The settings.
-        team: The processes that share an update.
-        reward: Takes the place of the reward named in the settings.
+    Subclasses set ``learner`` and ``agent``; ``reward`` takes the place of the one named in the
+    settings.
 
     Attributes:
         learner: What learns.
@@ -84,9 +77,6 @@ class EpisodeTrainer(Trainer):
         core: The process that is learned on.
         pool: The faces.
         people: Names of the people that the faces' identities count; None if they are not known.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
     """
 
     config: UpdatesConfig
@@ -156,9 +146,7 @@ class EpisodeTrainer(Trainer):
         """See :meth:`Learner.state_metadata`."""
         return {**super().state_metadata(), "learner": self.learner.state_metadata()}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         self.learner.restore(step, under_prefix("learner", tensors), metadata["learner"])

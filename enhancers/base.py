@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
+from facehall_env.enhancers.layers.checks import one_of
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Augmentation, Loss, Optimizer, Schedule
 
@@ -28,9 +29,13 @@ class Enhancer(nn.Module, ABC):
     patch's new content. It knows nothing of rewards or agents, and it does not clamp: the
     environment does.
 
+    Where an enhancer does not say otherwise, its network is the same for all scales, and a setting
+    that is unknown or out of range is a ConfigurationError.
+
     Args:
-        scale: Factor between the low and the high resolution that it is made for.
-        patch_size: Height and width of its patches in pixels.
+        scale: Factor between the low and the high resolution that it is made, or trained, for.
+        patch_size: Height and width in pixels of its patches, or of the pieces of a whole restored
+            face that an environment pastes.
         config: Keywords that build the same enhancer again; stored beside its weights.
     """
 
@@ -147,8 +152,7 @@ class OneShot(Enhancer):
         **config: Any,
     ) -> None:
         super().__init__(scale, patch_size, **config)
-        if takes not in get_args(Takes):
-            raise ConfigurationError(f"takes={takes!r} is unknown: use one of {get_args(Takes)}.")
+        one_of("takes", takes, get_args(Takes))
         self.network = network
         self.takes = takes
 
@@ -197,13 +201,11 @@ class _FromInitial(nn.Module):
 def restore_whole(enhancer: Enhancer, initial: Tensor, lr: Tensor | None = None) -> Tensor:
     """Whole faces (N, 3, H, W), restored in one go, not clamped.
 
-    Args:
-        enhancer: A network that restores whole faces.
-        initial: (N, 3, H, W), up-sampled faces in [0, 1].
-        lr: (N, 3, H / scale, W / scale), those that they come from, if they are at hand.
+    From up-sampled faces in [0, 1] and, if they are at hand, the low-resolution ones that they
+    come from, (N, 3, H / scale, W / scale).
 
     Raises:
-        ConfigurationError: If it works on patches only.
+        ConfigurationError: If the enhancer works on patches only.
     """
     if isinstance(enhancer, OneShot):
         return enhancer.restore(initial, lr)
@@ -214,17 +216,20 @@ def restore_whole(enhancer: Enhancer, initial: Tensor, lr: Tensor | None = None)
 def restore_current(enhancer: Enhancer, image: Tensor, start: Tensor) -> Tensor:
     """Whole faces (N, 3, H, W) in the middle of an episode, restored in one go, not clamped.
 
-    Args:
-        enhancer: A network that restores whole faces.
-        image: (N, 3, H, W), the current faces in [0, 1].
-        start: (N, 3, H, W), those that the episodes began with.
+    From the current faces in [0, 1] and those that the episodes began with.
 
     Raises:
-        ConfigurationError: If it works on patches only.
+        ConfigurationError: If the enhancer works on patches only.
     """
     network = enhancer.whole_face()
     restored: Tensor = network(image, start) if enhancer.sees_start else network(image)
     return restored
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a constructor was given, from its ``locals()`` at its start, for ``config``."""
+    common = ("self", "__class__", "scale", "patch_size")
+    return {name: value for name, value in arguments.items() if name not in common}
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:
@@ -246,10 +251,7 @@ def multiply_accumulates(run: Callable[[], object]) -> int:
     """Multiply-accumulate operations of the convolutions and matrix products in a computation.
 
     Element-wise operations, normalisation, Fourier transforms and interpolation are left out, as
-    is usual.
-
-    Args:
-        run: What to count; called once.
+    is usual. What to count, ``run``, is called once.
 
     >>> layer = torch.nn.Conv2d(3, 8, 5, padding=2)
     >>> multiply_accumulates(lambda: layer(torch.zeros(1, 3, 10, 10))) == 10 * 10 * 8 * 3 * 25

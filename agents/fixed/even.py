@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -46,12 +47,8 @@ def even_schedule(geometry: PatchGeometry) -> list[int]:
     lattices = [coarse]
     if [len(axis) for axis in covering] != [len(axis) for axis in coarse]:
         lattices.append(covering)
-    return [
-        _nearest(geometry, top, left)
-        for rows, columns in lattices
-        for top in rows
-        for left in columns
-    ]
+    corners = (corner for rows, columns in lattices for corner in product(rows, columns))
+    return [_nearest(geometry, top, left) for top, left in corners]
 
 
 def _nearest(geometry: PatchGeometry, top: float, left: float) -> int:
@@ -78,9 +75,6 @@ class EvenAgent(Agent):
     image); the second the smallest lattice that covers every pixel (3x3); then again from the
     start. Where the border or a coarse grid of locations does not allow the exact position, the
     nearest patch is taken. The schedule does not depend on the length of the episode.
-
-    Args:
-        core: The environment's core.
     """
 
     name = "even"

@@ -18,9 +18,6 @@ class ChangeAgent(Agent):
     it should leave, so that the agent is strong with few patches and does harm with many.
     Deterministic; each step costs one restoration of the whole face.
 
-    Args:
-        core: The environment's core.
-
     Raises:
         ConfigurationError: If the enhancer works on patches only, or restores once, at the start.
     """

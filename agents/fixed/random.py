@@ -17,10 +17,6 @@ class RandomAgent(Agent):
 
     It owns its random numbers: two agents with one seed play the same actions, whatever else
     draws from torch's global generator. ``deterministic`` changes nothing.
-
-    Args:
-        core: The environment's core.
-        seed: Seed of the agent's own generator.
     """
 
     name = "random"

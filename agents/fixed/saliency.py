@@ -16,11 +16,7 @@ from facehall_env.patches import cover
 def gradient_magnitude(image: Tensor) -> Tensor:
     """Length of the central-difference gradient of the mean of the channels.
 
-    Args:
-        image: (N, C, H, W) float.
-
-    Returns:
-        (N, 1, H, W), in the image's units per pixel.
+    From (N, C, H, W) float to (N, 1, H, W), in the image's units per pixel.
     """
     grey = functional.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     rows = (grey[:, :, 2:, 1:-1] - grey[:, :, :-2, 1:-1]) / 2
@@ -38,7 +34,6 @@ class SaliencyAgent(Agent):
     Deterministic.
 
     Args:
-        core: The environment's core.
         damping: Factor on the saliency of a visited pixel, between 0 and 1.
 
     Raises:

@@ -27,7 +27,6 @@ class StaticAgent(LearnedAgent):
     it can be played on another grid of locations. After its end it begins again.
 
     Args:
-        core: The environment's core.
         centres: (T, 2) int64, (y, x) of the patch centres in order.
         weights: Instead of ``centres``, a file written by :meth:`save`, or ``"auto"`` for the
             sequence that comes with the project for the core's enhancer and scale.

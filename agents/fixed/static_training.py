@@ -14,10 +14,7 @@ from facehall_env.training.run import versions
 
 
 def train_static(config: TrainStaticConfig) -> Path:
-    """Fits one sequence of locations for all faces and writes it.
-
-    Returns:
-        Path of the file.
+    """Fits one sequence of locations for all faces, writes it, and returns the path of the file.
 
     Raises:
         ConfigurationError: If a setting is out of range.

@@ -42,12 +42,7 @@ MODULE = "default_policy"
 
 
 class FirstFaces(FaceDataset):
-    """The first faces of a dataset.
-
-    Args:
-        dataset: All of them.
-        number: How many to keep.
-    """
+    """The first faces of a dataset."""
 
     def __init__(self, dataset: FaceDataset, number: int) -> None:
         self.name, self.split, self.image_size = dataset.name, dataset.split, dataset.image_size
@@ -67,14 +62,7 @@ class FirstFaces(FaceDataset):
 
 
 class RLlibTrainer:
-    """RLlib's algorithm, and a copy of its policy that is measured on held-out faces.
-
-    Args:
-        config: The settings.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-    """
+    """RLlib's algorithm, and a copy of its policy that is measured on held-out faces."""
 
     def __init__(self, config: TrainRLlibConfig) -> None:
         limits.check(config)
@@ -117,12 +105,8 @@ class RLlibTrainer:
     def copy_policy(self) -> None:
         """Brings the agent up to date with the learner."""
         weights = self.algorithm.learner_group.get_weights()[MODULE]
-        self.agent.policy.load_state_dict(
-            {
-                name.removeprefix("policy."): torch.as_tensor(value)
-                for name, value in weights.items()
-            }
-        )
+        named = {name.removeprefix("policy."): torch.as_tensor(v) for name, v in weights.items()}
+        self.agent.policy.load_state_dict(named)
 
     def save(self, run: TrainingRun, updates: int) -> None:
         """Writes RLlib's checkpoint, then ours, which names it, then removes the one before."""
@@ -136,7 +120,7 @@ class RLlibTrainer:
                 shutil.rmtree(old)
 
     def restore(self, run: TrainingRun) -> int:
-        """Goes back to the last checkpoint, if the run has one; returns the updates done.
+        """Goes back to the last checkpoint of the run, if any, and returns the updates done.
 
         Raises:
             WeightsError: If nobody has said that the folder can be trusted.
@@ -163,7 +147,6 @@ def train_rllib(config: TrainRLlibConfig) -> Path:
         Path of the best weights, ``best.safetensors`` in the run's folder: an ``rl`` agent.
 
     Raises:
-        ConfigurationError: If the settings contradict each other or the folder's run.
         MissingExtraError: If RLlib is not installed.
         WeightsError: If the run to resume is not said to be one's own.
     """
@@ -180,12 +163,9 @@ def train_rllib(config: TrainRLlibConfig) -> Path:
 def algorithm_config(
     config: TrainRLlibConfig, core: HallucinationCore, dataset: FaceDataset
 ) -> PPOConfig:
-    """RLlib's PPO for our environment, batched, with our policy.
+    """RLlib's PPO for our environment, batched, with our policy; it trains on ``dataset``.
 
-    Args:
-        config: The settings.
-        core: What they describe; its enhancer is sent to the environment runners.
-        dataset: Faces to train on.
+    The core's enhancer, on the CPU, is sent to the environment runners.
 
     Raises:
         MissingExtraError: If RLlib is not installed.

@@ -37,10 +37,7 @@ try:
     from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
     from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
     from stable_baselines3.common.policies import BasePolicy
-    from stable_baselines3.common.preprocessing import (
-        is_image_space,
-        is_image_space_channels_first,
-    )
+    from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
     from stable_baselines3.common.save_util import load_from_zip_file
     from stable_baselines3.common.vec_env import VecTransposeImage
     from stable_baselines3.dqn.policies import DQNPolicy
@@ -54,7 +51,6 @@ class SB3Agent(LearnedAgent):
     Recurrent policies remember their LSTM's state, maskable ones the locations they have visited.
 
     Args:
-        core: The environment's core.
         algorithm: What the policy was trained by, and the agent's name; one of
             :data:`~facehall_env.agents.SB3_ALGORITHMS` for the spatial policies.
         policy: A policy, such as ``model.policy``; by default an untrained spatial one.
@@ -255,16 +251,13 @@ def check_spaces(
 
 def channels_first(space: spaces.Dict) -> spaces.Dict:
     """The space as Stable-Baselines3's models see it, which puts the channels of images first."""
-    return spaces.Dict(
-        {
-            key: VecTransposeImage.transpose_space(entry, key)
-            if isinstance(entry, spaces.Box)
-            and is_image_space(entry)
-            and not is_image_space_channels_first(entry)
-            else entry
-            for key, entry in space.spaces.items()
-        }
-    )
+    entries = dict(space.spaces)
+    for key, entry in entries.items():
+        if not isinstance(entry, spaces.Box) or not is_image_space(entry):
+            continue
+        if not is_image_space_channels_first(entry):
+            entries[key] = VecTransposeImage.transpose_space(entry, key)
+    return spaces.Dict(entries)
 
 
 def _text(space: spaces.Space[Any]) -> str:

@@ -87,7 +87,6 @@ class SpatialLatents(nn.Module):
     """What SB3 calls the MLP extractor: the rectified map for the actor, a vector for the critic.
 
     Args:
-        extractor: Where the features come from.
         memory: Units of an LSTM whose output stands before the features; it is laid over the map.
     """
 
@@ -182,10 +181,7 @@ class SpatialRecurrentPolicy(_SpatialActor, RecurrentActorCriticPolicy):
 
     @staticmethod
     def _process_sequence(
-        features: Tensor,
-        lstm_states: tuple[Tensor, Tensor],
-        episode_starts: Tensor,
-        lstm: nn.LSTM,
+        features: Tensor, lstm_states: tuple[Tensor, Tensor], episode_starts: Tensor, lstm: nn.LSTM
     ) -> tuple[Tensor, Tensor]:  # so says the base; the second is the pair of states
         output, states = RecurrentActorCriticPolicy._process_sequence(
             features[:, :SUMMARY], lstm_states, episode_starts, lstm
@@ -194,11 +190,7 @@ class SpatialRecurrentPolicy(_SpatialActor, RecurrentActorCriticPolicy):
 
 
 class DuellingHead(nn.Module):
-    """Q values: the value of the face plus the advantage of each location over their mean.
-
-    Args:
-        extractor: Where the features come from.
-    """
+    """Q values: the value of the face plus the advantage of each location over their mean."""
 
     def __init__(self, extractor: SpatialExtractor) -> None:
         super().__init__()

@@ -6,27 +6,19 @@ Its checkpoint holds tensors and JSON, no pickle: network, optimiser, and how ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from torch import Tensor
 
 from facehall_env import limits
 from facehall_env.agents.fixed.even import EvenAgent
 from facehall_env.agents.integrations.sb3_agents import SB3Agent
 from facehall_env.agents.integrations.sb3_policies import OBSERVATION, hyperparameters, make_model
 from facehall_env.agents.settings import TrainSB3Config
-from facehall_env.agents.training import (
-    SHOWN,
-    above,
-    build,
-    environment_keywords,
-    held_out_scores,
-)
+from facehall_env.agents.training import SHOWN, above, build, environment_keywords, held_out_scores
 from facehall_env.data import FaceDataset
 from facehall_env.data.images import ImageArray
 from facehall_env.errors import ConfigurationError
@@ -35,21 +27,14 @@ from facehall_env.registry import parse_settings
 from facehall_env.sb3 import FaceHallucinationVecEnv
 from facehall_env.training.face_pool import FacePool
 from facehall_env.training.run import TrainingRun
-from facehall_env.training.trainer import Learner, shown
+from facehall_env.training.trainer import Learner, Metadata, Tensors, shown
 
 LOG_EVERY = 20
 """Episodes between entries of an off-policy algorithm; the others make one for each rollout."""
 
 
 class PoolFaces(FaceDataset):
-    """The training faces of a pool, then, if asked for, the same mirrored.
-
-    Args:
-        pool: The pool.
-        name: Name of the dataset that it was filled from.
-        image_size: Rows and columns of the images.
-        mirrored: Whether to add the mirrored ones.
-    """
+    """The training faces of a pool, then, if asked for, the same mirrored."""
 
     def __init__(
         self, pool: FacePool, name: str, image_size: tuple[int, int], mirrored: bool
@@ -78,7 +63,6 @@ class SB3Trainer(Learner):
     """A model with its faces.
 
     Args:
-        config: The settings.
         done: Steps that were done before; changes what is drawn from here on.
     """
 
@@ -111,13 +95,9 @@ class SB3Trainer(Learner):
     def learn(self, callback: BaseCallback, logger: Logger) -> None:
         """Trains until the number of steps asked for is reached."""
         self.model.set_logger(logger)
-        off_policy = isinstance(self.model, OffPolicyAlgorithm)
-        self.model.learn(
-            self.total - self.steps,
-            callback,
-            log_interval=LOG_EVERY if off_policy else 1,
-            reset_num_timesteps=False,
-        )
+        every = LOG_EVERY if isinstance(self.model, OffPolicyAlgorithm) else 1
+        left = self.total - self.steps
+        self.model.learn(left, callback, log_interval=every, reset_num_timesteps=False)
 
     def validate(self) -> dict[str, float]:
         """PSNR of the held-out faces in dB, by the likeliest actions, and above the even agent."""
@@ -131,9 +111,7 @@ class SB3Trainer(Learner):
         own = {"updates": self.model._n_updates, "best": self.best}
         return {**super().state_metadata(), **own}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         model = self.model
@@ -146,11 +124,7 @@ class SB3Trainer(Learner):
 
 
 class RunLog(KVWriter):
-    """Hands what Stable-Baselines3 logs to the run's log.
-
-    Args:
-        run: The run.
-    """
+    """Hands what Stable-Baselines3 logs to the run's log."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
@@ -171,13 +145,7 @@ class RunLog(KVWriter):
 
 
 class Watch(BaseCallback):
-    """Measures and saves along the way.
-
-    Args:
-        run: Where to.
-        trainer: What.
-        bar: The progress bar.
-    """
+    """Measures and saves along the way."""
 
     def __init__(self, run: TrainingRun, trainer: SB3Trainer, bar: Any) -> None:
         super().__init__()
@@ -224,9 +192,8 @@ def train_sb3(config: TrainSB3Config) -> Path:
         trainer = SB3Trainer(config, done=checkpoint[0] if checkpoint else 0)
         if checkpoint is not None:
             trainer.restore(*checkpoint)
-        with progress(
-            total=trainer.total, initial=trainer.steps, desc="training", unit="patch"
-        ) as bar:
+        done, total = trainer.steps, trainer.total
+        with progress(total=total, initial=done, desc="training", unit="patch") as bar:
             watch = Watch(run, trainer, bar)
             trainer.learn(watch, Logger(None, [RunLog(run)]))
             watch.validate()

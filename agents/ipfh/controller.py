@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env.agents.base import AgentState
-from facehall_env.agents.reinforce.policies import POLICIES, Policy, planes
+from facehall_env.agents.reinforce.policies import POLICIES, Judged, Policy, Seen, planes
 from facehall_env.patches import PatchGeometry
 
 CELLS = 4
@@ -17,12 +15,7 @@ CELLS = 4
 
 
 class StridedBlock(nn.Module):
-    """A residual block that halves height and width.
-
-    Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out.
-    """
+    """A residual block that halves height and width."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -43,10 +36,6 @@ class OneHotLinear(nn.Module):
     """A linear layer on a one-hot vector: one row of its matrix, gathered.
 
     The paper's action vector has as many entries as there are locations, one of them 1.
-
-    Args:
-        locations: Entries of the vector.
-        outputs: Numbers that come out.
     """
 
     def __init__(self, locations: int, outputs: int) -> None:
@@ -75,8 +64,6 @@ class Controller(Policy):
     its coarse hallucinator does, and these are not averaged: where something is decides.
 
     Args:
-        geometry: The locations it chooses among.
-        num_steps: Length of the episodes it is trained on.
         hidden: Numbers in both features together: the context's are a third.
         width: Channels of the first layer; the last has four times as many.
     """
@@ -111,9 +98,7 @@ class Controller(Policy):
             self.locations.weight.mul_(0.1)
             self.locations.bias.zero_()
 
-    def forward(
-        self, observation: Mapping[str, Tensor], memory: AgentState | None = None
-    ) -> tuple[Tensor, Tensor, AgentState]:
+    def forward(self, observation: Seen, memory: AgentState | None = None) -> Judged:
         """See :meth:`Policy.forward`."""
         holistic = self.encode_image(planes(observation["image"]))
         patch = self.encode_patch(planes(observation["last_patch"]))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,7 @@ from facehall_env.training.dual_consistency import DualConsistency
 from facehall_env.training.enhancer import train_enhancer
 from facehall_env.training.loop import train
 from facehall_env.training.run import CHECKPOINT, LOG, TrainingRun
-from facehall_env.training.settings import (
-    TrainCognitionConfig,
-    TrainEnhancerConfig,
-    TrainSRConfig,
-)
+from facehall_env.training.settings import TrainCognitionConfig, TrainEnhancerConfig, TrainSRConfig
 from facehall_env.training.sr import train_sr
 
 
@@ -111,19 +108,13 @@ def _rehearse(config: TrainIPFHConfig, paid: IPFHReward) -> None:
         check_people(dataset)
 
 
-def _given_coarse(config: TrainIPFHConfig) -> Path | None:
-    """The file from whose network's result faces start."""
-    path = Path(config.episode.initial)
-    return path if path.suffix == ".safetensors" else None
-
-
 def _coarse(config: TrainIPFHConfig, folder: Folder) -> None:
     """Eq. 2: whole faces, by their squared error."""
     if folder.coarse.is_file():
         return
     if config.episode.initial != COARSE:
-        given = _given_coarse(config)
-        if given is not None:
+        given = Path(config.episode.initial)
+        if given.suffix == ".safetensors":
             _put(given, folder.coarse)
         return
     settings = TrainSRConfig(
@@ -133,11 +124,7 @@ def _coarse(config: TrainIPFHConfig, folder: Folder) -> None:
         device=config.device,
         limit=config.limit,
         validation_faces=config.validation_faces,
-        updates=config.coarse_updates,
-        minutes=config.coarse_minutes,
-        batch=config.coarse_batch,
-        learning_rate=config.coarse_learning_rate,
-        **_shared(config, "coarse"),
+        **_of_stage(config, "coarse", ("updates", "batch", "learning_rate")),
     )
     _put(train_sr(settings).with_name("best.safetensors"), folder.coarse)
 
@@ -149,19 +136,12 @@ def _cognition(config: TrainIPFHConfig, folder: Folder) -> None:
     if config.cognition is not None:
         _put(config.cognition, folder.cognition)
         return
+    own = ("updates", "people", "min_images", "width", "embedding", "batch", "learning_rate")
     settings = TrainCognitionConfig(
         dataset=config.episode.faces.dataset,
         dataset_settings=config.episode.faces.dataset_settings,
         device=config.device,
-        updates=config.cognition_updates,
-        minutes=config.cognition_minutes,
-        people=config.cognition_people,
-        min_images=config.cognition_min_images,
-        width=config.cognition_width,
-        embedding=config.cognition_embedding,
-        batch=config.cognition_batch,
-        learning_rate=config.cognition_learning_rate,
-        **_shared(config, "cognition"),
+        **_of_stage(config, "cognition", own),
     )
     _put(train_cognition(settings), folder.cognition)
 
@@ -188,9 +168,8 @@ def _restorer(config: TrainIPFHConfig, folder: Folder) -> None:
         rollout_updates=config.restorer_rollout_updates,
         rollout_envs=config.restorer_batch,
         rollout_learning_rate=0.4 * config.restorer_learning_rate,
-        minutes=config.restorer_minutes,
         loss="mse",
-        **_shared(config, "restorer"),
+        **_of_stage(config, "restorer"),
     )
     _put(train_enhancer(settings), folder.restorer)
 
@@ -212,10 +191,11 @@ def _joint(config: TrainIPFHConfig, folder: Folder) -> None:
     _put(kept, folder.agent)
 
 
-def _shared(config: TrainIPFHConfig, stage: str) -> dict[str, Any]:
-    """Settings that every earlier stage has in common with the whole training."""
+def _of_stage(config: TrainIPFHConfig, stage: str, own: Sequence[str] = ()) -> dict[str, Any]:
+    """An earlier stage's own settings, named after it, and those of the whole training."""
     out = config.out / stage
     shared = {name: getattr(config, name) for name in ("seed", "devices", "num_nodes")}
+    shared |= {name: getattr(config, f"{stage}_{name}") for name in ("minutes", *own)}
     return {**shared, "out": out, "resume": _goes_on(out)}
 
 

@@ -25,17 +25,10 @@ from facehall_env.training.run import TrainingRun
 
 
 class Folder:
-    """Where a pipeline leaves what.
+    """Where a pipeline leaves its networks and the agent.
 
-    Args:
-        root: Its folder.
-
-    Attributes:
-        coarse: Weights of the coarse hallucinator.
-        cognition: The cognition network.
-        restorer: Weights of the restorer after random patches.
-        enhancer: Weights of the restorer after the last stage.
-        agent: The agent.
+    The restorer's weights are ``restorer`` after random patches and ``enhancer`` after the last
+    stage.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,10 +40,6 @@ class Folder:
 
 class IPFHTrainer(ReinforceTrainer):
     """Trains controller and restorer together: the last stage.
-
-    Args:
-        config: The settings of all.
-        team: The processes that share an update's episodes.
 
     Raises:
         ConfigurationError: If the settings contradict each other, or nobody knows who is on the
@@ -123,11 +112,6 @@ def ipfh_reward(
     weights: TermWeights, cognition: Cognition | None, consistency: DualConsistency
 ) -> IPFHReward:
     """The rewards of the paper (eqs. 10 and 12), weighted as the losses are.
-
-    Args:
-        weights: Weight of each term.
-        cognition: The cognition network, for terms that need one.
-        consistency: Compares patches and faces.
 
     Raises:
         ConfigurationError: If nothing is left.

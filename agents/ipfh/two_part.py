@@ -40,7 +40,6 @@ class RestorerLosses:
 
     Args:
         weights: How much each term counts; those of weight 0 are not computed.
-        consistency: Errors and textures in both domains.
         cognition: Judges features and identity, where these count.
         labels: The cognition network's class of each face of a state, (N,) int64, -1 for
             strangers.
@@ -68,28 +67,18 @@ class RestorerLosses:
             )
 
     def patch(self, restored: Tensor, truth: Tensor, inside: Tensor) -> dict[str, Tensor]:
-        """L_p, eq. 16.
+        """L_p, eq. 16, as weighted terms (N,).
 
-        Args:
-            restored: (N, 3, h, w), not clamped.
-            truth: (N, 3, h, w).
-            inside: (N, 1, h, w) bool, pixels that count.
-
-        Returns:
-            Terms (N,), weighted.
+        Restored patches, not clamped, and true ones are (N, 3, h, w); the pixels ``inside``, (N, 1,
+        h, w) bool, count.
         """
         losses = self.consistency.terms(restored, truth, inside=inside, names=self._dual)
         return self._weighted("patch_", losses)
 
     def face(self, face: Tensor, state: CoreState) -> dict[str, Tensor]:
-        """L_im, eq. 17.
+        """L_im, eq. 17, as weighted terms (N,); the identity's is zero for strangers.
 
-        Args:
-            face: (N, 3, H, W), the final face.
-            state: What it should be, and whose it is.
-
-        Returns:
-            Terms (N,), weighted; the identity's is zero for strangers.
+        The state says what the final faces (N, 3, H, W) should be, and whose they are.
         """
         losses = self.consistency.terms(face, state.hr, state.lr, names=self._dual)
         terms = self._weighted("face_", losses)
@@ -116,18 +105,7 @@ class RestorerLosses:
 
 
 class IPFHLearner(Reinforce):
-    """REINFORCE for the controller, and both losses for the restorer.
-
-    Args:
-        core: The process; its reward is what the controller maximises.
-        policy: The controller.
-        config: Settings of REINFORCE; with ``joint`` the restorer learns, too.
-        losses: What it learns from.
-        team: The processes that share an update's episodes.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other or the enhancer.
-    """
+    """REINFORCE for the controller, and both losses for the restorer."""
 
     def __init__(
         self,
@@ -150,11 +128,8 @@ class IPFHLearner(Reinforce):
     def learn_from(self, played: Sequence[tuple[CoreState, Tensor]], final: CoreState) -> None:
         """Adds the gradient of an episode's losses to the restorer's.
 
-        The loss is the mean over the faces of L_p, averaged over the steps, plus L_im.
-
-        Args:
-            played: The states before each step and the actions that were taken in them.
-            final: The state after the last.
+        The loss is the mean over the faces of L_p, averaged over the steps, plus L_im. ``played``
+        are the states before each step and the actions that were taken in them.
         """
         geometry, size = self.core.geometry, self.core.geometry.patch_size
         wanted = self._face_gradient(final)

@@ -47,7 +47,6 @@ class QMapAgent(LearnedAgent):
     """Goes where the network expects most.
 
     Args:
-        core: The environment's core.
         network: Predicts the gains; or None, and ``weights``.
         guess: Restores whole faces, for networks that start from a guess of the truth.
         weights: A file written by :meth:`save`, ``"auto"`` for the agent that comes with the

@@ -36,7 +36,8 @@ from facehall_env.enhancers.weights import load as load_enhancer
 from facehall_env.errors import ConfigurationError
 from facehall_env.observations import observe
 from facehall_env.state import CoreState, mean_squared_error
-from facehall_env.training.trainer import Learner
+from facehall_env.training.schedules import learning_rate
+from facehall_env.training.trainer import Learner, Metadata, Tensors
 
 GOOD_TEMPERATURE = 0.3
 """Temperature at which good locations to try are drawn, in units of the typical gain."""
@@ -63,7 +64,6 @@ def load_guess(path: str, core: HallucinationCore) -> Enhancer | None:
     """The enhancer whose restored faces are the guess; None for no path.
 
     Raises:
-        WeightsError: If the file is missing, damaged, or holds something else.
         ConfigurationError: If it is made for another scale, or works on patches only.
     """
     if not path:
@@ -79,11 +79,7 @@ def load_guess(path: str, core: HallucinationCore) -> Enhancer | None:
 
 
 class ReplayMemory:
-    """The last steps of all environments; a state's successor lies in the next slot.
-
-    Args:
-        slots: Number of steps that it holds.
-    """
+    """The last steps of all environments; a state's successor lies in the next slot."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -97,9 +93,7 @@ class ReplayMemory:
     def add(self, step: Mapping[str, Tensor]) -> None:
         """Writes one step of all environments over the oldest one; tensors (N, ...)."""
         if not self.rows:
-            self.rows = {
-                key: value.new_empty(self.slots, *value.shape) for key, value in step.items()
-            }
+            self.rows = {k: value.new_empty(self.slots, *value.shape) for k, value in step.items()}
         for key, value in step.items():
             self.rows[key][self.written % self.slots] = value
         self.written += 1
@@ -129,13 +123,8 @@ class QMapLearner(Learner):
 
     Args:
         core: The process. Its reward does not matter: the gain is that of the squared error.
-        network: The network to train.
-        config: Settings of the algorithm.
         draw: Gives so many new faces; called whenever episodes end.
         guess: Restores whole faces, for networks that start from a guess of the truth.
-
-    Raises:
-        ConfigurationError: If the settings are out of range.
     """
 
     def __init__(
@@ -170,11 +159,12 @@ class QMapLearner(Learner):
     def update(self) -> dict[str, float]:
         """One step in every environment, and some batches from the memory.
 
-        Returns:
-            What is worth logging: losses, and the PSNR of the faces whose episodes ended.
+        Returned is what is worth logging: losses, and the PSNR of the faces whose episodes ended.
         """
         scores = self._play()
-        self.scale_learning_rates(self._warm_up() * self._cosine())
+        warm_up = min(20, self.total)
+        rate = learning_rate("cosine", 1.0, self.step, self.total, warm_up=warm_up, lowest=0.0)
+        self.scale_learning_rates(rate)
         if len(self.memory) > 1:
             losses = [self._learn() for _ in range(self.config.gradient_steps)]
             scores["train/loss"] = sum(losses) / len(losses)
@@ -196,9 +186,7 @@ class QMapLearner(Learner):
         """See :meth:`Learner.state_metadata`."""
         return {**super().state_metadata(), "written": self.memory.written}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         device = self.core.device
@@ -225,20 +213,13 @@ class QMapLearner(Learner):
         first_error = mean_squared_error(state.initial, state.hr)
         gains = (state.mse[:, None] - mse_after_each(core, state, tried)) / first_error[:, None]
         self._follow(state.step, gains)
-        explore = self._random(len(tried)) < self._exploration()
-        other = torch.randint(
-            tried.shape[1], (len(tried),), generator=self.generator, device=core.device
-        )
-        choice = other.where(explore, 0)[:, None]
+        chance = torch.rand(len(tried), generator=self.generator, device=core.device)
+        explore = chance < self.config.exploration * (1 - 0.8 * self.step / self.total)
+        choice = self._integers(tried.shape[1], len(tried)).where(explore, 0)[:, None]
         action = tried.gather(1, choice)[:, 0]
         after, _, done = core.step(state, action)
-        step = {
-            **observation,
-            "tried": tried,
-            "gains": gains.float(),
-            "choice": choice[:, 0],
-            "done": done,
-        }
+        played = {"tried": tried, "gains": gains.float(), "choice": choice[:, 0], "done": done}
+        step = {**observation, **played}
         if self.has_density:
             step["density"] = self._density(state, first_error, observation.get(AHEAD))
         self.memory.add(step)
@@ -297,12 +278,7 @@ class QMapLearner(Learner):
         tries = [value.argmax(1, keepdim=True)]
         if good:
             tries.append(torch.multinomial(chances, good, generator=self.generator))
-        any_number = self.config.tries - 1 - good
-        tries.append(
-            torch.randint(
-                locations, (number, any_number), generator=self.generator, device=value.device
-            )
-        )
+        tries.append(self._integers(locations, number, self.config.tries - 1 - good))
         return torch.cat(tries, dim=1)
 
     def _density(self, state: CoreState, first_error: Tensor, change: Tensor | None) -> Tensor:
@@ -326,29 +302,16 @@ class QMapLearner(Learner):
         core, envs = self.core, self.config.envs
         state = core.reset(self.draw(envs))
         for step in range(1, core.num_steps):
-            action = torch.randint(
-                core.geometry.num_locations,
-                (envs,),
-                generator=self.generator,
-                device=core.device,
-            )
+            action = self._integers(core.geometry.num_locations, envs)
             state, _, _ = core.step(state, action)
             rows = torch.arange(step - 1, envs, core.num_steps - 1)
             if len(rows):
                 state = core.reset(self.draw(len(rows)), state, rows)
         return state
 
-    def _random(self, number: int) -> Tensor:
-        return torch.rand(number, generator=self.generator, device=self.core.device)
-
-    def _exploration(self) -> float:
-        return self.config.exploration * (1 - 0.8 * self.step / self.total)
-
-    def _warm_up(self) -> float:
-        return min(1.0, (self.step + 1) / min(20, self.total))
-
-    def _cosine(self) -> float:
-        return 0.5 * (1 + math.cos(math.pi * self.step / self.total))
+    def _integers(self, high: int, *size: int) -> Tensor:
+        """Random numbers from 0 on, below ``high``."""
+        return torch.randint(high, size, generator=self.generator, device=self.core.device)
 
 
 def _error(predicted: Tensor, measured: Tensor) -> Tensor:

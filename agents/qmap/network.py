@@ -16,6 +16,7 @@ from facehall_env.agents.lookahead import errors_by_guess, look_ahead
 from facehall_env.agents.reinforce.policies import location_weights, planes
 from facehall_env.core import HallucinationCore
 from facehall_env.enhancers import Enhancer
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 from facehall_env.patches import PatchGeometry
 
@@ -41,9 +42,6 @@ class GainNetwork(nn.Module):
     first error, which the network does not know, so only their order within a face is exact.
 
     Args:
-        geometry: The locations to judge.
-        num_steps: Length of the episodes.
-        width: Channels of the map.
         future: Whether to predict the rest of the return, too.
         lookahead: Whether to look at what the enhancer would make of the whole face.
         guess: Whether to start from the gains by a guess of the truth; needs ``lookahead``.
@@ -105,10 +103,8 @@ class GainNetwork(nn.Module):
         self.correction = nn.Conv2d(width, 1, 1)
         self.rest = nn.Conv2d(width, 1, 1) if future else None
         self.trust = nn.Parameter(torch.ones(())) if guess else None
-        for module in (self.density, self.correction, self.rest):
-            if module is not None:  # begin by expecting nothing
-                nn.init.zeros_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # they have one
+        # Begin by expecting nothing.
+        start_at_zero(self.density, self.correction, *([] if self.rest is None else [self.rest]))
         nn.init.normal_(self.step.weight, std=0.1)
         self.register_buffer("scale", torch.ones(num_steps))
         for axis, label in enumerate(("row", "column")):
@@ -120,10 +116,9 @@ class GainNetwork(nn.Module):
         """Judges all locations of N faces.
 
         Args:
-            observation: ``image``, ``lr``, ``action_history`` and ``step``, batched; with
-                lookahead also ``ahead``, from
-                :func:`facehall_env.agents.lookahead.look_ahead`, with
-                a guess ``by_guess``, from :func:`facehall_env.agents.lookahead.errors_by_guess`.
+            observation: ``image``, ``lr``, ``action_history`` and ``step``, batched; with lookahead
+                also ``ahead``, from :func:`facehall_env.agents.lookahead.look_ahead`, with a guess
+                ``by_guess``, from :func:`facehall_env.agents.lookahead.errors_by_guess`.
 
         Returns:
             Gains, the discounted rest of the return after each, and the gains without the
@@ -215,8 +210,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # it has one
+        start_at_zero(self.second)
 
     def forward(self, cells: Tensor) -> Tensor:
         """(N, width, H, W) to the same."""
@@ -228,15 +222,10 @@ class ResidualBlock(nn.Module):
 def remember_guess(
     guess: Enhancer, observation: Mapping[str, Tensor], state: AgentState | None
 ) -> AgentState:
-    """The guess of each face, made anew where an episode begins.
+    """The guess of each face, ``guess`` (N, 3, H, W) in [0, 1], made anew where an episode begins.
 
-    Args:
-        guess: Restores whole faces.
-        observation: ``lr`` and ``step`` of N faces.
-        state: What this function returned at the step before; None at first.
-
-    Returns:
-        ``guess``, (N, 3, H, W) in [0, 1].
+    The observation has ``lr`` and ``step`` of N faces; ``state`` is what this function returned at
+    the step before, None at first.
     """
     begins = observation["step"].flatten() == 0
     if state is not None and not bool(begins.any()):

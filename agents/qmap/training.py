@@ -13,15 +13,7 @@ from facehall_env.training.loop import train
 
 
 class QMapTrainer(EpisodeTrainer):
-    """Learns the gains of all locations.
-
-    Args:
-        config: The settings.
-        team: This process alone.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-    """
+    """Learns the gains of all locations."""
 
     config: TrainQMapConfig
     learner: QMapLearner
@@ -44,8 +36,6 @@ class QMapTrainer(EpisodeTrainer):
 def train_qmap(config: TrainQMapConfig) -> Path:
     """Trains a qmap agent; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights that did best on held-out faces, ``best.safetensors`` in the run's
-        folder.
+    Returns the path of the weights that did best on held-out faces, ``best.safetensors``.
     """
     return train(QMapTrainer, config)

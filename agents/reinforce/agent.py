@@ -26,7 +26,6 @@ class ReinforceAgent(LearnedAgent):
     """Plays a policy network.
 
     Args:
-        core: The environment's core.
         policy: The network, or the name of one: ``"conv"``, ``"fc"`` or ``"ipfh"``.
         weights: A file written by :meth:`save`, ``"auto"`` for the agent that comes with the
             project for the core's enhancer and scale, or None for an untrained network.

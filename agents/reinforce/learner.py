@@ -17,9 +17,8 @@ the episodes, but baselines, scales and deviations are those of all of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +38,7 @@ from facehall_env.state import CoreState
 from facehall_env.training.distributed import Team
 from facehall_env.training.losses import patch_loss
 from facehall_env.training.trace import span
-from facehall_env.training.trainer import Learner
+from facehall_env.training.trainer import Learner, Metadata, Tensors
 
 MOMENTUM = 0.95
 """Share of the running means that is kept in each update: the baseline ema, the returns' scale."""
@@ -85,15 +84,9 @@ def play_episode(
 ) -> Episode:
     """Plays sampled actions and keeps what the gradient needs.
 
-    Args:
-        core: The process.
-        policy: Chooses the locations.
-        faces: N faces.
-        generator: Draws the actions.
-        mask_visited: Never visit a location twice in an episode.
-        advance: Called in place of ``core.step``.
-        foresee: Predicts the reward of every location, (N, num_locations).
-        team: The processes that play the other rows of a larger batch.
+    ``mask_visited`` never visits a location twice in an episode, ``advance`` is called in place of
+    ``core.step``, ``foresee`` predicts the reward of every location, (N, num_locations), and
+    ``team`` are the processes that play the other rows of a larger batch.
     """
     advance = advance or core.step
     with span("env/reset"):
@@ -139,9 +132,7 @@ def reward_to_go(reward: Tensor, gamma: float) -> Tensor:
 def others_mean(returns: Tensor, samples: int) -> Tensor:
     """Mean return of the other episodes of the same face, (T, N) to the same.
 
-    Args:
-        returns: Episodes of one face lie side by side.
-        samples: Episodes of each face, at least 2.
+    The episodes of each face, 2 or more ``samples``, lie side by side.
 
     >>> others_mean(torch.tensor([[1.0, 2.0, 6.0]]), 3).tolist()
     [[4.0, 3.5, 1.5]]
@@ -170,9 +161,6 @@ class Reinforce(Learner):
 
     Args:
         core: The process; its reward is what is maximised.
-        policy: The network to train.
-        config: Settings of the algorithm.
-        team: The processes that share an update's episodes.
 
     Raises:
         ConfigurationError: If the settings contradict each other or the enhancer.
@@ -217,12 +205,8 @@ class Reinforce(Learner):
     def update(self, faces: Faces) -> dict[str, float]:
         """Plays one episode of each face and follows the gradient.
 
-        Args:
-            faces: This process's share of ``batch / samples_per_face`` faces, on the core's
-                device.
-
-        Returns:
-            What is worth logging: mean return, PSNR, entropy, losses, of all processes.
+        The faces are this process's share of ``batch / samples_per_face``, on the core's device.
+        Returned is what is worth logging, of all processes: mean return, PSNR, entropy, losses.
 
         Raises:
             EnhancerError: If the episodes or the losses are not finite; no weight has changed.
@@ -280,9 +264,7 @@ class Reinforce(Learner):
         returns = {"running_return": self.running_return, "return_scale": self.return_scale}
         return {**super().state_tensors(), **returns}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         self.running_return = tensors["running_return"].to(self.core.device)
@@ -366,11 +348,7 @@ class Reinforce(Learner):
 
 
 def check_settings(config: ReinforceConfig, core: HallucinationCore) -> None:
-    """Checks settings against each other and against what is to be played.
-
-    Raises:
-        ConfigurationError: If they do not fit, or the enhancer or reward does not.
-    """
+    """Raises a ConfigurationError if settings do not fit each other, the enhancer or the reward."""
     limits.check(config)
     if config.batch % config.samples_per_face:
         raise ConfigurationError(

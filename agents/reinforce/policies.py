@@ -17,6 +17,9 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.patches import PatchGeometry
 from facehall_env.registry import unknown_name
 
+Seen = Mapping[str, Tensor]
+Judged = tuple[Tensor, Tensor, AgentState]
+
 
 class Policy(nn.Module, ABC):
     """A policy with a value head, most often recurrent, over the locations of one geometry.
@@ -42,9 +45,7 @@ class Policy(nn.Module, ABC):
         self.value_head = nn.Sequential(nn.Linear(hidden + 1, 64), nn.ReLU(), nn.Linear(64, 1))
 
     @abstractmethod
-    def forward(
-        self, observation: Mapping[str, Tensor], memory: AgentState | None = None
-    ) -> tuple[Tensor, Tensor, AgentState]:
+    def forward(self, observation: Seen, memory: AgentState | None = None) -> Judged:
         """One step for N faces.
 
         Args:
@@ -80,11 +81,6 @@ class FullyConnectedPolicy(Policy):
     The current face goes through one fully-connected layer (256), the last location (y, x) in
     [-1, 1] through another (128); an LSTM (512) takes both; a linear layer gives one logit per
     location. About 23 million parameters for 128x128 faces and every pixel a location.
-
-    Args:
-        geometry: The locations it chooses among.
-        num_steps: Length of the episodes it is trained on.
-        hidden: Units of the LSTM.
     """
 
     name = "fc"
@@ -97,9 +93,7 @@ class FullyConnectedPolicy(Policy):
         self.lstm = nn.LSTMCell(256 + 128, hidden)
         self.locations = nn.Linear(hidden, geometry.num_locations)
 
-    def forward(
-        self, observation: Mapping[str, Tensor], memory: AgentState | None = None
-    ) -> tuple[Tensor, Tensor, AgentState]:
+    def forward(self, observation: Seen, memory: AgentState | None = None) -> Judged:
         """See :meth:`Policy.forward`."""
         before = self.recall(observation, memory)
         image = functional.relu(self.encode_image(planes(observation["image"]).flatten(1)))
@@ -109,6 +103,29 @@ class FullyConnectedPolicy(Policy):
         )
         value = self.value(hidden, observation["step"])
         return self.locations(hidden), value, {"hidden": hidden, "cell": cell}
+
+
+class FirstLookPolicy(FullyConnectedPolicy):
+    """The ``fc`` policy that sees the face as it was before the first patch ("I_0" of Table 3).
+
+    "Use original LR image as input for policy network instead of image that has been locally
+    enhanced at previous steps" (section 4.4). It keeps that face in its memory, so that it plays
+    in the same environment as the others. Settings are those of
+    :class:`~facehall_env.agents.reinforce.policies.FullyConnectedPolicy`.
+    """
+
+    name = "fc-first"
+
+    def forward(self, observation: Seen, memory: AgentState | None = None) -> Judged:
+        """See :meth:`Policy.forward`; the memory also holds the first face, (N, H, W, 3)."""
+        first = observation["image"]
+        rest = None
+        if memory is not None:
+            goes_on = observation["step"].reshape(-1, 1, 1, 1) > 0
+            first = memory["first"].where(goes_on, first)
+            rest = {key: tensor for key, tensor in memory.items() if key != "first"}
+        logits, value, after = super().forward({**observation, "image": first}, rest)
+        return logits, value, {**after, "first": first}
 
 
 CELL = 8
@@ -199,8 +216,6 @@ class ConvolutionalPolicy(MapEncoder, LocationJudge, Policy):
     the locations. Some 0.2 M parameters and 7 M multiplications for a 128x128 face at stride 8.
 
     Args:
-        geometry: The locations it chooses among.
-        num_steps: Length of the episodes it is trained on.
         hidden: Units of the LSTM.
         width: Channels of the map.
     """
@@ -210,11 +225,7 @@ class ConvolutionalPolicy(MapEncoder, LocationJudge, Policy):
     learning_rate = 1e-3
 
     def __init__(
-        self,
-        geometry: PatchGeometry,
-        num_steps: int = 25,
-        hidden: int = 128,
-        width: int = 32,
+        self, geometry: PatchGeometry, num_steps: int = 25, hidden: int = 128, width: int = 32
     ) -> None:
         super().__init__(geometry, num_steps, hidden, width=width)
         self._add_encoder(geometry.image_size, width)
@@ -222,9 +233,7 @@ class ConvolutionalPolicy(MapEncoder, LocationJudge, Policy):
         self.recollection = nn.Linear(hidden, width)
         self._add_judge(geometry, width)
 
-    def forward(
-        self, observation: Mapping[str, Tensor], memory: AgentState | None = None
-    ) -> tuple[Tensor, Tensor, AgentState]:
+    def forward(self, observation: Seen, memory: AgentState | None = None) -> Judged:
         """See :meth:`Policy.forward`."""
         before = self.recall(observation, memory)
         cells = self.encode(planes(observation["image"]), planes(observation["coverage"]))
@@ -268,13 +277,10 @@ def location_weights(geometry: PatchGeometry, axis: int, cell: int = CELL) -> tu
 
 
 POLICIES: dict[str, Callable[..., Policy]] = {
-    policy.name: policy for policy in (FullyConnectedPolicy, ConvolutionalPolicy)
+    policy.name: policy for policy in (FullyConnectedPolicy, FirstLookPolicy, ConvolutionalPolicy)
 }
 """The networks by name; modules of others add theirs."""
-ELSEWHERE = {
-    "fc-first": "facehall_env.agents.reinforce.fc_first",
-    "ipfh": "facehall_env.agents.ipfh.controller",
-}
+ELSEWHERE = {"ipfh": "facehall_env.agents.ipfh.controller"}
 """Modules that add a network when they are imported, by its name."""
 
 

@@ -18,16 +18,7 @@ from facehall_env.training.run import TrainingRun
 
 
 class ReinforceTrainer(EpisodeTrainer):
-    """Trains a policy, and with ``joint`` the enhancer.
-
-    Args:
-        config: The settings.
-        team: The processes that share an update's episodes.
-        reward: Takes the place of the reward named in the settings.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-    """
+    """Trains a policy, and with ``joint`` the enhancer."""
 
     config: TrainAgentConfig
     learner: Reinforce
@@ -66,8 +57,6 @@ class ReinforceTrainer(EpisodeTrainer):
 def train_agent(config: TrainAgentConfig) -> Path:
     """Trains a policy; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights that did best on held-out faces, ``best.safetensors`` in the run's
-        folder.
+    Returns the path of the weights that did best on held-out faces, ``best.safetensors``.
     """
     return train(ReinforceTrainer, config)

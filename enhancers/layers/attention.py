@@ -20,7 +20,6 @@ class ChannelAttention(nn.Module):
     its values are pooled over the whole image.
 
     Args:
-        channels: C.
         reduction: Factor by which the hidden units are fewer; one is always left.
         with_maximum: Judge by the largest values, too, and add up both judgements (CBAM, eq. 2);
             the mean alone otherwise (RCAN).
@@ -62,12 +61,7 @@ class PooledSpatialAttention(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Channel attention, then spatial attention on what it leaves (Woo et al., ECCV 2018, eq. 1).
-
-    Args:
-        channels: C.
-        reduction: See :class:`ChannelAttention`.
-    """
+    """Channel attention, then spatial attention on what is left (Woo et al., ECCV 2018, eq. 1)."""
 
     def __init__(self, channels: int, reduction: int = REDUCTION) -> None:
         super().__init__()

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from facehall_env.errors import ConfigurationError
 
 
 def check_counts(name: str, **settings: int) -> None:
-    """Checks that settings are at least one.
-
-    Args:
-        name: The network, as an error should call it.
-        **settings: Names and values.
-
-    Raises:
-        ConfigurationError: Naming the first such setting.
-    """
+    """Raises a ConfigurationError of the network ``name`` for the first setting below 1."""
     for setting, value in settings.items():
         if value < 1:
             raise ConfigurationError(f"{name} has {setting}={value}: give at least 1.")
+
+
+def one_of(setting: str, value: str, known: Sequence[str]) -> None:
+    """Raises a ConfigurationError if a setting's value is not among those known."""
+    if value not in known:
+        raise ConfigurationError(f"{setting}={value!r} is unknown: use one of {tuple(known)}.")
 
 
 def check_multiple(name: str, image: Tensor, divisor: int) -> None:
@@ -38,11 +38,7 @@ def check_multiple(name: str, image: Tensor, divisor: int) -> None:
 
 
 def check_size(name: str, image: Tensor, size: tuple[int, int]) -> None:
-    """Checks that faces (N, 3, H, W) have the size that a network is built for.
-
-    Raises:
-        ConfigurationError: If they are of another size or number of channels.
-    """
+    """Raises a ConfigurationError unless faces (N, 3, H, W) have the size that a network is for."""
     _check_faces(name, image)
     if tuple(image.shape[-2:]) != size:
         height, width = image.shape[-2:]

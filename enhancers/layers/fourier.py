@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,8 +27,6 @@ class FourierConv2d(nn.Conv2d):
     1, and the padding, `kernel_size // 2`, keeps the size.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
         kernel_size: Side of the kernel, odd; 7 and more gain from the transform.
 
     >>> direct = nn.Conv2d(2, 3, 7, padding=3)
@@ -42,7 +39,7 @@ class FourierConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        self._kept: _Kept | None = None
+        self._kept: tuple[Tensor, tuple[int, int], Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolution of (N, C, H, W) to (N, D, H, W)."""
@@ -58,26 +55,15 @@ class FourierConv2d(nn.Conv2d):
     @torch.no_grad()
     def _spectrum(self, period: tuple[int, int]) -> Tensor:
         """The kernel's spectrum, kept for as long as the kernel is the same."""
-        # Compared value by value: kernels may be changed behind the back of version counters.
-        if self._kept is not None and self._kept.fits(self.weight, period):
-            return self._kept.spectrum
+        if self._kept is not None:
+            weight, kept_period, spectrum = self._kept
+            same_kind = kept_period == period and weight.dtype == self.weight.dtype
+            # Compared value by value: kernels may be changed behind the back of version counters.
+            if same_kind and torch.equal(weight, self.weight):
+                return spectrum
         spectrum = _kernel_spectrum(self.weight, period)
-        self._kept = _Kept(self.weight.detach().clone(), period, spectrum)
+        self._kept = (self.weight.detach().clone(), period, spectrum)
         return spectrum
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A kernel and its spectrum."""
-
-    weight: Tensor
-    period: tuple[int, int]
-    spectrum: Tensor
-
-    def fits(self, weight: Tensor, period: tuple[int, int]) -> bool:
-        """Whether this is the spectrum that is asked for."""
-        same_kind = self.period == period and self.weight.dtype == weight.dtype
-        return same_kind and torch.equal(self.weight, weight)
 
 
 class _Product(torch.autograd.Function):

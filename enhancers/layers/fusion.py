@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TypeVar
 
@@ -23,9 +24,6 @@ def fuse_batch_norm(network: Network) -> Network:
     weights and bias. Norms that come before an activation instead (pre-activation units) cannot
     be, since their input is also used as it is; they stay, as a scale and a shift.
 
-    Args:
-        network: Any network; not changed.
-
     Returns:
         The copy, in evaluation mode. Its weights are not those of a training run any more.
 
@@ -37,9 +35,12 @@ def fuse_batch_norm(network: Network) -> Network:
     (['Conv2d', 'Identity'], 7.0)
     """
     fused = copy.deepcopy(network).eval()
-    for module in fused.modules():
-        if isinstance(module, nn.Sequential):
-            _fuse_sequence(module)
+    for sequence, first, second in _neighbours(fused):
+        convolution, norm = getattr(sequence, first), getattr(sequence, second)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(sequence, first, fuse_conv_bn_eval(convolution, norm))
+            # Not removed: whoever numbers the parts of a sequence finds them where they were.
+            setattr(sequence, second, nn.Identity())
     return fused
 
 
@@ -47,17 +48,13 @@ def for_inference(network: Network) -> Network:
     """A copy for inference with fused batch norms and cheaper convolutions after up-sampling.
 
     See :func:`fuse_batch_norm` and :class:`UpConvolution`; the same output up to rounding.
-
-    Args:
-        network: Any network; not changed.
-
-    Returns:
-        The copy, in evaluation mode.
     """
     fast = fuse_batch_norm(network)
-    for module in fast.modules():
-        if isinstance(module, nn.Sequential):
-            _fold_upsampling(module)
+    for sequence, first, second in _neighbours(fast):
+        up, convolution = getattr(sequence, first), getattr(sequence, second)
+        if _doubles(up) and isinstance(convolution, nn.Conv2d) and _is_reflected(convolution):
+            setattr(sequence, first, nn.Identity())
+            setattr(sequence, second, UpConvolution(convolution))
     return fast
 
 
@@ -102,23 +99,11 @@ class UpConvolution(nn.Module):
         return doubled
 
 
-def _fuse_sequence(sequence: nn.Sequential) -> None:
-    names = [name for name, _ in sequence.named_children()]
-    for first, second in pairwise(names):
-        convolution, norm = getattr(sequence, first), getattr(sequence, second)
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(sequence, first, fuse_conv_bn_eval(convolution, norm))
-            # Not removed: whoever numbers the parts of a sequence finds them where they were.
-            setattr(sequence, second, nn.Identity())
-
-
-def _fold_upsampling(sequence: nn.Sequential) -> None:
-    names = [name for name, _ in sequence.named_children()]
-    for first, second in pairwise(names):
-        up, convolution = getattr(sequence, first), getattr(sequence, second)
-        if _doubles(up) and isinstance(convolution, nn.Conv2d) and _is_reflected(convolution):
-            setattr(sequence, first, nn.Identity())
-            setattr(sequence, second, UpConvolution(convolution))
+def _neighbours(network: nn.Module) -> Iterator[tuple[nn.Sequential, str, str]]:
+    """Every sequence in a network, with the names of two parts that follow each other."""
+    for sequence in [part for part in network.modules() if isinstance(part, nn.Sequential)]:
+        for first, second in pairwise([name for name, _ in sequence.named_children()]):
+            yield sequence, first, second
 
 
 def _doubles(module: nn.Module) -> bool:

@@ -36,10 +36,6 @@ class OnLuma(nn.Module):
 def for_faces(build: Callable[[int], nn.Module], channels: int) -> nn.Module:
     """A network of RGB faces: one of three channels, or one of one channel on the luma.
 
-    Args:
-        build: Makes a network for a number of channels.
-        channels: 3 or 1.
-
     Raises:
         ConfigurationError: If ``channels`` is neither.
     """

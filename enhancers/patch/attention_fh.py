@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, compute_dtype
+from facehall_env.enhancers.layers.checks import one_of
 from facehall_env.enhancers.layers.fourier import FourierConv2d
-from facehall_env.errors import ConfigurationError
+from facehall_env.enhancers.layers.starts import rectified, start_at_zero
 
 KERNELS = (3, 7, 7, 7, 7, 7, 3, 5)
 CHANNELS = (16, 32, 64, 64, 64, 32, 16, 3)
@@ -23,19 +24,8 @@ Convolution = Literal["direct", "fourier"]
 
 
 def convolution_stack(inputs: int, convolution: Convolution = "direct") -> nn.Sequential:
-    """The paper's eight convolutions, from ``inputs`` channels to a residual of three.
-
-    Args:
-        inputs: Channels of what they are given.
-        convolution: How the large kernels are computed; see `AttentionFH`.
-
-    Raises:
-        ConfigurationError: If there is no such ``convolution``.
-    """
-    if convolution not in get_args(Convolution):
-        raise ConfigurationError(
-            f"convolution={convolution!r} is unknown: use one of {get_args(Convolution)}."
-        )
+    """The paper's eight convolutions, from ``inputs`` channels to a residual of three."""
+    one_of("convolution", convolution, get_args(Convolution))
     layers: list[nn.Conv2d] = []
     for kernel, outputs in zip(KERNELS, CHANNELS, strict=True):
         if convolution == "fourier" and kernel >= LARGE_KERNEL:
@@ -43,12 +33,9 @@ def convolution_stack(inputs: int, convolution: Convolution = "direct") -> nn.Se
         else:
             layers.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
         inputs = outputs
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # every layer has a bias
-    nn.init.zeros_(layers[-1].weight)
-    modules = [module for layer in layers for module in (layer, nn.ReLU(inplace=True))]
-    return nn.Sequential(*modules[:-1])
+    modules = rectified(layers)[:-1]
+    start_at_zero(modules[-1])
+    return nn.Sequential(*modules)
 
 
 class AttentionFH(Enhancer):
@@ -60,14 +47,10 @@ class AttentionFH(Enhancer):
     layer of either branch starts at zero, so that the untrained network is the identity.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
         patch_size: Height and width of the patch; the paper's is 60x45.
         image_size: Height and width of the face that the context branch reads.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain where that
             is faster, on CPUs in fp32: the same network up to rounding.
-
-    Raises:
-        ConfigurationError: If there is no such ``convolution``.
     """
 
     name = "attention_fh"
@@ -88,8 +71,7 @@ class AttentionFH(Enhancer):
             nn.Linear(CONTEXT_HIDDEN, 3 * height * width),
             nn.Unflatten(1, (3, height, width)),
         )
-        nn.init.zeros_(self.context[3].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.context[3].bias)  # type: ignore[arg-type]
+        start_at_zero(self.context[3])
         self.convolutions = convolution_stack(6, convolution)
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
@@ -103,10 +85,8 @@ class AttentionFH(Enhancer):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The convolutions, and the context branch at a hundredth of their learning rate."""
-        return [
-            {"params": list(self.convolutions.parameters()), "lr": learning_rate},
-            {
-                "params": list(self.context.parameters()),
-                "lr": learning_rate * CONTEXT_LEARNING_RATE,
-            },
-        ]
+        slow = {
+            "params": list(self.context.parameters()),
+            "lr": learning_rate * CONTEXT_LEARNING_RATE,
+        }
+        return [{"params": list(self.convolutions.parameters()), "lr": learning_rate}, slow]

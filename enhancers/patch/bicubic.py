@@ -8,12 +8,7 @@ from facehall_env.enhancers.base import PATCH_SIZE, OneShot
 
 
 class Bicubic(OneShot):
-    """Hands back the interpolated face that the episode started from.
-
-    Args:
-        scale: Factor between the resolutions; any.
-        patch_size: Height and width of the patch.
-    """
+    """Hands back the interpolated face that the episode started from."""
 
     name = "bicubic"
     weightless = True

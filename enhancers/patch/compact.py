@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from facehall_env import patches
 from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, compute_dtype
-from facehall_env.enhancers.layers.checks import check_counts
+from facehall_env.enhancers.layers.checks import check_counts, one_of
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 
 Base = Literal["current", "start"]
@@ -46,9 +47,6 @@ class GridNetwork(nn.Module):
     the features, since a patch alone does not show pose and light.
 
     Args:
-        scale: Side of a cell in pixels.
-        width: Channels of the residual blocks.
-        blocks: Number of residual blocks.
         base: What the residual is added to. With ``"start"``, each cell is seen in two parts: as
             the episode began, and what has changed since.
     """
@@ -72,9 +70,7 @@ class GridNetwork(nn.Module):
             nn.Flatten(),
             nn.Linear(32 * 4 * 4, 2 * width),
         )
-        for last in (self.tail, self.context[-1]):
-            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        start_at_zero(self.tail, self.context[-1])
 
     def forward(self, image: Tensor, start: Tensor | None = None) -> Tensor:
         """Whole faces, restored.
@@ -155,9 +151,6 @@ class Compact(Enhancer):
             longer to learn. ``"start"`` is the face that the episode began with, beside
             which the network sees what has changed since: a second visit begins where the first
             did, with better surroundings.
-
-    Raises:
-        ConfigurationError: For an unknown ``base``, or a number that is too small.
     """
 
     name = "compact"
@@ -171,8 +164,7 @@ class Compact(Enhancer):
         margin: int = 2,
         base: Base = "current",
     ) -> None:
-        if base not in get_args(Base):
-            raise ConfigurationError(f"base={base!r} is unknown: use one of {get_args(Base)}.")
+        one_of("base", base, get_args(Base))
         check_counts("compact", scale=scale, width=width, blocks=blocks)
         if margin < 0:
             raise ConfigurationError(f"compact has margin={margin}: give 0 or more.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,6 +11,7 @@ from torch.nn import functional
 from facehall_env import patches
 from facehall_env.enhancers.base import Enhancer, compute_dtype
 from facehall_env.enhancers.layers.checks import check_counts
+from facehall_env.enhancers.layers.starts import rectified, start_at_zero
 from facehall_env.errors import ConfigurationError
 
 PATCH_SIZE = (32, 32)
@@ -28,13 +31,9 @@ class IPFHRestorer(Enhancer):
     quarter of that.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
         patch_size: Height and width of the patch. Where the face is not four times as large, the
             image branch's features are averaged, or repeated, to that size.
         width: Channels of the features of both branches together; a multiple of 4.
-
-    Raises:
-        ConfigurationError: If ``width`` is out of its range.
     """
 
     name = "ipfh"
@@ -54,8 +53,7 @@ class IPFHRestorer(Enhancer):
         self.patch_branch = _convolutions((3, quarter, half, half, half))
         self.fuse = _convolutions((width, half, half, half))
         self.leave = nn.Conv2d(half, 3, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]  # it has one
+        start_at_zero(self.leave)
 
     def forward(self, patch: Tensor, image: Tensor, location: Tensor) -> Tensor:
         """Patch plus predicted residual; see :meth:`Enhancer.forward`. Location is not used."""
@@ -73,11 +71,6 @@ class IPFHRestorer(Enhancer):
 
 def _convolutions(channels: tuple[int, ...], strides: tuple[int, ...] = ()) -> nn.Sequential:
     """3x3 convolutions from one number of channels to the next, a ReLU behind each."""
-    modules: list[nn.Module] = []
-    for number, outputs in enumerate(channels[1:]):
-        stride = strides[number] if strides else 1
-        layer = nn.Conv2d(channels[number], outputs, 3, stride, padding=1)
-        nn.init.kaiming_normal_(layer.weight)
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # it has one
-        modules += [layer, nn.ReLU(inplace=True)]
-    return nn.Sequential(*modules)
+    sizes = zip(pairwise(channels), strides or (1,) * (len(channels) - 1), strict=True)
+    layers = (nn.Conv2d(*pair, 3, stride, padding=1) for pair, stride in sizes)
+    return nn.Sequential(*rectified(layers))

@@ -16,9 +16,6 @@ class Tiled(nn.Module):
     Each tile is restored as if it were the first patch of an episode: the enhancer sees the face
     as it came. Where the patch's sides do not divide the face's, the tiles are spread evenly and
     overlap; the later one stays, row by row.
-
-    Args:
-        enhancer: An enhancer of patches.
     """
 
     def __init__(self, enhancer: Enhancer) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from facehall_env.enhancers.base import OneShot, Recipe, compute_dtype
 from facehall_env.enhancers.layers.checks import check_counts, check_multiple
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.enhancers.whole_face.sparnet import FaceAttentionUnit, Layers
 from facehall_env.errors import ConfigurationError
 
@@ -27,7 +28,6 @@ class ResidualHourglass(nn.Module):
 
     Args:
         widths: Channels at each resolution, the highest first; at least two.
-        layers: What the blocks are made of.
     """
 
     def __init__(self, widths: tuple[int, ...], layers: Layers) -> None:
@@ -44,12 +44,7 @@ class ResidualHourglass(nn.Module):
 
 
 class CoarseNetwork(nn.Module):
-    """Stacked hourglasses, each of which refines the face of the one before.
-
-    Args:
-        width: Channels at the lowest resolution; a multiple of 8.
-        stacks: Number of hourglasses.
-    """
+    """Stacked hourglasses, each of which refines the face of the one before."""
 
     def __init__(self, width: int, stacks: int) -> None:
         super().__init__()
@@ -62,17 +57,7 @@ class CoarseNetwork(nn.Module):
         self.again = nn.ModuleList(layers.convolution(3, full) for _ in range(stacks - 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restores faces.
-
-        Args:
-            image: (N, 3, H, W), up-sampled faces in [0, 1]; H and W multiples of 32.
-
-        Returns:
-            (N, 3, H, W), not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are of another size.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; 32 divides H and W."""
         check_multiple("coarse", image, MULTIPLE)
         # In [-1, 1], around which untrained networks answer.
         given = (2 * image - 1).to(compute_dtype(self))
@@ -103,13 +88,8 @@ class Coarse(OneShot):
     with ``initial="coarse"`` or a file of its weights.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         width: Channels at the lowest resolution; a multiple of 8.
         stacks: Number of hourglasses.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "coarse"
@@ -129,14 +109,12 @@ class Coarse(OneShot):
             raise ConfigurationError(
                 f"coarse has width={width}, which {SHARES[0]} does not divide: give a multiple."
             )
-        super().__init__(
-            CoarseNetwork(width, stacks), scale, patch_size, width=width, stacks=stacks
-        )
+        network = CoarseNetwork(width, stacks)
+        super().__init__(network, scale, patch_size, width=width, stacks=stacks)
 
 
 def _last(width: int, layers: Layers) -> nn.Sequential:
     """From features to a residual, which is zero at first."""
     convolution = layers.convolution(width, 3)
-    nn.init.zeros_(convolution.weight)
-    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has one
+    start_at_zero(convolution)
     return nn.Sequential(layers.norm(width), layers.nonlinearity(width), convolution)

@@ -7,23 +7,13 @@ from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from facehall_env.enhancers.base import (
-    PATCH_SIZE,
-    Enhancer,
-    OneShot,
-    restore_whole,
-)
+from facehall_env.enhancers.base import PATCH_SIZE, Enhancer, OneShot, restore_whole
 from facehall_env.enhancers.weights import build, describe
 from facehall_env.errors import ConfigurationError
 
 
 class MeanNetwork(nn.Module):
-    """The mean of what networks make of a face, and of its mirror image.
-
-    Args:
-        members: Networks that restore whole faces.
-        mirror: Whether each one restores the mirrored face, too.
-    """
+    """The mean of what networks make of a face, and of its mirror image."""
 
     def __init__(self, members: Sequence[Enhancer], mirror: bool) -> None:
         super().__init__()
@@ -55,8 +45,6 @@ class Ensemble(OneShot):
     resolution" (CVPR 2016); they cost time and no weights.
 
     Args:
-        scale: Factor between the resolutions.
-        patch_size: Height and width of the pieces that an environment pastes.
         members: Descriptions of the networks, ``{"name": ..., "config": {...}}``; see :meth:`of`
             for networks that exist already.
         mirror: Whether each one restores the mirrored face, too.
@@ -84,16 +72,15 @@ class Ensemble(OneShot):
         mirror: bool = True,
     ) -> None:
         described = [_description(member) for member in members]
-        networks = [build({**member, "scale": scale}) for member in described]
+        networks = [build({**each, "scale": scale}) for each in described]
         if not networks:
             raise ConfigurationError(
                 "An ensemble has no members: give one or more networks that restore whole faces."
             )
-        for network in networks:
-            network.whole_face()  # Raises a clear error for networks that cannot.
-        super().__init__(
-            MeanNetwork(networks, mirror), scale, patch_size, members=described, mirror=mirror
-        )
+        for member in networks:
+            member.whole_face()  # Raises a clear error for networks that cannot.
+        network = MeanNetwork(networks, mirror)
+        super().__init__(network, scale, patch_size, members=described, mirror=mirror)
 
     @classmethod
     def of(cls, members: Sequence[Enhancer], mirror: bool = True) -> Ensemble:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.checks import check_counts, check_size
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.enhancers.patch.attention_fh import Convolution, convolution_stack
 from facehall_env.errors import ConfigurationError
 
@@ -19,14 +20,7 @@ GLOBAL_LEARNING_RATE = 0.1
 
 
 class GLNNetwork(nn.Module):
-    """A map of details from the whole face, and convolutions that merge it with the face.
-
-    Args:
-        scale: Factor between the resolutions; divides the sides of the faces.
-        encoding: Values that the face is encoded in.
-        image_size: Height and width of the faces.
-        convolution: How the large kernels are computed.
-    """
+    """A map of details from the whole face, and convolutions that merge it with the face."""
 
     def __init__(
         self, scale: int, encoding: int, image_size: tuple[int, int], convolution: Convolution
@@ -42,16 +36,11 @@ class GLNNetwork(nn.Module):
             nn.Linear(encoding, height * width),
             nn.Unflatten(1, (1, height, width)),
         )
-        nn.init.zeros_(self.details[3].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.details[3].bias)  # type: ignore[arg-type]
+        start_at_zero(self.details[3])
         self.local = convolution_stack(4, convolution)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are not of ``image_size``.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; (H, W) is ``image_size``."""
         check_size("gln", image, self.image_size)
         centred = (image - patches.GREY).to(compute_dtype(self))
         details = self.details(functional.adaptive_avg_pool2d(centred, self.small_size))
@@ -72,14 +61,10 @@ class GLN(OneShot):
 
     Args:
         scale: Factor between the resolutions; the small face is what the encoding sees.
-        patch_size: Height and width of the pieces that an environment pastes.
         encoding: Values that the face is encoded in.
         image_size: Height and width of the faces, multiples of ``scale``.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain; see
             `facehall_env.enhancers.AttentionFH`.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "gln"
@@ -95,6 +80,8 @@ class GLN(OneShot):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
+        image_size = (image_size[0], image_size[1])
+        config = given(locals())
         check_counts("gln", encoding=encoding)
         height, width = image_size
         if min(height, width) < scale or height % scale or width % scale:
@@ -102,21 +89,10 @@ class GLN(OneShot):
                 f"gln has image_size={[height, width]}, which {scale} does not divide: give "
                 "multiples of the scale."
             )
-        super().__init__(
-            GLNNetwork(scale, encoding, (height, width), convolution),
-            scale,
-            patch_size,
-            encoding=encoding,
-            image_size=(height, width),
-            convolution=convolution,
-        )
+        super().__init__(GLNNetwork(scale, **config), scale, patch_size, **config)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The convolutions, and the fully-connected layers at a tenth of their learning rate."""
-        return [
-            {"params": list(self.network.local.parameters()), "lr": learning_rate},
-            {
-                "params": list(self.network.details.parameters()),
-                "lr": learning_rate * GLOBAL_LEARNING_RATE,
-            },
-        ]
+        local, details = self.network.local.parameters(), self.network.details.parameters()
+        slow = {"params": list(details), "lr": learning_rate * GLOBAL_LEARNING_RATE}
+        return [{"params": list(local), "lr": learning_rate}, slow]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.checks import check_counts, check_multiple
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.enhancers.patch.compact import ResidualBlock
 
 TOKENS = 8
@@ -26,9 +27,6 @@ class FaceMixer(nn.Module):
     other eye" is always at the same token); a 1x1 convolution mixes the channels. The result is
     enlarged again and added, and from its mean come gains for each channel (channel attention).
     The last layers start at zero: untrained, it changes nothing.
-
-    Args:
-        width: Channels.
     """
 
     def __init__(self, width: int) -> None:
@@ -40,9 +38,7 @@ class FaceMixer(nn.Module):
         self.gain = nn.Sequential(
             nn.Conv2d(width, width // 2, 1), nn.ReLU(inplace=True), nn.Conv2d(width // 2, width, 1)
         )
-        for last in (self.mix, self.gain[2]):
-            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        start_at_zero(self.mix, self.gain[2])
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, width, h, w) to the same."""
@@ -61,14 +57,8 @@ class LightNetwork(nn.Module):
 
     As in `compact`, every cell becomes one feature vector of all its pixels and a layer costs
     1/scale^2 of one at full resolution. A learned embedding of every cell's position is added,
-    since aligned faces have their eyes and mouths in the same cells.
-
-    Args:
-        scale: Side of a cell in pixels.
-        width: Channels of the blocks.
-        blocks: Number of residual blocks; every fourth is followed by a `FaceMixer`.
-        image_size: Height and width of the faces that it is trained on; the embedding is
-            stretched to others.
+    since aligned faces have their eyes and mouths in the same cells; it is stretched to faces that
+    are not of ``image_size``. Every fourth block is followed by a `FaceMixer`.
     """
 
     def __init__(self, scale: int, width: int, blocks: int, image_size: tuple[int, int]) -> None:
@@ -84,8 +74,7 @@ class LightNetwork(nn.Module):
                 layers.append(FaceMixer(width))
         self.body = nn.Sequential(*layers)
         self.tail = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        start_at_zero(self.tail)
 
     def forward(self, image: Tensor) -> Tensor:
         """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
@@ -117,13 +106,9 @@ class Light(OneShot):
 
     Args:
         scale: Factor between the resolutions, and side of a cell in pixels.
-        patch_size: Height and width of the pieces that an environment pastes.
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
         image_size: Height and width of the faces that it is trained on; others are possible.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "light"
@@ -138,13 +123,7 @@ class Light(OneShot):
         blocks: int = 16,
         image_size: tuple[int, int] = (128, 128),
     ) -> None:
+        image_size = (image_size[0], image_size[1])
+        config = given(locals())
         check_counts("light", scale=scale, width=width, blocks=blocks)
-        size = (image_size[0], image_size[1])
-        super().__init__(
-            LightNetwork(scale, width, blocks, size),
-            scale,
-            patch_size,
-            width=width,
-            blocks=blocks,
-            image_size=size,
-        )
+        super().__init__(LightNetwork(scale, **config), scale, patch_size, **config)

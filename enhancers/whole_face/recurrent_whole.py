@@ -7,21 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, given
 from facehall_env.enhancers.layers.checks import check_counts, check_size
-from facehall_env.enhancers.patch.attention_fh import (
-    AttentionFH,
-    Convolution,
-)
+from facehall_env.enhancers.patch.attention_fh import AttentionFH, Convolution
 
 
 class RecurrentNetwork(nn.Module):
-    """One network, applied to the whole face again and again.
-
-    Args:
-        enhancer: Its patch is as large as the face.
-        steps: How often.
-    """
+    """One network, applied to the whole face again and again."""
 
     def __init__(self, enhancer: AttentionFH, steps: int) -> None:
         super().__init__()
@@ -29,11 +21,7 @@ class RecurrentNetwork(nn.Module):
         self.steps = steps
 
     def forward(self, image: Tensor) -> Tensor:
-        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are not of the size that it is built for.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; (H, W) is the patch's."""
         check_size("recurrent_whole", image, self.enhancer.patch_size)
         location = torch.zeros(len(image), 2, dtype=torch.long, device=image.device)
         for _ in range(self.steps):
@@ -48,15 +36,10 @@ class RecurrentWhole(OneShot):
     the area of the paper's 25 patches.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         steps: How often the network is applied.
         image_size: Height and width of the faces.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain; see
             `facehall_env.enhancers.AttentionFH`.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "recurrent_whole"
@@ -72,17 +55,11 @@ class RecurrentWhole(OneShot):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
+        image_size = (image_size[0], image_size[1])
+        config = given(locals())
         check_counts("recurrent_whole", steps=steps)
-        size = (image_size[0], image_size[1])
-        enhancer = AttentionFH(scale, size, size, convolution)
-        super().__init__(
-            RecurrentNetwork(enhancer, steps),
-            scale,
-            patch_size,
-            steps=steps,
-            image_size=size,
-            convolution=convolution,
-        )
+        enhancer = AttentionFH(scale, image_size, image_size, convolution)
+        super().__init__(RecurrentNetwork(enhancer, steps), scale, patch_size, **config)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Those of `attention_fh`."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.checks import check_counts, check_multiple
 from facehall_env.errors import ConfigurationError
 
@@ -21,9 +21,6 @@ class SplitAttention(nn.Module):
     A grouped convolution makes ``RADIX`` splits of the features. From the mean of their sum over
     all pixels, two 1x1 convolutions find weights for each channel of each split, which a softmax
     over the splits makes add up to one. The splits are then added by these weights.
-
-    Args:
-        width: Channels.
     """
 
     def __init__(self, width: int) -> None:
@@ -54,7 +51,6 @@ class AttentionBlock(nn.Module):
     """Split attention between two 1x1 convolutions, around a shortcut (ISAB, Figure 1).
 
     Args:
-        width: Channels.
         attention: Whether the split attention is there (Table 1: "SISN w/o detail" leaves it out).
     """
 
@@ -83,7 +79,6 @@ class AttentionGroup(nn.Module):
 
     Args:
         blocks: Blocks on the first path.
-        width: Channels.
         structure: Whether the second path is there.
         detail: Whether the first path's blocks have their split attention.
     """
@@ -108,14 +103,6 @@ class SISNNetwork(nn.Module):
     Every pixel is given to the first convolution ``scale**2`` times: the release enlarges the face
     to the nearest pixel and folds it back (space-to-depth), which adds nothing that the
     convolution could express, only weights.
-
-    Args:
-        scale: A power of two.
-        groups: Number of `AttentionGroup`.
-        blocks: Blocks in each.
-        width: Channels.
-        structure: Whether the groups have their path for structure.
-        detail: Whether the blocks of the other path have their split attention.
     """
 
     def __init__(
@@ -161,15 +148,11 @@ class SISN(OneShot):
 
     Args:
         scale: Factor between the resolutions, a power of two: 2, 4 and 8 in practice.
-        patch_size: Height and width of the pieces that an environment pastes.
         groups: Number of attention groups (ESAG).
         blocks: Attention blocks (ISAB) in each group.
         width: Channels, a multiple of 4.
         structure: Whether the groups have their path for facial structure.
         detail: Whether the blocks of the other path have their split attention.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "sisn"
@@ -193,6 +176,7 @@ class SISN(OneShot):
         structure: bool = True,
         detail: bool = True,
     ) -> None:
+        config = given(locals())
         check_counts("sisn", groups=groups, blocks=blocks, width=width)
         if width % RADIX:
             raise ConfigurationError(
@@ -202,15 +186,4 @@ class SISN(OneShot):
             raise ConfigurationError(
                 f"sisn cannot enlarge {scale} times: it doubles the size, so give 2, 4 or 8."
             )
-        network = SISNNetwork(scale, groups, blocks, width, structure, detail)
-        super().__init__(
-            network,
-            scale,
-            patch_size,
-            takes="lr",
-            groups=groups,
-            blocks=blocks,
-            width=width,
-            structure=structure,
-            detail=detail,
-        )
+        super().__init__(SISNNetwork(scale, **config), scale, patch_size, takes="lr", **config)

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.attention import CBAM, ChannelAttention, PooledSpatialAttention
+from facehall_env.enhancers.layers.checks import one_of
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 
 Activation = Literal["prelu", "leaky_relu"]
@@ -76,13 +78,9 @@ class ConvBlock(nn.Sequential):
     """Convolution, normalisation, activation.
 
     Args:
-        inputs: Channels that come.
-        outputs: Channels that go.
-        layers: What it is made of.
         resampling: ``"down"`` halves the sides by a stride of 2, ``"up"`` doubles them by
             repeating pixels before the convolution, which leaves no checkerboard.
         norm: Normalise; the convolution has a bias only where nothing does.
-        activation: End with the activation.
     """
 
     def __init__(
@@ -108,14 +106,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Hourglass(nn.Module):
-    """One level of an hourglass: half the resolution, what comes there, and back, beside a skip.
-
-    Args:
-        inputs: Channels that come.
-        width: Channels of all its convolutions.
-        depth: Levels, at least 1.
-        layers: What it is made of.
-    """
+    """One level of an hourglass: half the resolution, what comes there, and back, beside a skip."""
 
     def __init__(self, inputs: int, width: int, depth: int, layers: Layers) -> None:
         super().__init__()
@@ -143,10 +134,6 @@ class HourglassAttention(nn.Sequential):
     """The attention branch: an hourglass, one more convolution and a sigmoid (eq. 3).
 
     Args:
-        channels: Number of channels of the features, C.
-        width: Channels inside the hourglass.
-        depth: Levels of the hourglass.
-        layers: What it is made of.
         maps: 1 for one map for all channels ("2D"), C for one for each ("3D").
     """
 
@@ -166,9 +153,7 @@ class FaceAttentionUnit(nn.Module):
     """A residual block whose features are weighed by an attention module (eq. 2 to 5).
 
     Args:
-        inputs: Channels that come.
         outputs: Channels that go; as many unless it resamples.
-        layers: What it is made of.
         resampling: Whether it halves or doubles the sides. Both branches then see the finer of
             the two resolutions: the last convolution halves, the first doubles.
         attention: Maps the features (N, outputs, h, w) to the factor for them; none without.
@@ -183,17 +168,16 @@ class FaceAttentionUnit(nn.Module):
         attention: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        scaled, up, down = resampling != "none", resampling == "up", resampling == "down"
+        down: Resampling = "down" if resampling == "down" else "none"
         self.before = nn.Sequential(layers.norm(inputs), layers.nonlinearity(inputs))
         self.features = nn.Sequential(
-            ConvBlock(inputs, outputs, layers, "up" if up else "none"),
-            ConvBlock(outputs, outputs, layers, "down" if down else "none", activation=False),
+            ConvBlock(inputs, outputs, layers, "up" if resampling == "up" else "none"),
+            ConvBlock(outputs, outputs, layers, down, activation=False),
         )
         self.shortcut: nn.Module = nn.Identity()
-        if scaled:
-            self.shortcut = ConvBlock(
-                inputs, outputs, layers, resampling, norm=False, activation=False
-            )
+        if resampling != "none":
+            plain = {"norm": False, "activation": False}
+            self.shortcut = ConvBlock(inputs, outputs, layers, resampling, **plain)
         self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
@@ -226,12 +210,8 @@ class SPARNetwork(nn.Module):
             ``image_size`` wide: M of the paper's SPARNet-SM. Hourglasses have as many levels as
             that takes.
         image_size: Side of the faces that ``bottleneck`` is said for.
-        layers: What the blocks are made of.
         global_skip: Add the input to the output and start as the identity. Neither the paper nor
             the release does; small networks learn faster so.
-
-    Raises:
-        ConfigurationError: If a setting is unknown or out of range.
 
     Attributes:
         units: All face attention units by name, in the order of their work: ``down1``, ...,
@@ -272,25 +252,17 @@ class SPARNetwork(nn.Module):
             self.units.add_module(name, unit)
         self.leave = layers.convolution(widths[0], 3)
         if global_skip:
-            nn.init.zeros_(self.leave.weight)
-            nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]  # it has one
+            start_at_zero(self.leave)
         hourglasses = any(isinstance(m, HourglassAttention) for m in self.modules())
         self.multiple = image_size // bottleneck if hourglasses else 2**downs
         # In which convolutions on the CPU are twice as fast; features follow the weights.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restores faces.
+        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
 
-        Args:
-            image: (N, 3, H, W), up-sampled faces in [0, 1]; H and W multiples of ``multiple``,
-                and at least twice it.
-
-        Returns:
-            (N, 3, H, W), not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are of another size.
+        H and W are multiples of ``multiple``, and at least twice it: others are a
+        ConfigurationError.
         """
         self._check_size(image)
         # In [-1, 1], around which untrained networks answer.
@@ -331,11 +303,8 @@ class SPARNetwork(nn.Module):
     def _check_size(self, image: Tensor) -> None:
         height, width = image.shape[-2:]
         # Reflection needs two pixels where the resolution is lowest.
-        if (
-            height % self.multiple
-            or width % self.multiple
-            or min(height, width) < (2 * self.multiple)
-        ):
+        fits = height % self.multiple == 0 and width % self.multiple == 0
+        if not fits or min(height, width) < 2 * self.multiple:
             raise ConfigurationError(
                 f"The faces are {height}x{width} pixels, but this SPARNet needs sides that are "
                 f"multiples of {self.multiple}, from {2 * self.multiple} on: resize or crop them, "
@@ -349,20 +318,14 @@ class SPARNet(OneShot):
     With ``activation="leaky_relu"`` it is the network of the authors' release: 10,518,867
     parameters.
 
+    Settings that are not described here are those of :class:`SPARNetwork` and :class:`Layers`.
+
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that are handed out.
         width: Channels at full resolution; those of all other layers are in proportion, so that
             parameters and time go with its square.
         blocks: Units at the lowest resolution.
-        attention: See :class:`SPARNetwork`.
         attention_branches: See :class:`SPARNetwork`: 0 to ``blocks + 6``.
         bottleneck: See :class:`SPARNetwork`: 2, 4, 8 or 16.
-        activation: ``"prelu"`` or ``"leaky_relu"``.
-        global_skip: See :class:`SPARNetwork`.
-
-    Raises:
-        ConfigurationError: If a setting is unknown or out of range.
 
     >>> enhancer = SPARNet(scale=8, width=2, blocks=1, attention_branches=2)
     >>> face = torch.rand(1, 3, 64, 64)
@@ -395,6 +358,7 @@ class SPARNet(OneShot):
         activation: Activation = "prelu",
         global_skip: bool = False,
     ) -> None:
+        config = given(locals())
         if width < 1 or blocks < 0:
             raise ConfigurationError(
                 f"width={width} and blocks={blocks} make no SPARNet: give at least 1 and 0."
@@ -409,29 +373,7 @@ class SPARNet(OneShot):
             layers=Layers(activation),
             global_skip=global_skip,
         )
-        super().__init__(
-            network,
-            scale,
-            patch_size,
-            takes="initial",
-            width=width,
-            blocks=blocks,
-            attention=attention,
-            attention_branches=attention_branches,
-            bottleneck=bottleneck,
-            activation=activation,
-            global_skip=global_skip,
-        )
-
-
-def one_of(setting: str, value: str, known: Sequence[str]) -> None:
-    """Checks a setting.
-
-    Raises:
-        ConfigurationError: If the value is not among those known.
-    """
-    if value not in known:
-        raise ConfigurationError(f"{setting}={value!r} is unknown: use one of {tuple(known)}.")
+        super().__init__(network, scale, patch_size, **config)
 
 
 def _branches(attention: Attention, wanted: int | None, units: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, given
 from facehall_env.enhancers.layers.checks import check_counts
 from facehall_env.enhancers.whole_face.sparnet import Activation, Layers, SPARNetwork
 
@@ -79,18 +79,12 @@ class SPARNetHD(OneShot):
 
     Args:
         scale: What the environment is told; the network takes faces of unknown degradation.
-        patch_size: Height and width of the pieces that are handed out.
         width: Channels at full resolution; each halving doubles them.
         most: Channels are never more than this.
         blocks: Units at the lowest resolution.
-        hourglass_width: Channels of the hourglasses.
         bottleneck: Side that every hourglass goes down to, of a face of ``image_size``.
         image_size: Side of the faces that ``bottleneck`` is said for. Others can be restored if
             their sides are multiples of ``image_size / bottleneck``, from twice that on.
-        activation: ``"prelu"`` or ``"leaky_relu"``.
-
-    Raises:
-        ConfigurationError: If a setting is unknown or out of range.
 
     >>> tiny = SPARNetHD(width=2, most=4, blocks=1, hourglass_width=2, bottleneck=2, image_size=32)
     >>> tiny.restore(torch.rand(1, 3, 32, 32)).shape
@@ -116,6 +110,7 @@ class SPARNetHD(OneShot):
         image_size: int = 512,
         activation: Activation = "prelu",
     ) -> None:
+        config = given(locals())
         check_counts(
             "sparnet_hd", width=width, most=most, blocks=blocks, hourglass_width=hourglass_width
         )
@@ -128,19 +123,7 @@ class SPARNetHD(OneShot):
             layers=Layers(activation, "instance", spectral=True),
         )
         network.units = RecomputedUnits(OrderedDict(network.units.named_children()))
-        super().__init__(
-            network,
-            scale,
-            patch_size,
-            takes="initial",
-            width=width,
-            most=most,
-            blocks=blocks,
-            hourglass_width=hourglass_width,
-            bottleneck=bottleneck,
-            image_size=image_size,
-            activation=activation,
-        )
+        super().__init__(network, scale, patch_size, **config)
 
     def recompute(self, recompute: bool = True) -> None:
         """Sets gradient checkpointing; see :class:`RecomputedUnits`. Not stored with weights."""

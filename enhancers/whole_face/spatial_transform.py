@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facehall_env import patches
-from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
+from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype, given
 from facehall_env.enhancers.layers.checks import check_counts, check_size
 from facehall_env.enhancers.patch.attention_fh import (
     CONTEXT_LEARNING_RATE,
@@ -31,10 +31,6 @@ class LocatingNetwork(nn.Module):
     Every step has a learned place of its own to depart from, at first spread over the face. It is
     ours: the windows of an untrained network without it all but coincide, and the gradient of a
     sampled window, which sees a pixel or two around it, does not part them.
-
-    Args:
-        image_size: Height and width of the faces.
-        steps: Number of points.
     """
 
     def __init__(self, image_size: tuple[int, int], steps: int) -> None:
@@ -83,13 +79,7 @@ def _spread_points(number: int) -> Tensor:
 
 
 class SpatialTransformNetwork(nn.Module):
-    """Locates, cuts out, enhances and adds back, all of it differentiable.
-
-    Args:
-        enhancer: Enhances the windows.
-        image_size: Height and width of the faces.
-        steps: Number of windows.
-    """
+    """Locates, cuts out, enhances and adds back, all of it differentiable."""
 
     def __init__(self, enhancer: AttentionFH, image_size: tuple[int, int], steps: int) -> None:
         super().__init__()
@@ -99,11 +89,7 @@ class SpatialTransformNetwork(nn.Module):
         self.steps = steps
 
     def forward(self, image: Tensor) -> Tensor:
-        """Up-sampled faces (N, 3, H, W) in [0, 1] to restored ones, not clamped.
-
-        Raises:
-            ConfigurationError: If the faces are not of the size that it is built for.
-        """
+        """Restores up-sampled faces (N, 3, H, W) in [0, 1], unclamped; (H, W) is ``image_size``."""
         check_size("spatial_transform", image, self.image_size)
         last_pixel = image.new_tensor(self.image_size) - 1
         point, memory = image.new_zeros(len(image), 2), None
@@ -113,17 +99,10 @@ class SpatialTransformNetwork(nn.Module):
         return image
 
     def enhance(self, image: Tensor, centre: Tensor) -> Tensor:
-        """Enhances one window of each face.
+        """Enhances one window of faces (N, 3, H, W), around ``centre`` (N, 2), (y, x) in pixels.
 
         What the enhancer adds to the window is added to the face, instead of the window exchanged
-        for the enhanced one: between pixels, that would blur it twice.
-
-        Args:
-            image: (N, 3, H, W).
-            centre: (N, 2) float, (y, x) of the windows' centres in pixels.
-
-        Returns:
-            (N, 3, H, W), differentiable in both.
+        for the enhanced one: between pixels, that would blur it twice. Differentiable in both.
         """
         window = cut(image, centre, self.enhancer.patch_size)
         # The enhancer takes a location and makes no use of it.
@@ -134,13 +113,8 @@ class SpatialTransformNetwork(nn.Module):
 def cut(images: Tensor, centre: Tensor, size: tuple[int, int]) -> Tensor:
     """`facehall_env.patches.crop` around points between pixels, differentiable in the points too.
 
-    Args:
-        images: (N, C, H, W).
-        centre: (N, 2) float, (y, x) in pixels.
-        size: Height and width of the windows.
-
-    Returns:
-        (N, C, h, w), mid-grey outside the images.
+    From images (N, C, H, W) around ``centre`` (N, 2), (y, x) in pixels, to windows (N, C, h, w) of
+    this size, mid-grey outside the images.
     """
     start = centre - _half(centre, size)
     window = _sample(images - patches.GREY, start, size)
@@ -150,13 +124,8 @@ def cut(images: Tensor, centre: Tensor, size: tuple[int, int]) -> Tensor:
 def spread(windows: Tensor, centre: Tensor, size: tuple[int, int]) -> Tensor:
     """Windows on images that are zero elsewhere: what `cut` took, in its place.
 
-    Args:
-        windows: (N, C, h, w).
-        centre: (N, 2) float, (y, x) in pixels of the image.
-        size: Height and width of the images.
-
-    Returns:
-        (N, C, H, W), differentiable in both; what falls outside is lost.
+    From windows (N, C, h, w) around ``centre`` (N, 2), (y, x) in pixels, to images (N, C, H, W) of
+    this size, differentiable in both; what falls outside is lost.
     """
     start = centre - _half(centre, (windows.shape[2], windows.shape[3]))
     return _sample(windows, -start, size)
@@ -191,16 +160,11 @@ class SpatialTransform(OneShot):
     one, on the last face.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         steps: Number of windows.
         window: Height and width of the windows that it enhances.
         image_size: Height and width of the faces.
         convolution: ``"fourier"`` computes the 7x7 convolutions in the frequency domain; see
             `facehall_env.enhancers.AttentionFH`.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "spatial_transform"
@@ -217,24 +181,18 @@ class SpatialTransform(OneShot):
         image_size: tuple[int, int] = (128, 128),
         convolution: Convolution = "direct",
     ) -> None:
-        check_counts("spatial_transform", steps=steps)
-        size = (image_size[0], image_size[1])
+        image_size = (image_size[0], image_size[1])
         window = (window[0], window[1])
-        if any(not 1 <= small <= large for small, large in zip(window, size, strict=True)):
+        config = given(locals())
+        check_counts("spatial_transform", steps=steps)
+        if any(not 1 <= small <= large for small, large in zip(window, image_size, strict=True)):
             raise ConfigurationError(
                 f"spatial_transform has window={list(window)}, which does not fit faces of "
-                f"{list(size)} pixels: give sides between 1 and theirs."
+                f"{list(image_size)} pixels: give sides between 1 and theirs."
             )
-        enhancer = AttentionFH(scale, window, size, convolution)
-        super().__init__(
-            SpatialTransformNetwork(enhancer, size, steps),
-            scale,
-            patch_size,
-            steps=steps,
-            window=window,
-            image_size=size,
-            convolution=convolution,
-        )
+        enhancer = AttentionFH(scale, window, image_size, convolution)
+        network = SpatialTransformNetwork(enhancer, image_size, steps)
+        super().__init__(network, scale, patch_size, **config)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Those of `attention_fh`; the layer that reads the face to locate is as slow as one."""

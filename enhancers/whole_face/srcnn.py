@@ -23,10 +23,6 @@ class SRCNNNetwork(nn.Module):
     features of the first two layers do so from the start (the image is not negative, so their
     rectifiers let it through): the untrained network is the identity, and what it computes when
     trained is the paper's.
-
-    Args:
-        kernels: Sides of the three kernels, odd.
-        channels: Channels of the image.
     """
 
     def __init__(self, kernels: tuple[int, int, int], channels: int) -> None:
@@ -68,13 +64,8 @@ class SRCNN(OneShot):
     size. Adam and its learning rate are ours; the paper has plain gradient descent.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         kernels: Sides of the three kernels, odd.
         channels: 3 for RGB, or 1 for the luma alone, with the chroma of the up-sampled face.
-
-    Raises:
-        ConfigurationError: If a setting is not one of these.
     """
 
     name = "srcnn"
@@ -92,8 +83,6 @@ class SRCNN(OneShot):
             raise ConfigurationError(
                 f"srcnn has kernels={list(kernels)}: give three odd sides, such as [9, 5, 5]."
             )
-        first, second, third = (int(kernel) for kernel in kernels)
-        network = for_faces(partial(SRCNNNetwork, (first, second, third)), channels)
-        super().__init__(
-            network, scale, patch_size, kernels=(first, second, third), channels=channels
-        )
+        sides = (int(kernels[0]), int(kernels[1]), int(kernels[2]))
+        network = for_faces(partial(SRCNNNetwork, sides), channels)
+        super().__init__(network, scale, patch_size, kernels=sides, channels=channels)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
 from facehall_env.enhancers.layers.checks import check_counts
 from facehall_env.enhancers.layers.luma import for_faces
+from facehall_env.enhancers.layers.starts import rectified, start_at_zero
 from facehall_env.errors import ConfigurationError
 
 
@@ -22,11 +23,6 @@ class PlainNetwork(nn.Module):
 
     All start as in He et al. 2015 but the last, which starts at zero, so that the untrained
     network is the identity.
-
-    Args:
-        layers: Number of convolutions, at least 2.
-        width: Channels between them.
-        channels: Channels of the image.
     """
 
     def __init__(self, layers: int, width: int, channels: int) -> None:
@@ -35,14 +31,9 @@ class PlainNetwork(nn.Module):
             raise ConfigurationError(f"A plain network has layers={layers}: give at least 2.")
         check_counts("A plain network", width=width)
         widths = (channels, *(layers - 1) * (width,), channels)
-        modules: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
-            nn.init.kaiming_normal_(convolution.weight)
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # every layer has a bias
-            modules += [convolution, nn.ReLU(inplace=True)]
-        nn.init.zeros_(convolution.weight)
-        self.layers = nn.Sequential(*modules[:-1])
+        modules = rectified(nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(widths))[:-1]
+        start_at_zero(modules[-1])
+        self.layers = nn.Sequential(*modules)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, channels, H, W) of any size to the same, not clamped."""
@@ -58,14 +49,9 @@ class VDSR(OneShot):
     a setting of the training.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         layers: Number of convolutions.
         width: Channels between them.
         channels: 3 for RGB, or 1 for the luma alone, with the chroma of the up-sampled face.
-
-    Raises:
-        ConfigurationError: If a setting is out of its range.
     """
 
     name = "vdsr"
@@ -91,22 +77,13 @@ class CNN16(OneShot):
     16 convolutions on RGB, 520,515 parameters.
 
     Args:
-        scale: Factor that it is trained for; the network itself is the same for all.
-        patch_size: Height and width of the pieces that an environment pastes.
         width: Channels between the convolutions.
-
-    Raises:
-        ConfigurationError: If ``width`` is less than 1.
     """
 
     name = "cnn16"
     recipe: ClassVar[Recipe] = VDSR.recipe
 
     def __init__(
-        self,
-        scale: int = 4,
-        patch_size: tuple[int, int] = PATCH_SIZE,
-        *,
-        width: int = 64,
+        self, scale: int = 4, patch_size: tuple[int, int] = PATCH_SIZE, *, width: int = 64
     ) -> None:
         super().__init__(PlainNetwork(16, width, 3), scale, patch_size, width=width)

@@ -56,15 +56,12 @@ class Discriminator(nn.Module):
                 f"The channels {tuple(channels)} make no discriminator: give at least one number "
                 "from 1 on."
             )
-        stages = [nn.Sequential(_convolution(3, channels[0]), _leaky())]
+        leaky = nn.LeakyReLU(SLOPE)  # Not in place: a loss compares its outputs.
+        stages = [nn.Sequential(_convolution(3, channels[0]), leaky)]
         for before, after in pairwise(channels):
-            stages.append(
-                nn.Sequential(
-                    _convolution(before, after, stride=2, bias=False),
-                    nn.InstanceNorm2d(after, affine=True),
-                    _leaky(),
-                )
-            )
+            convolution = _convolution(before, after, stride=2, bias=False)
+            norm = nn.InstanceNorm2d(after, affine=True)
+            stages.append(nn.Sequential(convolution, norm, leaky))
         self.stages = nn.ModuleList(stages)
         self.judge = _convolution(channels[-1], 1, padding=0)
         self.smallest = 3 << (len(channels) - 1)
@@ -91,12 +88,7 @@ class Discriminator(nn.Module):
 
 
 class Discriminators(nn.ModuleList):
-    """Discriminators D_1, D_2, ... of the faces, of faces half as large, and so on.
-
-    Args:
-        scales: How many.
-        channels: Channels of the layers of each.
-    """
+    """Discriminators D_1, D_2, ... of the faces, of faces half as large, and so on, all alike."""
 
     def __init__(self, scales: int = 3, channels: Sequence[int] = CHANNELS) -> None:
         if scales < 1:
@@ -119,11 +111,6 @@ def _convolution(
     layer = nn.Conv2d(inputs, outputs, 3, stride, padding, bias=bias)
     parametrizations.spectral_norm(layer)
     return layer
-
-
-def _leaky() -> nn.Module:
-    # Not in place: its outputs are features that a loss compares.
-    return nn.LeakyReLU(SLOPE)
 
 
 def generator_hinge(restored: Sequence[Judgement]) -> Tensor:
@@ -157,18 +144,15 @@ def feature_matching(restored: Sequence[Judgement], real: Sequence[Judgement]) -
 
     Nothing flows into the features of the real faces.
     """
-    return torch.stack(
-        [_feature_distance(a.features, b.features) for a, b in zip(restored, real, strict=True)]
-    ).sum()
+    pairs = zip(restored, real, strict=True)
+    return torch.stack([_feature_distance(a.features, b.features) for a, b in pairs]).sum()
 
 
 def perceptual_distance(backbone: Features, restored: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute difference of VGG19's features, summed over its layers (eq. 11).
 
-    Args:
-        backbone: The network; see `facehall_env.metrics.perceptual.vgg19`.
-        restored: (N, 3, H, W) in about [0, 1].
-        truth: The same; nothing flows into it.
+    Faces are (N, 3, H, W) in about [0, 1]; nothing flows into the true ones. See
+    `facehall_env.metrics.perceptual.vgg19` for the backbone.
     """
     with torch.no_grad():
         wanted = backbone(truth)
@@ -176,10 +160,8 @@ def perceptual_distance(backbone: Features, restored: Tensor, truth: Tensor) -> 
 
 
 def _feature_distance(restored: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    losses = [
-        functional.l1_loss(a.float(), b.detach().float())
-        for a, b in zip(restored, real, strict=True)
-    ]
+    pairs = zip(restored, real, strict=True)
+    losses = [functional.l1_loss(a.float(), b.detach().float()) for a, b in pairs]
     return torch.stack(losses).sum()
 
 

@@ -42,11 +42,9 @@ class NamedFaces:
     """Faces of people with enough images, in memory, one image of some people held out.
 
     Args:
-        dataset: Where the faces come from.
         min_images: People with fewer are left out.
         people: Use only so many people; all by default.
         held_out: At most so many people, spread over all of them, have their last image held out.
-        progress: Whether to show a progress bar while the faces are read.
 
     Attributes:
         people: Their names, sorted.
@@ -78,16 +76,13 @@ class NamedFaces:
         self.people = tuple(chosen[:people])
         step = math.ceil(len(self.people) / held_out)
         validated = set(self.people[::step])
-        training = [
-            (index, number)
-            for number, person in enumerate(self.people)
-            for index in (owned[person][:-1] if person in validated else owned[person])
-        ]
-        held = [
-            (owned[person][-1], number)
-            for number, person in enumerate(self.people)
-            if person in validated
-        ]
+        training, held = [], []
+        for number, person in enumerate(self.people):
+            images = owned[person]
+            if person in validated:
+                *images, last = images
+                held.append((last, number))
+            training += [(index, number) for index in images]
         self.num_training = len(training)
         self.images = decode(dataset, [index for index, _ in training + held], progress)
         self.label = torch.tensor([number for _, number in training + held])
@@ -102,11 +97,7 @@ class NamedFaces:
 
 
 def check_people(dataset: FaceDataset) -> Identified:
-    """The dataset itself, if it says who is on its faces.
-
-    Raises:
-        DatasetError: Otherwise.
-    """
+    """The dataset itself, if it says who is on its faces; a DatasetError otherwise."""
     if not isinstance(dataset, Identified) or not dataset.people:
         raise DatasetError(
             f"The dataset {dataset.name!r} does not say who is on its faces, which a recogniser is "
@@ -127,14 +118,8 @@ def _images_by_person(dataset: FaceDataset) -> dict[str, list[int]]:
 class CognitionTrainer(Trainer):
     """Trains a recogniser with its angular head.
 
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
     Raises:
-        ConfigurationError: If the settings contradict each other.
         DatasetError: If the dataset has no identities, or too few images of too few people.
-        WeightsError: If the weights to start from cannot be used.
     """
 
     config: TrainCognitionConfig
@@ -147,12 +132,9 @@ class CognitionTrainer(Trainer):
         check_frozen(config)
         self.team.check_shares(batch=config.batch)
         settings = DATASET_SETTINGS.get(config.dataset, ()) + config.dataset_settings
+        dataset = FacesSpec(config.dataset, settings).open("train")
         self.faces = NamedFaces(
-            FacesSpec(config.dataset, settings).open("train"),
-            config.min_images,
-            config.people,
-            config.validation_people,
-            progress=self.team.leads,
+            dataset, config.min_images, config.people, config.validation_people, self.team.leads
         )
         torch.manual_seed(config.seed)
         recogniser = _make_recogniser(config)
@@ -204,12 +186,8 @@ class CognitionTrainer(Trainer):
         """``accuracy/held_out``: how many of the held-out images are given their person's name."""
         self.cognition.eval()
         images, label = self.faces.held_out()
-        found = torch.cat(
-            [
-                self.cognition.classify(part.to(self.device).float() / 255).cpu()
-                for part in images.split(self.config.batch)
-            ]
-        )
+        parts = (part.to(self.device).float() / 255 for part in images.split(self.config.batch))
+        found = torch.cat([self.cognition.classify(part).cpu() for part in parts])
         return {"accuracy/held_out": (found == label).float().mean().item()}
 
     def _embed(self, index: Tensor, views: Views) -> Tensor:
@@ -236,12 +214,8 @@ class CognitionTrainer(Trainer):
 def train_cognition(config: TrainCognitionConfig) -> Path:
     """Trains a recogniser with its angular head; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the last network, ``cognition.safetensors`` in the run's folder; see
-        `facehall_env.recognition.load_cognition`.
-
-    Raises:
-        DatasetError: If the dataset has no identities, or too few images of too few people.
+    Returns the path of the last network, ``cognition.safetensors`` in the run's folder; see
+    `facehall_env.recognition.load_cognition`.
     """
     limits.check(config)
     check_frozen(config)
@@ -250,11 +224,7 @@ def train_cognition(config: TrainCognitionConfig) -> Path:
 
 
 def check_frozen(config: TrainCognitionConfig) -> None:
-    """Checks what a recogniser that is kept as it is needs.
-
-    Raises:
-        ConfigurationError: If it has no weights, or faces are to be varied for it.
-    """
+    """Raises a ConfigurationError if a frozen recogniser has no weights or is to vary faces."""
     if config.frozen and config.weights is None:
         raise ConfigurationError(
             "frozen=True keeps a recogniser that has learned already: give its file as weights."

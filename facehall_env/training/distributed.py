@@ -51,10 +51,6 @@ Config = TypeVar("Config", bound=DeviceSettings)
 class Team:
     """The processes of a training, as one of them sees it; the base is a process alone.
 
-    Attributes:
-        rank: Number of this process.
-        size: Number of all.
-
     >>> alone = Team()
     >>> alone.own(torch.tensor([1, 2])).tolist(), alone.joined(torch.tensor([1, 2])).tolist()
     ([1, 2], [1, 2])
@@ -73,10 +69,7 @@ class Team:
         return tensor
 
     def check_shares(self, **numbers: int) -> None:
-        """Checks that every batch gives each process the same number of rows.
-
-        Args:
-            **numbers: Rows of each batch, under the name of its setting.
+        """Checks that each process gets as many rows of batches, whose settings are named.
 
         Raises:
             ConfigurationError: Naming the first that does not.
@@ -108,9 +101,7 @@ class Team:
     def balanced(self, loss: Tensor, weight: Tensor) -> Tensor:
         """A mean loss, scaled so that its mean over the processes is the mean over everything.
 
-        Args:
-            loss: Mean over this process's pixels, a scalar.
-            weight: Number of these pixels, a scalar.
+        The loss, a scalar, is the mean over this process's pixels, and ``weight`` their number.
         """
         if self.size == 1:
             return loss
@@ -135,11 +126,7 @@ class Team:
 
 
 class FabricTeam(Team):
-    """Processes that Lightning Fabric has launched.
-
-    Args:
-        fabric: As a launched process receives it.
-    """
+    """Processes that Lightning Fabric has launched."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.rank = fabric.global_rank

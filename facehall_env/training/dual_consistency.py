@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facehall_env.enhancers.layers.checks import one_of
+from facehall_env.enhancers.layers.starts import start_at_zero
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Down
 from facehall_env.recognition.base import Recogniser
@@ -55,8 +57,7 @@ class DualConsistency(nn.Module):
         self, scale: int = 8, down: Down = "average", texture: Recogniser | None = None
     ) -> None:
         super().__init__()
-        if down not in get_args(Down):
-            raise ConfigurationError(f"down={down!r} is unknown: use one of {get_args(Down)}.")
+        one_of("down", down, get_args(Down))
         self.scale = scale
         self.down = AverageDown(scale) if down == "average" else LearnedDown(scale)
         # In a tuple, so that torch does not take it for a part of this module.
@@ -127,12 +128,8 @@ class DualConsistency(nn.Module):
     def down_loss(self, truth: Tensor, lr: Tensor) -> Tensor:
         """The loss that ``down="convolution"`` learns from: downsampled truth is the input.
 
-        Args:
-            truth: (N, 3, H, W) in [0, 1].
-            lr: (N, 3, H / scale, W / scale), made of them by the protocol.
-
-        Returns:
-            (N,) mean squared errors, differentiable in this module's parameters.
+        Mean squared errors (N,), differentiable in this module's parameters, of true faces (N, 3,
+        H, W) in [0, 1] and the low-resolution ones that the protocol made of them.
         """
         return _mean_square(self.down(truth) - lr, None)
 
@@ -164,11 +161,8 @@ class DualConsistency(nn.Module):
 class AverageDown(nn.Module):
     """Means over cells of ``scale`` x ``scale`` pixels, or of nearly that size where need be.
 
-    Args:
-        scale: Side of a cell.
-
     Raises:
-        ConfigurationError: If it is less than 1.
+        ConfigurationError: If ``scale`` is less than 1.
     """
 
     def __init__(self, scale: int) -> None:
@@ -189,11 +183,8 @@ class LearnedDown(nn.Module):
     but its low-resolution patch has three, and so has ours: 64, 128, 3. What they add to the means
     of `AverageDown` starts at zero.
 
-    Args:
-        scale: A power of two.
-
     Raises:
-        ConfigurationError: If it is not.
+        ConfigurationError: If ``scale`` is not a power of two.
     """
 
     def __init__(self, scale: int) -> None:
@@ -206,13 +197,10 @@ class LearnedDown(nn.Module):
             )
         self.scale = scale
         hidden = [64, *[128] * (halvings - 2)][: halvings - 1]
-        last: nn.Conv2d
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((3, *hidden, 3)):
-            last = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-            layers += [last, nn.ReLU(inplace=True)]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]  # it has one
+        for pair in pairwise((3, *hidden, 3)):
+            layers += [nn.Conv2d(*pair, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+        start_at_zero(layers[-2])
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, images: Tensor) -> Tensor:

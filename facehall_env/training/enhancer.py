@@ -32,7 +32,7 @@ from facehall_env.training.run import TrainingRun
 from facehall_env.training.schedules import learning_rate
 from facehall_env.training.settings import TrainEnhancerConfig
 from facehall_env.training.sr import make_trainable
-from facehall_env.training.trainer import Trainer
+from facehall_env.training.trainer import Metadata, Tensors, Trainer
 
 LOWEST = 0.02
 """Share of the highest learning rate that is left at the end of each stage."""
@@ -41,17 +41,7 @@ LOWEST = 0.02
 class EnhancerTrainer(Trainer):
     """Trains an enhancer in two stages.
 
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
-    Attributes:
-        fresh_updates: Updates of the first stage, as estimated now.
-        rollout_updates: Updates of the second.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-        WeightsError: If the weights to start from cannot be used.
+    ``fresh_updates`` and ``rollout_updates`` are their updates, as estimated now.
     """
 
     config: TrainEnhancerConfig
@@ -75,9 +65,7 @@ class EnhancerTrainer(Trainer):
         self.state: CoreState | None = None
 
     def plan(self, budget: Budget) -> int:
-        """See :meth:`Trainer.plan`.
-
-        Where the time is limited, each stage gets its share of it, that of its updates.
+        """See :meth:`Trainer.plan`; each stage gets its updates' share of a limited time.
 
         Raises:
             ConfigurationError: If the time is limited and both stages have no updates.
@@ -120,10 +108,9 @@ class EnhancerTrainer(Trainer):
         generator = torch.Generator().manual_seed(0)
         state = self.core.reset(self.pool.held_out())
         scores = {"psnr/initial": state.psnr.mean().item()}
+        locations = self.core.geometry.num_locations
         for _ in range(self.core.num_steps):
-            action = torch.randint(
-                self.core.geometry.num_locations, (state.num_envs,), generator=generator
-            )
+            action = torch.randint(locations, (state.num_envs,), generator=generator)
             state, _, _ = self.core.step(state, action.to(self.core.device))
         scores["psnr/random_patches"] = state.psnr.mean().item()
         if self.config.fresh_on == "faces":
@@ -146,9 +133,7 @@ class EnhancerTrainer(Trainer):
         """See :meth:`Learner.state_metadata`."""
         return {**super().state_metadata(), "fresh_updates": self.fresh_updates}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         self.fresh_updates = metadata["fresh_updates"]
@@ -293,7 +278,6 @@ def make_enhancer(config: TrainEnhancerConfig) -> Enhancer:
 def train_enhancer(config: TrainEnhancerConfig) -> Path:
     """Trains an enhancer; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights, ``enhancer.safetensors`` in the run's folder.
+    Returns the path of the weights, ``enhancer.safetensors`` in the run's folder.
     """
     return train(EnhancerTrainer, config)

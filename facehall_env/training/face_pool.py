@@ -27,12 +27,7 @@ class FacePool:
     say who is on them, where the dataset knows.
 
     Args:
-        dataset: Where the faces come from.
-        protocol: Degrades them.
-        scale: Factor between the low and the high resolution.
         held_out: Number of faces to hold out; spread over the last tenth of the pool.
-        limit: Use only this many faces; all by default.
-        progress: Whether to show a progress bar while they are read.
     """
 
     def __init__(
@@ -65,24 +60,10 @@ class FacePool:
         dataset: FaceDataset | None = None,
         **options: Any,
     ) -> Pool:
-        """The training split of the faces that settings name.
-
-        Args:
-            faces: Dataset, degradation and scale.
-            config: How many faces are used and held out.
-            progress: Whether to show a progress bar while they are read.
-            dataset: The dataset, if it is open already.
-            **options: Further arguments of the class.
-        """
-        return cls(
-            dataset or faces.open("train"),
-            faces.degradation,
-            faces.scale,
-            config.validation_faces,
-            config.limit,
-            progress,
-            **options,
-        )
+        """The training split of the faces that settings name; ``options`` go to the class."""
+        source, held_out = dataset or faces.open("train"), config.validation_faces
+        degradation, limit = faces.degradation, config.limit
+        return cls(source, degradation, faces.scale, held_out, limit, progress, **options)
 
     def draw(self, number: int, generator: torch.Generator) -> Tensor:
         """(number,) int64, training faces drawn with replacement."""
@@ -106,23 +87,9 @@ class FacePool:
 
 
 def decode(dataset: FaceDataset, indices: Sequence[int], progress: bool = True) -> Tensor:
-    """Faces read into memory.
-
-    Args:
-        dataset: Where they come from.
-        indices: Their numbers in it, N of them.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        uint8 (N, 3, H, W) on the CPU.
-    """
-    bar = progress_bar(
-        range(0, len(indices), CHUNK),
-        desc=f"reading {dataset.name}",
-        unit_scale=CHUNK,
-        leave=False,
-        disable=not progress,
-    )
+    """Faces read into memory, as uint8 (N, 3, H, W) on the CPU."""
+    starts, title = range(0, len(indices), CHUNK), f"reading {dataset.name}"
+    bar = progress_bar(starts, desc=title, unit_scale=CHUNK, leave=False, disable=not progress)
     height, width = dataset.image_size
     images = torch.empty(len(indices), 3, height, width, dtype=torch.uint8)
     for first in bar:

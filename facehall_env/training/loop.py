@@ -57,10 +57,8 @@ def train_share(
 def fit(run: TrainingRun, trainer: Trainer, minutes: float | None = None) -> dict[str, float]:
     """Trains from where the run stands to the end.
 
-    Args:
-        run: Folder of the run; continued from its checkpoint if it is resumed.
-        trainer: What to train.
-        minutes: Wall time of the training; None for the trainer's own number of updates.
+    A resumed run goes on from its checkpoint; ``minutes`` is the wall time of the training, None
+    for the trainer's own number of updates.
 
     Returns:
         Scores of the last weights in the process that leads, none in the others.

@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,21 +27,8 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
 LOG = "log.jsonl"
-MAY_CHANGE = frozenset(
-    {
-        "out",
-        "resume",
-        "device",
-        "devices",
-        "num_nodes",
-        "threads",
-        "checkpoint_every",
-        "address",
-        "num_env_runners",
-        "trust_pickle",
-        "keep",
-    }
-)
+_PLACES = ("device", "devices", "num_nodes", "threads", "address", "num_env_runners")
+MAY_CHANGE = frozenset((*_PLACES, "out", "resume", "keep", "trust_pickle", "checkpoint_every"))
 """Settings that a resumed run may have different from the one it continues."""
 
 
@@ -54,9 +40,7 @@ class TrainingRun:
     checkpoint and nothing else.
 
     Args:
-        directory: The folder; made if absent.
         config: A dataclass with the run's settings, JSON-serialisable.
-        resume: Continue from the checkpoint in the folder.
         writes: False in processes that work for another one: these only read.
 
     Raises:
@@ -99,12 +83,7 @@ class TrainingRun:
         """Opens the run."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes the logs."""
         if self._writer is not None:
             self._writer.close()
@@ -127,10 +106,8 @@ class TrainingRun:
     def save(self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Replaces the checkpoint, atomically.
 
-        Args:
-            step: Updates done so far.
-            tensors: All tensors the run needs to go on.
-            metadata: All else that it needs; JSON-serialisable.
+        After ``step`` updates, the tensors and the metadata, which is JSON-serialisable, are all
+        that the run needs to go on.
         """
         if not self.writes:
             return

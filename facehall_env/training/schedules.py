@@ -80,14 +80,11 @@ def milestone_rate(
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     """A copy of a network whose parameters follow it as an exponential moving average.
 
-    Each ``update_parameters(network)`` moves them by 1 - d of the way to the network's. The decay
-    d rises to ``decay`` as (1 + n) / (10 + n) after n updates, so that the average of a short
-    training is not that of its random start; the first update copies. Buffers, such as the
-    statistics of batch normalisation, are averages already and are copied.
-
-    Args:
-        network: Whose average it is; not changed.
-        decay: In (0, 1); 0.999 remembers about 1000 updates.
+    Each ``update_parameters(network)`` moves them by 1 - d of the way to the network's. The decay d
+    rises to ``decay``, which is in (0, 1), as (1 + n) / (10 + n) after n updates, so that the
+    average of a short training is not that of its random start; the first update copies; 0.999
+    remembers about 1000 updates. Buffers, such as the statistics of batch normalisation, are
+    averages already and are copied.
 
     Returns:
         The average, whose ``module`` is a network of the same kind.

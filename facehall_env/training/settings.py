@@ -7,6 +7,9 @@
 | ``ensemble`` | `EnsembleConfig` | ``ensemble:make_ensemble`` |
 | ``cognition`` | `TrainCognitionConfig` | ``cognition:train_cognition`` |
 | ``sparnet-hd`` | `TrainSPARNetHDConfig` | ``sparnet_hd:train_sparnet_hd`` |
+
+The help of an option stands behind it, or below it where it is long or the option has another
+default in a subclass (where help behind it would not be found).
 """
 
 from __future__ import annotations
@@ -41,16 +44,13 @@ Betas = tuple[Decay, Decay]
 class RunConfig:
     """Options of every training that has a folder for its run."""
 
-    out: Path = Path("runs/training")
-    """Folder for the log, the checkpoint and the weights."""
+    out: Path = Path("runs/training")  # Folder for the log, the checkpoint and the weights.
     validate_every: Count = 500
     """Updates between measurements on the held-out faces."""
     checkpoint_every: Count = 250
     """Updates between checkpoints."""
-    seed: Seed = 0
-    """Seed of everything that is drawn."""
-    resume: bool = False
-    """Continue the run in the folder exactly where its checkpoint stands."""
+    seed: Seed = 0  # Seed of everything that is drawn.
+    resume: bool = False  # Continue the run in the folder exactly where its checkpoint stands.
 
 
 @dataclass
@@ -67,18 +67,15 @@ class LoopConfig(RunConfig):
 class SharedConfig(LoopConfig):
     """Options of every training that several devices can share."""
 
-    devices: Count = 1
-    """Devices, or processes on the CPU, that share each batch."""
-    num_nodes: Count = 1
-    """Machines with this many devices each."""
+    devices: Count = 1  # Devices, or processes on the CPU, that share each batch.
+    num_nodes: Count = 1  # Machines with this many devices each.
 
 
 @dataclass
 class HeldOutConfig:
     """Options of every training that holds some of its faces out."""
 
-    limit: Count | None = None
-    """Use only this many faces of the training split."""
+    limit: Count | None = None  # Use only this many faces of the training split.
     validation_faces: Count = 32
     """Faces of the training split that are held out to watch the progress."""
 
@@ -91,8 +88,7 @@ class DatasetConfig:
     """Where the faces come from; always the official training split."""
     dataset_settings: tuple[str, ...] = ()
     """Options of the dataset as NAME=VALUE, such as size=256."""
-    device: str = "cpu"
-    """Device that trains: cpu, cuda, cuda:1, ..."""
+    device: str = "cpu"  # Device that trains: cpu, cuda, cuda:1, ...
 
 
 @dataclass
@@ -112,46 +108,37 @@ class EpisodeConfig:
 class TrainSRConfig(HeldOutConfig, SharedConfig):
     """Settings of ``facehall train sr``."""
 
-    enhancer: str = "light"
-    """Name of the network, such as light, srcnn, vdsr, sisn or sparnet."""
+    enhancer: str = "light"  # Name of the network, such as light, srcnn, vdsr, sisn or sparnet.
     faces: FacesSpec = field(default_factory=FacesSpec)
     """The faces, always of the official training split; the protocol is what the held-out PSNR and
     SSIM follow, too."""
-    device: str = "cpu"
-    """Device that trains: cpu, cuda, cuda:1, ..."""
+    device: str = "cpu"  # Device that trains: cpu, cuda, cuda:1, ...
     enhancer_settings: tuple[str, ...] = ()
     """Settings of the network as NAME=VALUE, the value as in JSON or a word, such as width=32; they
     are stored with its weights."""
     out: Path = Path("runs/sr")
     """Folder for the log, the checkpoint, samples/STEP.png, and the weights: enhancer.safetensors
     after the last update, and best.safetensors, those with the best held-out PSNR."""
-    weights: Path | None = None
-    """Start from these weights instead of from scratch."""
-    updates: Count = 20_000
-    """Length of the training."""
-    batch: Count | None = None
-    """Faces in an update; by default as in the recipe."""
+    weights: Path | None = None  # Start from these weights instead of from scratch.
+    updates: Count = 20_000  # Length of the training.
+    batch: Count | None = None  # Faces in an update; by default as in the recipe.
     learning_rate: Positive | None = None
     """Highest learning rate; by default as in the recipe."""
     optimizer: Optimizer | None = None
     """Adam, or Muon for the matrices inside the network and Adam for the rest; by default as in the
     recipe."""
-    betas: Betas | None = None
-    """Momenta of Adam; by default as in the recipe."""
-    loss: Loss | None = None
-    """Loss on the pixels; by default as in the recipe."""
+    betas: Betas | None = None  # Momenta of Adam; by default as in the recipe.
+    loss: Loss | None = None  # Loss on the pixels; by default as in the recipe.
     late_loss: FaceLoss | None = None
     """Loss of the last updates: psnr is the mean of the decibels themselves (of whole faces in
     RGB); by default the same loss throughout."""
-    late_share: Share = 0.3
-    """Share of the updates that have the late loss."""
+    late_share: Share = 0.3  # Share of the updates that have the late loss.
     schedule: Schedule | None = None
     """The learning rate follows half a cosine, is halved in steps, or is constant; by default as in
     the recipe."""
     step_updates: Count | None = None
     """Updates between two steps of the step schedule; by default as in the recipe."""
-    warm_up: NaturalNumber = 0
-    """Updates over which the learning rate first rises."""
+    warm_up: NaturalNumber = 0  # Updates over which the learning rate first rises.
     augment: tuple[Augmentation, ...] | None = None
     """How faces are varied: mirrored (flip), enlarged by up to 1.3 and cropped (scale), turned by
     quarters (rotate); by default as in the recipe."""
@@ -166,8 +153,7 @@ class TrainSRConfig(HeldOutConfig, SharedConfig):
     themselves."""
     precision: Precision = "fp32"
     """bf16 computes in bfloat16 where that is safe (autocast); weights stay in float32."""
-    grad_clip: NotNegative = 1.0
-    """Largest norm of the gradient; 0 for no limit."""
+    grad_clip: NotNegative = 1.0  # Largest norm of the gradient; 0 for no limit.
 
 
 @dataclass
@@ -187,8 +173,7 @@ class TrainEnhancerConfig(EpisodeConfig, HeldOutConfig, SharedConfig):
     fresh_updates: NaturalNumber = 4000
     """Updates of the first stage, on untouched faces. With --minutes, the updates of both stages
     say how they share the time."""
-    fresh_batch: Count = 8
-    """Faces in an update of the first stage."""
+    fresh_batch: Count = 8  # Faces in an update of the first stage.
     fresh_on: Literal["faces", "patches"] = "faces"
     """Learn from whole faces (networks that can) or from one random patch of each."""
     fresh_own_patches: NaturalNumber = 8
@@ -198,16 +183,12 @@ class TrainEnhancerConfig(EpisodeConfig, HeldOutConfig, SharedConfig):
     """Highest learning rate of the first stage; it follows a cosine down to a fiftieth."""
     rollout_updates: NaturalNumber = 2000
     """Updates of the second stage, on staggered rollouts of --steps patches."""
-    rollout_envs: Count = 32
-    """Faces that are restored at the same time in the second stage."""
+    rollout_envs: Count = 32  # Faces that are restored at the same time in the second stage.
     rollout_learning_rate: Positive = 4e-4
     """Highest learning rate of the second stage; it follows a cosine down to a fiftieth."""
-    loss: Loss = "charbonnier"
-    """Loss on the pixels of the patch that lie in the image."""
-    beta1: Decay = 0.9
-    """First momentum of Adam; the paper has 0.5."""
-    grad_clip: NotNegative = 1.0
-    """Largest norm of the gradient; 0 for no limit."""
+    loss: Loss = "charbonnier"  # Loss on the pixels of the patch that lie in the image.
+    beta1: Decay = 0.9  # First momentum of Adam; the paper has 0.5.
+    grad_clip: NotNegative = 1.0  # Largest norm of the gradient; 0 for no limit.
 
 
 @dataclass
@@ -217,14 +198,11 @@ class EnsembleConfig:
     members: tuple[str, ...] = ("light",)
     """Networks that restore whole faces: names, with the weights that come with the project, or
     files of weights."""
-    mirror: bool = True
-    """Let each network restore the mirrored face, too."""
+    mirror: bool = True  # Let each network restore the mirrored face, too.
     dataset: str = "lfw"
     """What weights that come with the project should be trained on."""
-    scale: Count = 4
-    """Factor between the low and the high resolution."""
-    out: Path = Path("runs/ensemble.safetensors")
-    """File for the weights of all of them."""
+    scale: Count = 4  # Factor between the low and the high resolution.
+    out: Path = Path("runs/ensemble.safetensors")  # File for the weights of all of them.
 
 
 @dataclass
@@ -244,35 +222,25 @@ class TrainCognitionConfig(DatasetConfig, SharedConfig):
     frozen: bool = False
     """Leave the recogniser of --weights as it is: it embeds every face once, without --augment, and
     then only the head learns from these embeddings."""
-    min_images: Annotated[int, Ge(2)] = 3
-    """People with fewer images are left out."""
+    min_images: Annotated[int, Ge(2)] = 3  # People with fewer images are left out.
     people: Annotated[int, Ge(2)] | None = 1000
     """Use at most this many of the people who have enough images, since all their faces are held in
     memory; None for all of them."""
-    recogniser: str = "sphereface"
-    """sphereface, mobilefacenet, or one that was registered."""
-    width: Count = 16
-    """Channels of the first stage of sphereface; they double from stage to stage."""
-    embedding: Count = 128
-    """Values of an embedding of sphereface, with --pooling fc."""
+    recogniser: str = "sphereface"  # sphereface, mobilefacenet, or one that was registered.
+    width: Count = 16  # Channels of the first stage of sphereface; they double from stage to stage.
+    embedding: Count = 128  # Values of an embedding of sphereface, with --pooling fc.
     pooling: Pooling = "fc"
     """How the features of sphereface become an embedding: by a fully-connected layer (fc) or their
     means (gap)."""
     channel_order: ChannelOrder | None = None
     """Order in which the network takes the channels; SphereFace's published weights expect bgr. By
     default as the file of --weights says, or else as the recogniser has it: rgb."""
-    margin: Annotated[float, Ge(1)] = 1.5
-    """Angular margin m of A-softmax."""
-    updates: Count = 2000
-    """Length of the training."""
-    batch: Count = 64
-    """Faces in an update."""
-    learning_rate: Positive = 0.1
-    """Learning rate of SGD at the start."""
-    momentum: Decay = 0.9
-    """Momentum of SGD."""
-    weight_decay: NotNegative = 5e-4
-    """Weight decay of SGD, on all weights."""
+    margin: Annotated[float, Ge(1)] = 1.5  # Angular margin m of A-softmax.
+    updates: Count = 2000  # Length of the training.
+    batch: Count = 64  # Faces in an update.
+    learning_rate: Positive = 0.1  # Learning rate of SGD at the start.
+    momentum: Decay = 0.9  # Momentum of SGD.
+    weight_decay: NotNegative = 5e-4  # Weight decay of SGD, on all weights.
     milestones: tuple[Annotated[float, Gt(0), Lt(1)], ...] = (0.5, 0.75, 0.9)
     """Shares of the training after which the learning rate falls to its tenth: 10, 15 and 18 of
     20 epochs."""
@@ -295,10 +263,8 @@ class LossWeights:
 
     pixel_weight: NotNegative = 100.0
     """Weight of the mean absolute difference of the pixels (eq. 6), in [0, 1]."""
-    adversarial_weight: NotNegative = 1.0
-    """Weight of the generator's hinge loss (eq. 8)."""
-    matching_weight: NotNegative = 10.0
-    """Weight of the discriminators' feature matching (eq. 10)."""
+    adversarial_weight: NotNegative = 1.0  # Weight of the generator's hinge loss (eq. 8).
+    matching_weight: NotNegative = 10.0  # Weight of the discriminators' feature matching (eq. 10).
     perceptual_weight: NotNegative = 1.0
     """Weight of the features of VGG19 (eq. 11); 0 needs no VGG19."""
 
@@ -318,18 +284,12 @@ class TrainSPARNetHDConfig(DatasetConfig, HeldOutConfig, SharedConfig):
     degradation: str = "paper"
     """How faces are degraded: the ranges of the paper (paper), or each part at random and with grey
     faces (released)."""
-    weights: Path | None = None
-    """Start from these weights of a generator instead of from scratch."""
-    updates: Count = 100_000
-    """Length of the training."""
-    batch: Count = 2
-    """Faces in an update."""
-    learning_rate: Positive = 1e-4
-    """Learning rate of the generator's Adam."""
-    discriminator_learning_rate: Positive = 4e-4
-    """Learning rate of the discriminators' Adam."""
-    betas: Betas = (0.5, 0.99)
-    """Momenta of both."""
+    weights: Path | None = None  # Start from these weights of a generator instead of from scratch.
+    updates: Count = 100_000  # Length of the training.
+    batch: Count = 2  # Faces in an update.
+    learning_rate: Positive = 1e-4  # Learning rate of the generator's Adam.
+    discriminator_learning_rate: Positive = 4e-4  # Learning rate of the discriminators' Adam.
+    betas: Betas = (0.5, 0.99)  # Momenta of both.
     ema: Annotated[float, Gt(0), Lt(1)] = 0.999
     """Decay of the moving average of the generator's weights, which is validated and saved."""
     loss: LossWeights = field(default_factory=LossWeights)

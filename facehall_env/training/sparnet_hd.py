@@ -41,10 +41,7 @@ class DegradedFaces:
     Args:
         dataset: Where the faces come from; read when they are needed, since those of 512 pixels
             do not fit in memory by the ten thousand.
-        degradation: Degrades them.
-        seed: Seed of everything drawn.
         held_out: Number of faces to hold out.
-        limit: Use only this many faces; all by default.
 
     Raises:
         ConfigurationError: If there are too few faces.
@@ -89,12 +86,8 @@ class DegradedFaces:
 
     def held_out(self) -> Faces:
         """The faces that are never drawn, always degraded in the same way."""
-        numbers = range(self.num_training, self.number)
-        pairs = [
-            self.degradation.pair(self.dataset[number], np.random.default_rng(number))
-            for number in numbers
-        ]
-        return _faces(pairs)
+        numbers, pair = range(self.num_training, self.number), self.degradation.pair
+        return _faces([pair(self.dataset[n], np.random.default_rng(n)) for n in numbers])
 
 
 def _faces(pairs: list[tuple[ImageArray, ImageArray]]) -> Faces:
@@ -106,16 +99,7 @@ def _faces(pairs: list[tuple[ImageArray, ImageArray]]) -> Faces:
 
 
 class SPARNetHDTrainer(Trainer):
-    """Trains a generator against discriminators; an update makes a step of both.
-
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-        WeightsError: If the weights of VGG19 or of the generator cannot be used.
-    """
+    """Trains a generator against discriminators; an update makes a step of both."""
 
     config: TrainSPARNetHDConfig
     shown = ("psnr/held_out",)
@@ -131,12 +115,10 @@ class SPARNetHDTrainer(Trainer):
             config.discriminators, config.discriminator_channels
         ).to(self.device)
         self.backbone = _make_backbone(config, self.device)
+        dataset = FacesSpec(config.dataset, config.dataset_settings).open("train")
+        degradation = random_degradation.get(config.degradation)
         self.faces = DegradedFaces(
-            FacesSpec(config.dataset, config.dataset_settings).open("train"),
-            random_degradation.get(config.degradation),
-            config.seed,
-            config.validation_faces,
-            config.limit,
+            dataset, degradation, config.seed, config.validation_faces, config.limit
         )
         networks = {"generator": self.generator, "discriminators": self.discriminators}
         rates = (config.learning_rate, config.discriminator_learning_rate)
@@ -192,11 +174,7 @@ class SPARNetHDTrainer(Trainer):
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Restores the held-out faces and scores them: RGB, whole faces.
-
-        Raises:
-            EnhancerError: If what the generator returns is not finite.
-        """
+        """Restores the held-out faces and scores them: RGB, whole faces."""
         self.result.eval()
         held_out = self.faces.held_out()
         parts = [self.result.restore(f[None].to(self.device)).cpu() for f in held_out.initial]
@@ -226,11 +204,7 @@ class SPARNetHDTrainer(Trainer):
 
 
 def check_backbone(config: TrainSPARNetHDConfig) -> None:
-    """Checks that VGG19 is given if its loss counts.
-
-    Raises:
-        ConfigurationError: Otherwise.
-    """
+    """Raises a ConfigurationError if the loss of VGG19 counts and VGG19 is not given."""
     if config.loss.perceptual_weight != 0 and config.vgg19 is None:
         raise ConfigurationError(
             f"perceptual_weight={config.loss.perceptual_weight:g} needs the weights of VGG19, "
@@ -242,8 +216,7 @@ def check_backbone(config: TrainSPARNetHDConfig) -> None:
 def train_sparnet_hd(config: TrainSPARNetHDConfig) -> Path:
     """Trains SPARNetHD; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the weights, ``enhancer.safetensors`` in the run's folder: the moving average.
+    Returns the path of the moving average, ``enhancer.safetensors`` in the run's folder.
     """
     check_backbone(config)
     return train(SPARNetHDTrainer, config)

@@ -35,16 +35,7 @@ from facehall_env.training.windows import WindowPool
 
 
 class SRTrainer(Trainer):
-    """Trains a network of whole faces.
-
-    Args:
-        config: The settings.
-        team: The processes that share the batches.
-
-    Raises:
-        ConfigurationError: If the settings contradict each other.
-        WeightsError: If the weights to start from cannot be used.
-    """
+    """Trains a network of whole faces."""
 
     config: TrainSRConfig
     criterion = "psnr/held_out"
@@ -118,11 +109,7 @@ class SRTrainer(Trainer):
 
     @torch.no_grad()
     def validate(self) -> Validation:
-        """Restores the held-out faces and scores them as the protocol says.
-
-        Raises:
-            EnhancerError: If what the network returns is not finite.
-        """
+        """Restores the held-out faces and scores them as the protocol says."""
         self.result.eval()
         faces = self.pool.held_out()
         size = self.recipe.batch // self.team.size
@@ -180,13 +167,7 @@ def overridden(recipe: Recipe, config: TrainSRConfig) -> Recipe:
 def make_trainable(
     name: str, scale: int, weights: str | Path | None, settings: Iterable[str]
 ) -> Enhancer:
-    """A network to train.
-
-    Args:
-        name: Name of the enhancer.
-        scale: Factor between the low and the high resolution.
-        weights: Weights to start from; None for an untrained network.
-        settings: Its settings, as NAME=VALUE.
+    """A network to train, from ``weights`` or untrained, with settings given as NAME=VALUE.
 
     Raises:
         ConfigurationError: If it has no parameters to train.
@@ -205,8 +186,7 @@ def make_trainable(
 def train_sr(config: TrainSRConfig) -> Path:
     """Trains a network of whole faces; see :func:`facehall_env.training.loop.train`.
 
-    Returns:
-        Path of the last weights, ``enhancer.safetensors`` in the run's folder; the best ones are
-        in ``best.safetensors`` beside them.
+    The last weights are ``enhancer.safetensors`` in the run's folder, whose path is returned, the
+    best ones ``best.safetensors``.
     """
     return train(SRTrainer, config)

@@ -12,11 +12,7 @@ _listeners: list[Span] = []
 
 
 def span(name: str) -> AbstractContextManager[object]:
-    """Names the work of a ``with`` block.
-
-    Args:
-        name: Part and piece, such as ``"policy/forward"``.
-    """
+    """Names the work of a ``with`` block by part and piece, such as ``"policy/forward"``."""
     return _listeners[-1](name) if _listeners else record_function(name)
 
 

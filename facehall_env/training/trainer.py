@@ -25,6 +25,10 @@ BEST = "best.safetensors"
 """File of the weights with the best score on held-out faces."""
 
 
+Tensors = Mapping[str, Tensor]
+Metadata = Mapping[str, Any]
+
+
 class Learner:
     """Networks that follow a gradient; their whole state can be saved and restored.
 
@@ -35,8 +39,6 @@ class Learner:
         step: Number of updates so far.
         total: Number of updates of the whole training, which schedules follow.
         modules: Networks whose state belongs to a checkpoint, by name.
-        optimizers: The optimisers, by name.
-        generators: Random generators, by name.
     """
 
     advice: ClassVar[str] = "start again with a lower learning rate"
@@ -93,11 +95,7 @@ class Learner:
         return value, norm
 
     def check_finite(self, value: float, what: str, index: Tensor | None = None) -> None:
-        """Stops a training whose numbers are not finite, before they reach a checkpoint.
-
-        Raises:
-            EnhancerError: If ``value`` is infinite or NaN.
-        """
+        """Stops a training by an EnhancerError before numbers that are not finite are saved."""
         if math.isfinite(value):
             return
         faces = "" if index is None else f", on the training faces {str(index.tolist())[1:-1]}"
@@ -120,9 +118,7 @@ class Learner:
         packed = {name: pack_optimizer(o)[1] for name, o in self.optimizers.items()}
         return {"optimizers": packed}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """Puts back what :meth:`state_tensors` and :meth:`state_metadata` gave after ``step``."""
         self.step = step
         for name, module in self.modules.items():
@@ -144,14 +140,13 @@ class Trainer(Learner, ABC):
         team: The processes that share each batch.
 
     Attributes:
-        config: The settings.
-        device: Where the networks are.
         rng: Draws faces and how they are varied, on the CPU.
         averages: Moving averages of networks, by the name of the network in ``modules``.
         best: Best score on the held-out faces so far.
 
     Raises:
-        ConfigurationError: If a setting is out of range.
+        ConfigurationError: If a setting is out of range, or settings contradict each other.
+        WeightsError: If the weights to start from cannot be used.
     """
 
     config: Any
@@ -251,9 +246,7 @@ class Trainer(Learner, ABC):
         best = self.best if math.isfinite(self.best) else None
         return {**super().state_metadata(), "best": best}
 
-    def restore(
-        self, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def restore(self, step: int, tensors: Tensors, metadata: Metadata) -> None:
         """See :meth:`Learner.restore`."""
         super().restore(step, tensors, metadata)
         for name, average in self.averages.items():

@@ -35,11 +35,7 @@ class Validation(NamedTuple):
 
     def picture(self, number: int = SAMPLES) -> Picture:
         """A sheet of the first ``number`` faces: rows of inputs, restored faces and truths."""
-        rows = {
-            "input": self.faces.initial,
-            "restored": self.restored,
-            "truth": self.faces.hr,
-        }
+        rows = {"input": self.faces.initial, "restored": self.restored, "truth": self.faces.hr}
         sheet = []
         for title, images in rows.items():
             pictures = list(to_uint8(images[:number]).cpu().numpy())

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from facehall_env.agents.reinforce.fc_first import FirstLookPolicy
-from facehall_env.agents.reinforce.policies import FullyConnectedPolicy, make_policy
+from facehall_env.agents.reinforce.policies import (
+    FirstLookPolicy,
+    FullyConnectedPolicy,
+    make_policy,
+)
 from facehall_env.patches import PatchGeometry
 
 
