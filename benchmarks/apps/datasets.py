@@ -7,12 +7,11 @@ import os
 from rich.console import Console
 
 from facehall_env import data
-from facehall_env.benchmarks.apps.settings import DataCheckConfig
+from facehall_env.benchmarks.apps.settings import DataCheckConfig, PrepareConfig
 from facehall_env.benchmarks.tables import Column, Table, terminal
 from facehall_env.data import FaceDataset
 from facehall_env.errors import DatasetError
 from facehall_env.photos.crop_faces import REPORT, prepare
-from facehall_env.photos.settings import PrepareConfig
 from facehall_env.progress import progress
 
 

@@ -10,6 +10,7 @@ from facehall_env import limits
 from facehall_env.errors import ConfigurationError
 from facehall_env.limits import Ge, Gt, Seed
 from facehall_env.literals import Precision, Split
+from facehall_env.photos.settings import PrepareConfig as PrepareConfig
 from facehall_env.spec import BICUBIC, FacesSpec
 
 Count = Annotated[int, Ge(1)]
