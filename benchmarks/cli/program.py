@@ -103,7 +103,7 @@ def _explain(words: str, rest: Sequence[str]) -> None:
                 f"{rest[0]} stands where a command is expected: write {prog} and one of "
                 f"{', '.join(commands)}; {prog} --help explains them."
             )
-        raise unknown_name("command", f"{words} {rest[0]}".strip(), commands)
+        raise unknown_name(f"{words} command".strip(), rest[0], commands)
     width = shutil.get_terminal_size().columns
     column = max(map(len, commands)) + 4
     lines = [f"usage: {prog} COMMAND ...", "", *textwrap.wrap(GROUPS[words], width), ""]

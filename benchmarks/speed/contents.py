@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,15 +42,6 @@ class EnvironmentRow(Row):
     network_share: float
     peak_memory_mib: float
 
-    @property
-    def beside(self) -> float:
-        """All time but the network's, in units of the network's.
-
-        >>> EnvironmentRow("compact", "fp32", 1, "batched", 9.0, 1.0, 0.8, 0.0).beside
-        0.25
-        """
-        return round(1 / self.network_share - 1, 12) if self.network_share else float("nan")
-
 
 @dataclass(frozen=True)
 class PatchRateRow(Row):
@@ -77,6 +69,8 @@ class Environments(Speed):
     def tables(self) -> list[Table]:
         """The environments, and the networks alone."""
         rows, rates = self.vector_env, self.enhancers
+        inside = [row.network_share for row in rows]
+        beside = [round(1 / share - 1, 12) if share else math.nan for share in inside]
         environments = Table(
             f"Environments around {rows[0].enhancer}",
             [
@@ -85,8 +79,8 @@ class Environments(Speed):
                 Column("N", [row.num_envs for row in rows]),
                 Column("steps/s", [row.steps_per_second for row in rows], format=".0f"),
                 Column("batched is faster by", [row.ratio for row in rows], format=".2f"),
-                Column("in the network", [row.network_share for row in rows], format=".0%"),
-                Column("beside it", [row.beside for row in rows], format=".0%"),
+                Column("in the network", inside, format=".0%"),
+                Column("beside it", beside, format=".0%"),
                 Column("peak MiB", [row.peak_memory_mib for row in rows], format=".0f"),
             ],
             sections=section_starts([(row.precision, row.num_envs) for row in rows]),

@@ -12,13 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.utils.performance import benchmark_vector_step
-from gymnasium.vector import (
-    AsyncVectorEnv,
-    AutoresetMode,
-    SyncVectorEnv,
-    VectorEnv,
-    VectorWrapper,
-)
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from torch import nn
 
@@ -45,15 +39,10 @@ def make_env(
     precision: Precision,
     network: Enhancer | None = None,
 ) -> VectorEnv[Any, Any, Any]:
-    """One of the environments that are compared.
+    """One of the environments that are compared, of so many episodes.
 
-    Args:
-        config: The settings.
-        kind: Which.
-        number: Number of environments N.
-        precision: Numbers that the network computes with.
-        network: Network that all single environments of this process share, which is kind to
-            them; those in processes have their own.
+    All single environments of this process share ``network``, which is kind to them; those in
+    processes have their own.
     """
     settings: dict[str, Any] = {
         "dataset": _FacesInMemory(),
@@ -65,7 +54,7 @@ def make_env(
     if kind in IN_PROCESSES:
         # Python and torch are then read once, and copied with all that they have read.
         multiprocessing.set_forkserver_preload([__name__])
-        one = partial(_single_of_its_own, config.enhancer, settings)
+        one = partial(_single, settings, config.enhancer)
         if kind == "AsyncVectorEnv":
             return AsyncVectorEnv([one] * number, context=START_METHOD)
         return _Sb3VectorEnv(
@@ -175,23 +164,17 @@ class _Sb3VectorEnv(VectorEnv[Any, Any, Any]):
         self.envs.close()
 
 
-def _single(settings: Mapping[str, Any]) -> gym.Env[Any, Any]:
+def _single(settings: Mapping[str, Any], enhancer: str | None = None) -> gym.Env[Any, Any]:
+    """A single environment; with a network of its own in a process, which has one thread."""
+    if enhancer is not None:
+        if multiprocessing.parent_process() is not None:
+            torch.set_num_threads(1)
+        settings = {**settings, "enhancer": make_enhancer(enhancer, settings["scale"])}
     return gym.make("facehall_env:FaceHallucination-v0", disable_env_checker=True, **settings)
 
 
-def _single_of_its_own(enhancer: str, settings: Mapping[str, Any]) -> gym.Env[Any, Any]:
-    """A single environment in a process of its own, which has one thread."""
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)
-    return _single({**settings, "enhancer": make_enhancer(enhancer, settings["scale"])})
-
-
 def sb3_environments() -> Any:
-    """The module of Stable-Baselines3 with its environments.
-
-    Raises:
-        MissingExtraError: If it is not installed.
-    """
+    """The module of Stable-Baselines3 with its environments, or a `MissingExtraError`."""
     try:
         from stable_baselines3.common import vec_env
     except ImportError as error:

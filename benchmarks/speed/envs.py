@@ -42,28 +42,23 @@ def run(config: EnvsConfig, command: str = "") -> dict[str, Any]:
     kinds = sum(len(config.kinds_at(number)) for number in config.num_envs)
     timings = config.repetitions * (kinds + len(config.num_envs) + len(config.enhancers))
     steps = len(config.precisions) * (timings + config.memory * kinds)
+    cases = product(config.precisions, config.num_envs)
     with progress(total=steps, desc="measuring") as bar:
         content = {
-            "vector_env": vector_rows(config, bar.update),
+            "vector_env": [r for case in cases for r in vector_rows(config, *case, bar.update)],
             "enhancers": enhancer_rows(config, bar.update),
         }
     return publish(config, command, content, Environments)
 
 
-def vector_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[EnvironmentRow]:
+def vector_rows(
+    config: EnvsConfig, precision: Precision, number: int, advance: Callable[[], Any]
+) -> list[EnvironmentRow]:
     """Steps per second of the batched environment, of several single ones, and of the network.
 
     All restore faces of the same kind with the same network; measurements take turns, and
     ``advance`` is called after each.
     """
-    cases = product(config.precisions, config.num_envs)
-    return [row for case in cases for row in _compare(config, *case, advance)]
-
-
-def _compare(
-    config: EnvsConfig, precision: Precision, number: int, advance: Callable[[], Any]
-) -> list[EnvironmentRow]:
-    """The rows of one precision and number of environments."""
     kinds = config.kinds_at(number)
     # In this precision already, or every single environment would keep a rounded copy.
     network = _core(config, config.enhancer, precision).enhancer

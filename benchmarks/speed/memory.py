@@ -1,4 +1,4 @@
-"""How much memory an update of SPARNetHD takes, with and without gradient checkpointing."""
+"""What an update of SPARNetHD takes, without VGG19, with and without gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -28,21 +28,6 @@ FORMS: Mapping[str, bool] = {"kept": False, "recomputed": True}
 """What becomes of the features between forward and backward pass: `recompute`."""
 
 
-def training(config: MemoryConfig, folder: Path) -> TrainSPARNetHDConfig:
-    """Settings of one update on the faces of a folder, without VGG19."""
-    return TrainSPARNetHDConfig(
-        dataset="folder",
-        dataset_settings=(f"root={folder}", f"size={config.size}"),
-        enhancer_settings=config.enhancer_settings,
-        updates=1,
-        batch=config.batch,
-        loss=LossWeights(perceptual_weight=0.0),
-        validation_faces=1,
-        limit=1 + config.batch,
-        device=config.device,
-    )
-
-
 def run(config: MemoryConfig, command: str = "") -> dict[str, Any]:
     """Measures, prints the table and writes ``training-memory.json``; returns what was written.
 
@@ -51,7 +36,17 @@ def run(config: MemoryConfig, command: str = "") -> dict[str, Any]:
     """
     config.check()
     with TemporaryDirectory() as name:
-        trained = training(config, Path(name))
+        trained = TrainSPARNetHDConfig(
+            dataset="folder",
+            dataset_settings=(f"root={name}", f"size={config.size}"),
+            enhancer_settings=config.enhancer_settings,
+            updates=1,
+            batch=config.batch,
+            loss=LossWeights(perceptual_weight=0.0),
+            validation_faces=1,
+            limit=1 + config.batch,
+            device=config.device,
+        )
         # What would end the processes that measure is found out here.
         limits.check(trained)
         check_device(trained.device)

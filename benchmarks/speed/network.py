@@ -82,11 +82,7 @@ def run(config: NetworkConfig, command: str = "") -> dict[str, Any]:
 
 
 def cases(config: NetworkConfig) -> list[tuple[Precision, Form, Layout]]:
-    """What is measured on this machine.
-
-    Raises:
-        ConfigurationError: If it can do none of it.
-    """
+    """What is measured on this machine; a `ConfigurationError` if it can do none of it."""
     emulated = config.device == "cpu" and not cpu_has_bfloat16()
     precisions = [p for p in config.precisions if not (p == "bf16" and emulated)]
     if not precisions:
