@@ -176,10 +176,8 @@ def _png(image: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 def _hidden_names(items: Sequence[Item], seed: int) -> list[str]:
     """A name for each image that tells nothing; depends on the seed and on all images."""
-    content = hashlib.sha256(str(seed).encode())
-    for item in items:
-        content.update(hashlib.sha256(item.png).digest())
-    salt = content.digest()
+    images = b"".join(hashlib.sha256(item.png).digest() for item in items)
+    salt = hashlib.sha256(str(seed).encode() + images).digest()
     return [
         hashlib.sha256(salt + f"{item.method}/{item.face}".encode()).hexdigest()[:12]
         for item in items

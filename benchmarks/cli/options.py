@@ -90,12 +90,7 @@ class _Panel:
 
 
 def parse(command: Command, prog: str, arguments: list[str]) -> Any:
-    """The settings of a command as they were typed.
-
-    Args:
-        command: Whose.
-        prog: The words that were typed before.
-        arguments: What was typed after them.
+    """The settings of a command, from the arguments that were typed after the words ``prog``.
 
     Raises:
         SystemExit: With status 2 after naming what is wrong, with 0 after printing the help.

@@ -23,10 +23,7 @@ def take_turns(
 ) -> dict[str, float]:
     """Medians of measurements that take turns, so that all see the same interference.
 
-    Args:
-        measurements: What to measure, by name.
-        repetitions: How often.
-        advance: Called after each measurement.
+    ``advance`` is called after each measurement.
 
     >>> take_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 2)
     {'a': 1.0, 'b': 2.0}
