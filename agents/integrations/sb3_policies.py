@@ -11,6 +11,7 @@ for a location per pixel). All five policies share the layers of
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -232,21 +233,26 @@ SPATIAL: dict[str, tuple[type[BaseAlgorithm], type[BasePolicy]]] = {
 """Each algorithm by its name, and its policy with the spatial head."""
 
 
-def hyperparameters(algorithm: str) -> dict[str, Any]:
-    """The tuned settings of an algorithm, out of ``hyperparameters/<algorithm>.json``.
+def hyperparameters(algorithm: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The tuned settings of an algorithm, out of ``hyperparameters/<algorithm>.json``, changed.
 
     Beside the keywords of the algorithm they are ``n_envs``, ``n_timesteps``, ``width`` (of the
     map) and ``policy_kwargs``; a learning rate ``"lin_0.001"`` falls linearly to zero, as in
     rl-baselines3-zoo.
 
     Raises:
-        UnknownNameError: If there is no such algorithm.
+        UnknownNameError: If there is no such algorithm, or it has no setting of a changed name.
     """
     if algorithm not in SPATIAL:
         raise unknown_name("algorithm", algorithm, SPATIAL)
     text = (HYPERPARAMETERS / f"{algorithm}.json").read_text(encoding="utf-8")
     settings: dict[str, Any] = json.loads(text)
-    return settings
+    own = inspect.signature(SPATIAL[algorithm][0]).parameters
+    known = {*settings, *own, "width"} - {"policy", "env", "seed", "device"}
+    for name in changes or {}:
+        if name not in known:
+            raise unknown_name("hyperparameter", name, known)
+    return {**settings, **(changes or {})}
 
 
 def make_model(

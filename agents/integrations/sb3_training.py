@@ -69,7 +69,7 @@ class SB3Trainer(Learner):
     def __init__(self, config: TrainSB3Config, done: int = 0) -> None:
         super().__init__()
         self.config = config
-        settings = {**hyperparameters(config.algo), **parse_settings(config.hyperparameter)}
+        settings = hyperparameters(config.algo, parse_settings(config.hyperparameter))
         self.total = int(_taken(settings, "n_timesteps", config.timesteps))
         number = int(_taken(settings, "n_envs", None))
         limits.check(config)

@@ -7,12 +7,10 @@ import os
 from rich.console import Console
 
 from facehall_env import data
-from facehall_env.benchmarks.apps.settings import DataCheckConfig
+from facehall_env.benchmarks.apps.settings import DataCheckConfig, PrepareConfig
 from facehall_env.benchmarks.tables import Column, Table, terminal
-from facehall_env.data import FaceDataset
 from facehall_env.errors import DatasetError
 from facehall_env.photos.crop_faces import REPORT, prepare
-from facehall_env.photos.settings import PrepareConfig
 from facehall_env.progress import progress
 
 
@@ -36,11 +34,15 @@ def check(config: DataCheckConfig, console: Console | None = None) -> None:
     options = {} if config.root is None else {"root": config.root}
     dataset = data.make(config.dataset, split=config.split, **options)
     number = min(len(dataset), config.limit or len(dataset))
-    broken = [
-        str(error)
-        for index in progress(range(number), desc=f"reading {config.dataset}", unit="image")
-        if (error := _problem(dataset, index)) is not None
-    ]
+    broken = []
+    for index in progress(range(number), desc=f"reading {config.dataset}", unit="image"):
+        try:
+            shape = dataset[index].shape
+        except DatasetError as error:
+            broken.append(str(error))
+            continue
+        if shape != (*dataset.image_size, 3):
+            broken.append(f"{dataset.key(index)} has shape {shape}")
     if broken:
         raise DatasetError(
             f"{len(broken)} of {number} images of {config.dataset!r} cannot be used: "
@@ -61,16 +63,6 @@ def prepare_faces(config: PrepareConfig, console: Console | None = None) -> None
     """
     report = prepare(config)
     (console or terminal()).print(f"{report.summary()} Details: {config.out / REPORT}")
-
-
-def _problem(dataset: FaceDataset, index: int) -> DatasetError | None:
-    try:
-        shape = dataset[index].shape
-    except DatasetError as error:
-        return error
-    if shape != (*dataset.image_size, 3):
-        return DatasetError(f"{dataset.key(index)} has shape {shape}")
-    return None
 
 
 def _whereabouts(name: str) -> str:

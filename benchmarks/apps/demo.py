@@ -13,10 +13,7 @@ from facehall_env.benchmarks.quality.settings import PatchSelectionConfig
 
 
 def run(config: DemoConfig, command: str = "", console: Console | None = None) -> list[Path]:
-    """Plays all agents, prints the table, and writes it with figures and a GIF.
-
-    Returns:
-        Paths of the GIF and of what else was written.
+    """Plays all agents, prints the table, and writes it with figures and a GIF; returns the paths.
 
     Raises:
         WeightsError: If the weights that come with the project are missing.
@@ -27,17 +24,7 @@ def run(config: DemoConfig, command: str = "", console: Console | None = None) -
         "a minute."
     )
     results = measure_all(
-        PatchSelectionConfig(
-            steps=config.steps,
-            limit=config.limit,
-            oracle_limit=config.limit,
-            oracle_stride=config.oracle_stride,
-            oracle_refine=config.oracle_refine,
-            fsim_limit=0,
-            film_faces=config.film_faces,
-            out=config.out,
-            fresh=config.fresh,
-        )
+        PatchSelectionConfig(**vars(config), oracle_limit=config.limit, fsim_limit=0)
     )
     console.print(results.tables[0])
     gif = config.out / "restoring.gif"

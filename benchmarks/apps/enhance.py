@@ -16,18 +16,14 @@ from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 from torch import Tensor
 
-from facehall_env.benchmarks.apps.enhance_faces import FaceRestorer, Restored, build_restorer
+from facehall_env.benchmarks.apps.enhance_faces import Restored, build_player, restore
 from facehall_env.benchmarks.apps.enhance_pictures import Look, animate, compare
 from facehall_env.benchmarks.apps.enhance_report import ENDINGS, Entry, Report, gather
 from facehall_env.benchmarks.apps.settings import EnhanceConfig
 from facehall_env.benchmarks.tables import terminal
+from facehall_env.data import protocols
 from facehall_env.data.images import ImageArray, read_image, stretch
-from facehall_env.errors import (
-    ConfigurationError,
-    DatasetError,
-    FacehallError,
-    MissingExtraError,
-)
+from facehall_env.errors import ConfigurationError, DatasetError, FacehallError, MissingExtraError
 from facehall_env.files import atomic_path, sha256
 from facehall_env.photos.alignment import Box
 from facehall_env.photos.composite import (
@@ -55,15 +51,9 @@ MOST_WAITING = 64_000_000
 def run(
     config: EnhanceConfig, console: Console | None = None, detector: Detector | None = None
 ) -> Report:
-    """Restores the faces of all photographs and prints what became of each.
+    """Restores the faces of all photographs; prints what became of each, and returns it.
 
-    Args:
-        config: Photographs, networks and target.
-        console: Where to print; the terminal by default.
-        detector: What finds the faces; dlib by default.
-
-    Returns:
-        What became of the photographs.
+    The ``detector`` finds the faces; dlib by default.
 
     Raises:
         DatasetError: At the end, if there were no photographs or some have failed; names them.
@@ -73,19 +63,28 @@ def run(
     config.check()
     console = console or terminal()
     if config.crop == "faces" and detector is None:
-        detector = _dlib(config.smallest_face)
-    restorer = build_restorer(config)
+        try:
+            DlibDetector()
+        except MissingExtraError as error:
+            raise ConfigurationError(
+                f"{error} Without it, --crop none takes every photograph for one face."
+            ) from error
+        detector = partial(find_faces, smallest=config.smallest_face)
+    work = _Run(config, detector)
     report = gather(config.photos, config.out)
     if not report.entries:
-        raise DatasetError(
+        complaint = (
             f"There are no photographs in {' '.join(config.photos)}: give image files, folders "
-            f"with some, or patterns.{report.told_results(config.out)}"
+            "with some, or patterns."
         )
+        if report.results:
+            complaint += f" {report.results:,} lie in --out {config.out} and are taken for results:"
+            complaint += " name another."
+        raise DatasetError(complaint)
     with progress(total=len(report.entries), desc="restoring", unit="photo") as bar:
-        _Run(config, restorer, detector, bar.update).treat(report.entries)
-    for line in report.lines():
+        work.treat(report.entries, bar.update)
+    for line in (*report.lines(), f"In {config.out}."):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"In {config.out}.", soft_wrap=True, highlight=False, markup=False)
     failed = report.of("failed")
     if failed:
         named = ", ".join(str(entry.file) for entry in failed[:3])
@@ -94,16 +93,6 @@ def run(
             f"{len(failed)} of {len(report.entries)} photographs failed: {named}{more}."
         )
     return report
-
-
-def _dlib(smallest: float | None) -> Detector:
-    try:
-        DlibDetector()
-    except MissingExtraError as error:
-        raise ConfigurationError(
-            f"{error} Without it, --crop none takes every photograph for one face."
-        ) from error
-    return partial(find_faces, smallest=smallest)
 
 
 @dataclass
@@ -120,35 +109,43 @@ class _Waiting:
 class _Run:
     """Treats photographs one after the other, and their faces batch by batch."""
 
-    def __init__(
-        self,
-        config: EnhanceConfig,
-        restorer: FaceRestorer,
-        detector: Detector | None,
-        advance: Callable[[], object],
-    ) -> None:
+    def __init__(self, config: EnhanceConfig, detector: Detector | None) -> None:
         self.config = config
-        self.restorer = restorer
         self.detector = detector
-        self.advance = advance
-        self.waiting: list[_Waiting] = []
-        self.settings = _settings(config, restorer)
+        self.player = build_player(config)
+        core = self.player.core
+        self.up = protocols.get(config.protocol).up
+        self.scale, self.face_size = core.scale, core.geometry.image_size
+        self.lr_size = (self.face_size[0] // self.scale, self.face_size[1] // self.scale)
+        names = ("steps", "initial", "protocol", "crop", "margin", "max_face", "smallest_face")
+        # What decides how a restored photograph looks, JSON-serialisable.
+        self.settings = {
+            "enhancer": core.enhancer.name,
+            "weights": config.weights and config.weights.name,
+            "agent": Path(config.agent).name,
+            "scale": self.scale,
+            "face_size": self.face_size[0],
+            **{name: getattr(config, name) for name in names},
+            "seed": config.seed if config.agent == "random" else None,
+        }
 
-    def treat(self, entries: Sequence[Entry]) -> None:
-        """Fills in what becomes of each."""
+    def treat(self, entries: Sequence[Entry], advance: Callable[[], object]) -> None:
+        """Fills in what becomes of each, and calls ``advance`` when it is done with one."""
+        waiting: list[_Waiting] = []
         for entry in entries:
             opened: _Waiting | None = None
             with _named(entry):
                 opened = self._open(entry)
             if opened is None:
-                self.advance()
+                advance()
                 continue
-            self.waiting.append(opened)
-            faces = sum(len(work.places) for work in self.waiting)
-            pixels = sum(work.image[..., 0].size for work in self.waiting)
+            waiting.append(opened)
+            faces = sum(len(work.places) for work in waiting)
+            pixels = sum(work.image[..., 0].size for work in waiting)
             if faces >= self.config.batch or pixels >= MOST_WAITING:
-                self._finish()
-        self._finish()
+                self._finish(waiting, advance)
+                waiting = []
+        self._finish(waiting, advance)
 
     def _open(self, entry: Entry) -> _Waiting | None:
         """The photograph and its faces; None if there is nothing to restore."""
@@ -159,60 +156,55 @@ class _Run:
         frames = frames_of(entry.file)
         if frames > 1:
             entry.notes.append(f"only the first of its {frames} frames was taken")
-        boxes = self._boxes(image)
-        if boxes is not None and not boxes:
-            entry.status, entry.reason = "no face", "none was found"
-            return None
+        boxes: list[Box] | None = None  # all of the photograph is one face
+        if self.config.crop == "faces" and self.detector is not None:
+            found = [face.box for face in self.detector(image)]
+            boxes = sorted(found, key=lambda box: box.area, reverse=True)
+            if not boxes:
+                entry.status, entry.reason = "no face", "none was found"
+                return None
         image, places = self._made_smaller(image, boxes)
         places = self._worthwhile(entry, places)
         if not places:
             return None
-        _check_size(image, self.restorer.scale, self.config.max_megapixels)
-        lr = low_resolution(image, places, self.restorer.lr_size)
+        _check_size(image, self.scale, self.config.max_megapixels)
+        lr = low_resolution(image, places, self.lr_size)
         return _Waiting(entry, image, places, lr, source)
-
-    def _boxes(self, image: ImageArray) -> list[Box] | None:
-        """The faces, the largest first; None if the photograph is one."""
-        if self.config.crop == "none" or self.detector is None:
-            return None
-        boxes = [face.box for face in self.detector(image)]
-        return sorted(boxes, key=lambda box: box.area, reverse=True)
-
-    def _places(self, image: ImageArray, boxes: Sequence[Box] | None) -> list[Place]:
-        if boxes is None:
-            return [Place.whole(image)]
-        return [Place.around(box, self.config.margin) for box in boxes]
 
     def _made_smaller(
         self, image: ImageArray, boxes: Sequence[Box] | None
     ) -> tuple[ImageArray, list[Place]]:
         """The photograph, as small as ``--max-face`` wants it, and the places of its faces."""
-        places = self._places(image, boxes)
-        largest = max(max(place.height, place.width) for place in places)
-        if self.config.max_face is None or largest <= self.config.max_face:
-            return image, places
-        height, width = image.shape[:2]
-        factor = self.config.max_face / largest
-        size = max(1, round(height * factor)), max(1, round(width * factor))
-        down, across = size[0] / height, size[1] / width
-        boxes = boxes and [
-            Box(box.top * down, box.left * across, box.bottom * down, box.right * across)
-            for box in boxes
-        ]
-        image = stretch(image, size)
-        return image, self._places(image, boxes)
+
+        def places() -> list[Place]:
+            if boxes is None:
+                return [Place.whole(image)]
+            return [Place.around(box, self.config.margin) for box in boxes]
+
+        largest = max(max(place.height, place.width) for place in places())
+        if self.config.max_face is not None and largest > self.config.max_face:
+            height, width = image.shape[:2]
+            factor = self.config.max_face / largest
+            size = max(1, round(height * factor)), max(1, round(width * factor))
+            down, across = size[0] / height, size[1] / width
+            boxes = boxes and [
+                Box(box.top * down, box.left * across, box.bottom * down, box.right * across)
+                for box in boxes
+            ]
+            image = stretch(image, size)
+        return image, places()
 
     def _worthwhile(self, entry: Entry, places: Sequence[Place]) -> list[Place]:
         """The faces to which there is something to add."""
-        side = self.restorer.lr_size[0]
+        side = self.lr_size[0]
         advice = f"--max-face {side} makes the photograph smaller first"
-        kept = [place for place in places if place.times_larger_than(self.restorer.face_size) < 1]
+        kept = [place for place in places if place.times_larger_than(self.face_size) < 1]
         if not kept:
             least = min(max(place.height, place.width) for place in places)
             entry.status = "too large"
             entry.reason = (
                 f"its faces have {least} pixels a side or more, as many as restored ones "
-                f"({self.restorer.face_size[0]}): {advice}"
+                f"({self.face_size[0]}): {advice}"
             )
             return kept
         if len(kept) < len(places):
@@ -220,9 +212,7 @@ class _Run:
                 f"{len(places) - len(kept)} of {len(places)} faces have as many pixels as restored "
                 f"ones and were only enlarged: {advice}"
             )
-        large = [
-            max(p.height, p.width) for p in kept if p.times_larger_than(self.restorer.lr_size) > 1
-        ]
+        large = [max(p.height, p.width) for p in kept if p.times_larger_than(self.lr_size) > 1]
         if large:
             entry.notes.append(
                 f"{len(large)} of {len(places)} faces are larger, up to {max(large)} pixels a "
@@ -231,35 +221,34 @@ class _Run:
             )
         return kept
 
-    def _finish(self) -> None:
+    def _finish(self, waiting: Sequence[_Waiting], advance: Callable[[], object]) -> None:
         """Restores all faces that wait and writes their photographs."""
-        waiting, self.waiting = self.waiting, []
         if not waiting:
             return
-        restored = iter(self.restorer.restore(torch.cat([work.lr for work in waiting])))
+        batches = torch.cat([work.lr for work in waiting]).split(self.config.batch)
+        restored = [
+            face for lr in batches for face in restore(self.player, lr, self.up, self.config.gif)
+        ]
         for work in waiting:
-            faces = [next(restored) for _ in work.places]
+            faces, restored = restored[: len(work.places)], restored[len(work.places) :]
             with _named(work.entry):
                 self._write(work, faces)
-            self.advance()
+            advance()
 
     def _write(self, work: _Waiting, faces: Sequence[Restored]) -> None:
-        scale, entry = self.restorer.scale, work.entry
+        scale, entry = self.scale, work.entry
         canvas = enlarge(work.image, scale)
         places = [place.enlarged(scale) for place in work.places]
         before = Look.at(canvas, places)
-        paste(
-            canvas,
-            places,
-            [
-                added_detail(face.added, place, scale, self.restorer.lr_size)
-                for face, place in zip(faces, work.places, strict=True)
-            ],
-        )
+        details = [
+            added_detail(face.added, place, scale, self.lr_size)
+            for face, place in zip(faces, work.places, strict=True)
+        ]
+        paste(canvas, places, details)
         photograph, comparison, *animation = self._outputs(entry)
         films = [face.film for face in faces if face.film is not None]
         for path in animation:
-            save_gif(list(animate(films, self.restorer.patch_size)), path)
+            save_gif(list(animate(films, self.player.core.geometry.patch_size)), path)
         _save(compare(before, Look.at(canvas, places)), comparison)
         # Last: where it is, the others are.
         _save(canvas, photograph, {"source": work.source, "settings": self.settings})
@@ -271,11 +260,7 @@ class _Run:
         return [self.config.out / f"{entry.name}{ending}" for ending in endings]
 
     def _keeps(self, entry: Entry, source: str) -> bool:
-        """Whether an earlier run has made all there is to make of a photograph.
-
-        Raises:
-            DatasetError: If the outputs are another photograph's.
-        """
+        """Whether an earlier run has made all there is to make; refuses another's outputs."""
         outputs = self._outputs(entry)
         if not outputs[0].is_file():
             return False
@@ -311,11 +296,7 @@ def _named(entry: Entry) -> Iterator[None]:
 
 
 def _check_size(image: ImageArray, scale: int, max_megapixels: float) -> None:
-    """Refuses photographs that would become too large to be handled.
-
-    Raises:
-        DatasetError: Says how large, and what to do.
-    """
+    """Refuses photographs that would become too large to be handled."""
     height, width = image.shape[:2]
     millions = height * width * scale**2 / 1e6
     if millions > max_megapixels:
@@ -329,20 +310,6 @@ def _check_size(image: ImageArray, scale: int, max_megapixels: float) -> None:
             f"it has {width}x{height} pixels, and a side may have {LONGEST_SIDE:,} at most: make "
             "it smaller, or cut it into pieces."
         )
-
-
-def _settings(config: EnhanceConfig, restorer: FaceRestorer) -> dict[str, Any]:
-    """What decides how a restored photograph looks, JSON-serialisable."""
-    names = ("steps", "initial", "protocol", "crop", "margin", "max_face", "smallest_face")
-    return {
-        "enhancer": restorer.player.core.enhancer.name,
-        "weights": config.weights and config.weights.name,
-        "agent": Path(config.agent).name,
-        "scale": restorer.scale,
-        "face_size": restorer.face_size[0],
-        **{name: getattr(config, name) for name in names},
-        "seed": config.seed if config.agent == "random" else None,
-    }
 
 
 def _save(picture: Picture, path: Path, note: Mapping[str, Any] | None = None) -> None:

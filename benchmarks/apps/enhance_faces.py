@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -19,7 +19,6 @@ from facehall_env.benchmarks.restorers import (
     PatchByPatchSpec,
     check_agent,
 )
-from facehall_env.data import protocols
 from facehall_env.enhancers import Enhancer
 from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Border, Kernel
@@ -31,8 +30,7 @@ from facehall_env.state import CoreState
 FACE_SIDE = 128
 
 
-@dataclass(frozen=True)
-class Restored:
+class Restored(NamedTuple):
     """One face after its episode.
 
     Attributes:
@@ -44,90 +42,74 @@ class Restored:
     film: Film | None
 
 
-@dataclass(frozen=True)
-class FaceRestorer:
-    """Plays episodes of faces of photographs.
+def restore(player: PatchByPatch, lr: Tensor, up: Kernel, record: bool) -> Iterator[Restored]:
+    """Restores faces of photographs, all at once.
 
-    Attributes:
+    Args:
         player: An agent and its process.
-        up: Kernel that enlarges the faces.
-        batch: Most faces at once.
+        lr: (N, 3, h, w), low-resolution faces in [0, 1].
+        up: Kernel that enlarges them.
         record: Whether to keep the steps in between.
     """
+    core = player.core
+    faces = faces_without_truth(lr.to(core.device), core.scale, up)
+    steps: list[Sequence[Picture]] = []
 
-    player: PatchByPatch
-    up: Kernel = "bicubic"
-    batch: int = 32
-    record: bool = True
+    def keep(state: CoreState) -> None:
+        steps.append(list(to_uint8(state.image).cpu().numpy()))
 
-    @property
-    def scale(self) -> int:
-        """Factor by which photographs are enlarged."""
-        return self.player.core.scale
-
-    @property
-    def patch_size(self) -> tuple[int, int]:
-        """Height and width of a patch."""
-        return self.player.core.geometry.patch_size
-
-    @property
-    def face_size(self) -> tuple[int, int]:
-        """Height and width of restored faces."""
-        return self.player.core.geometry.image_size
-
-    @property
-    def lr_size(self) -> tuple[int, int]:
-        """Height and width of low-resolution faces."""
-        height, width = self.face_size
-        return height // self.scale, width // self.scale
-
-    def restore(self, lr: Tensor) -> list[Restored]:
-        """Restores (N, 3, h, w) low-resolution faces in [0, 1], batch by batch."""
-        return [face for some in lr.split(self.batch) for face in self._together(some)]
-
-    def _together(self, lr: Tensor) -> Iterator[Restored]:
-        core = self.player.core
-        faces = faces_without_truth(lr.to(core.device), self.scale, self.up)
-        steps: list[Sequence[Picture]] = []
-
-        def keep(state: CoreState) -> None:
-            steps.append(list(to_uint8(state.image).cpu().numpy()))
-
-        played = self.player.play(faces, on_step=keep if self.record else None)
-        added = (played.state.image - faces.initial).cpu()
-        for row, actions in enumerate(played.actions):
-            film = None
-            if self.record:
-                corners = core.geometry.top_left(actions).tolist()
-                film = Film([images[row] for images in steps], [(y, x) for y, x in corners])
-            yield Restored(added[row], film)
+    played = player.play(faces, on_step=keep if record else None)
+    added = (played.state.image - faces.initial).cpu()
+    for row, actions in enumerate(played.actions):
+        film = None
+        if record:
+            corners = core.geometry.top_left(actions).tolist()
+            film = Film([images[row] for images in steps], [(y, x) for y, x in corners])
+        yield Restored(added[row], film)
 
 
-def build_restorer(config: EnhanceConfig) -> FaceRestorer:
+def build_player(config: EnhanceConfig) -> PatchByPatch:
     """The enhancer and the agent that the settings name.
+
+    The agent restores faces of the size in its file unless a size is given.
 
     Raises:
         FacehallError: As `facehall_env.enhancers.make` and `facehall_env.agents.load` do, and if
             the agent needs the truth.
     """
     enhancer = _enhancer(config)
-    place, spec = _specification(config, enhancer)
-
-    def load(network: NetworkSpec) -> Enhancer:
-        return enhancer if network is spec.enhancer else network.load(place)
-
-    player = spec.build(place, load)
+    check_agent(config.agent)
+    side = config.face_size or FACE_SIDE
+    size: tuple[int, int] = (side, side)
+    border: Border = "centre"
+    if config.agent not in agents.available():
+        geometry = load_agent(Path(config.agent))[1]["geometry"]
+        border = geometry["border"]
+        if config.face_size is None:
+            height, width = geometry["image_size"]
+            size = (height, width)
+    place = Conditions(size, enhancer.scale, device=config.device)
+    own = NetworkSpec(enhancer.name)
+    player = PatchByPatchSpec(
+        config.agent,
+        config.agent,
+        own,
+        NetworkSpec.of(config.initial),
+        steps=config.steps,
+        seed=config.seed,
+        border=border,
+    ).build(place, lambda network: enhancer if network is own else network.load(place))
     if STATE_KEY in player.make_agent(0).observation_keys:
         raise ConfigurationError(
             f"The agent {config.agent!r} needs the truth, which nobody knows of a photograph: "
             "choose another."
         )
-    if any(side % enhancer.scale for side in place.image_size):
+    if any(side % enhancer.scale for side in size):
         raise ConfigurationError(
-            f"Scale {enhancer.scale} does not divide --face-size {place.image_size[0]}: "
-            "choose one that it divides."
+            f"Scale {enhancer.scale} does not divide --face-size {size[0]}: choose one that it "
+            "divides."
         )
-    return FaceRestorer(player, protocols.get(config.protocol).up, config.batch, config.gif)
+    return player
 
 
 def _enhancer(config: EnhanceConfig) -> Enhancer:
@@ -141,30 +123,3 @@ def _enhancer(config: EnhanceConfig) -> Enhancer:
     return enhancers.make(
         config.enhancer or enhancer.name, config.scale or enhancer.scale, config.weights
     )
-
-
-def _specification(
-    config: EnhanceConfig, enhancer: Enhancer
-) -> tuple[Conditions, PatchByPatchSpec]:
-    """The agent, and the faces that it can restore: those of its file unless a size is given."""
-    check_agent(config.agent)
-    side = config.face_size or FACE_SIDE
-    size = (side, side)
-    border: Border = "centre"
-    if config.agent not in agents.available():
-        geometry = load_agent(Path(config.agent))[1]["geometry"]
-        border = geometry["border"]
-        if config.face_size is None:
-            height, width = geometry["image_size"]
-            size = (height, width)
-    place = Conditions(size, enhancer.scale, device=config.device)
-    spec = PatchByPatchSpec(
-        config.agent,
-        config.agent,
-        NetworkSpec(enhancer.name),
-        NetworkSpec.of(config.initial),
-        steps=config.steps,
-        seed=config.seed,
-        border=border,
-    )
-    return place, spec

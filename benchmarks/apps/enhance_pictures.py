@@ -28,23 +28,16 @@ _BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]
 
 @dataclass(frozen=True)
 class Look:
-    """A photograph as a comparison shows it: small, and a few of its faces.
-
-    Attributes:
-        photograph: All of it.
-        faces: Some of them, each of the same size.
-    """
+    """A photograph as a comparison shows it: small, and a few of its faces, all of one size."""
 
     photograph: Picture
     faces: Sequence[Picture]
 
     @classmethod
     def at(cls, image: ImageArray, places: Sequence[Place]) -> Look:
-        """Takes a look.
+        """Takes a look at an image, uint8 (H, W, 3).
 
-        Args:
-            image: uint8 (H, W, 3).
-            places: Places of faces on it; the first few are shown, none that is the whole image.
+        Of the places of faces on it the first few are shown, none that is the whole image.
         """
         height, width = image.shape[:2]
         least, most = PHOTOGRAPH_SIDE
@@ -56,16 +49,9 @@ class Look:
 
 
 def compare(before: Look, after: Look) -> Picture:
-    """A sheet with the photograph before and after above, and face by face below.
-
-    Returns:
-        uint8 (H', W', 3).
-    """
-    rows = [
-        side_by_side(
-            [Panel(before.photograph, "enlarged"), Panel(after.photograph, "restored")], gap=_GAP
-        )
-    ]
+    """A sheet with the photograph before and after above, and face by face below."""
+    whole = [Panel(before.photograph, "enlarged"), Panel(after.photograph, "restored")]
+    rows = [side_by_side(whole, gap=_GAP)]
     pairs = [
         np.concatenate((one, _SEAM, other), axis=1)
         for one, other in zip(before.faces, after.faces, strict=True)

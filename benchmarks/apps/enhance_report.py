@@ -23,8 +23,8 @@ class Entry:
     Attributes:
         file: Its path, as it was given or found in a folder.
         name: Name of its outputs below the target, without an ending.
-        status: ``"written"``, ``"kept"`` (made by an earlier run), ``"no face"``,
-            ``"too large"`` (nothing can be added to its faces), or ``"failed"``.
+        status: ``"kept"``: made by an earlier run; ``"too large"``: its faces are, so that nothing
+            can be added to them.
         faces: Number of restored faces.
         outputs: Files that were written or kept.
         reason: Why nothing came of it.
@@ -58,25 +58,16 @@ class Report:
         """The photographs with this status."""
         return [entry for entry in self.entries if entry.status == status]
 
-    def told_results(self, out: Path) -> str:
-        """A sentence, with a space before it, if images in the target were not taken."""
-        if not self.results:
-            return ""
-        return f" {self.results:,} lie in --out {out} and are taken for results: name another."
-
     def lines(self) -> Iterator[str]:
         """The summary: a sentence, and a line for each photograph of which there is more to say."""
         count = Counter(entry.status for entry in self.entries)
         faces = sum(entry.faces for entry in self.of("written"))
-        parts = [
-            f"{count['written']:,} written with {faces:,} faces",
-            f"{count['kept']:,} kept",
-            f"{count['no face']:,} without a face",
-            f"{count['too large']:,} too large",
-            f"{count['failed']:,} failed",
-        ]
         others = f"; {self.passed_over:,} other files passed over" if self.passed_over else ""
-        yield f"{len(self.entries):,} photographs: {', '.join(parts)}{others}."
+        yield (
+            f"{len(self.entries):,} photographs: {count['written']:,} written with {faces:,} "
+            f"faces, {count['kept']:,} kept, {count['no face']:,} without a face, "
+            f"{count['too large']:,} too large, {count['failed']:,} failed{others}."
+        )
         for entry in self.entries:
             said = [f"{entry.status}: {entry.reason}"] if entry.reason else []
             for text in (*said, *entry.notes):

@@ -14,16 +14,14 @@ import html
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
-from torch import Tensor
 
 from facehall_env.benchmarks import restorers, tables
 from facehall_env.benchmarks.apps.settings import MosBuildConfig
@@ -41,15 +39,8 @@ LARGEST_PAGE = 64 << 20
 TRUTH = "truth"
 
 
-@dataclass(frozen=True)
-class Item:
-    """An image to rate.
-
-    Attributes:
-        method: Name of the method that made it.
-        face: Key of the face that it shows.
-        png: Content of the file.
-    """
+class Item(NamedTuple):
+    """An image to rate: the method that made it, the face's key, and the content of the file."""
 
     method: str
     face: str
@@ -57,14 +48,7 @@ class Item:
 
 
 def build(config: MosBuildConfig, console: Console | None = None) -> list[Path]:
-    """Writes the page and its key.
-
-    Args:
-        config: The settings.
-        console: Where to print; the standard output by default.
-
-    Returns:
-        Paths of the page and of the key.
+    """Writes the page and its key, and returns their paths.
 
     Raises:
         FacehallError: If there are no images, or they cannot be read or made.
@@ -168,22 +152,19 @@ def _restored(config: MosBuildConfig) -> list[Item]:
     places = fixed_order(len(dataset), config.limit)
     images = torch.cat([dataset.batch([index]) for index in places])
     faces = TestFaces(images, config.faces.degradation, scale, config.device)
-    shown = {each.name: as_arrays(_restore_all(each, faces)) for each in who}
+    shown = {}
+    for each in who:
+        batch = each.most_at_once or CHUNK
+        firsts = range(0, len(faces), batch)
+        restored = [each.restore(faces.rows(slice(n, n + batch)), n).cpu() for n in firsts]
+        shown[each.name] = as_arrays(torch.cat(restored))
     if config.truth:
         shown[TRUTH] = images.permute(0, 2, 3, 1).numpy()
     return [
         Item(name, dataset.key(index), _png(image))
-        for name, restored in shown.items()
-        for index, image in zip(places, restored, strict=True)
+        for name, own in shown.items()
+        for index, image in zip(places, own, strict=True)
     ]
-
-
-def _restore_all(restorer: restorers.Restorer, faces: TestFaces) -> Tensor:
-    """All faces restored, (N, 3, H, W) in [0, 1] on the CPU."""
-    batch = restorer.most_at_once or CHUNK
-    firsts = range(0, len(faces), batch)
-    restored = [restorer.restore(faces.rows(slice(n, n + batch)), n).cpu() for n in firsts]
-    return torch.cat(restored)
 
 
 def _png(image: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
@@ -195,10 +176,8 @@ def _png(image: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 def _hidden_names(items: Sequence[Item], seed: int) -> list[str]:
     """A name for each image that tells nothing; depends on the seed and on all images."""
-    content = hashlib.sha256(str(seed).encode())
-    for item in items:
-        content.update(hashlib.sha256(item.png).digest())
-    salt = content.digest()
+    images = b"".join(hashlib.sha256(item.png).digest() for item in items)
+    salt = hashlib.sha256(str(seed).encode() + images).digest()
     return [
         hashlib.sha256(salt + f"{item.method}/{item.face}".encode()).hexdigest()[:12]
         for item in items

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from facehall_env.benchmarks import tables
 from facehall_env.benchmarks.apps.mos_page import read_key
 from facehall_env.benchmarks.apps.settings import MosScoreConfig
 from facehall_env.benchmarks.provenance import write_results
-from facehall_env.benchmarks.statistics import Estimate, mean_ci
+from facehall_env.benchmarks.statistics import mean_ci
 from facehall_env.benchmarks.tables import Column, Table
 from facehall_env.errors import DatasetError
 
@@ -23,25 +22,8 @@ RATINGS_FORMAT = "facehall-mos-1"
 WORST, BEST = 1, 5
 
 
-@dataclass(frozen=True)
-class Opinions:
-    """What usable files of raters hold.
-
-    Attributes:
-        ratings: For each rater the ratings by the hidden name of the image.
-        left_out: Files that could not be used, and why.
-    """
-
-    ratings: Mapping[str, Mapping[str, int]]
-    left_out: Mapping[str, str]
-
-
 def score(config: MosScoreConfig, console: Console | None = None) -> list[dict[str, Any]]:
     """Prints the mean opinion score of every method; names files that are left out.
-
-    Args:
-        config: The settings.
-        console: Where to print; the standard output by default.
 
     Returns:
         A row for each method, the best first: ``method``, ``mos``, ``mos_ci`` (half width of the
@@ -52,20 +34,20 @@ def score(config: MosScoreConfig, console: Console | None = None) -> list[dict[s
         DatasetError: If the key cannot be used or no file of ratings can.
     """
     identity, items = read_key(config.key)
-    opinions = read_ratings(config.ratings, identity, items)
+    ratings, left_out = read_ratings(config.ratings, identity, items)
     console = console or tables.terminal()
-    for path, reason in opinions.left_out.items():
+    for path, reason in left_out.items():
         console.print(f"left out: {path}: {reason}", soft_wrap=True, highlight=False)
-    if not opinions.ratings:
+    if not ratings:
         raise DatasetError(
             f"None of the {len(config.ratings)} files of ratings can be used: have the raters save "
             "them on the page that belongs to this key."
         )
-    rows = mean_opinions(opinions.ratings, items)
-    table = _table(rows, len(opinions.ratings))
+    rows = mean_opinions(ratings, items)
+    table = _table(rows, len(ratings))
     console.print(table)
     if config.out is not None:
-        content = {"benchmark": "mos", "rows": rows, "left_out": opinions.left_out}
+        content = {"benchmark": "mos", "rows": rows, "left_out": left_out}
         tables.say_written(console, *write_results(config.out, "mos", content, table))
     return rows
 
@@ -73,25 +55,21 @@ def score(config: MosScoreConfig, console: Console | None = None) -> list[dict[s
 def mean_opinions(
     ratings: Mapping[str, Mapping[str, int]], items: Mapping[str, tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """The mean opinion scores, the best first; see `score`.
-
-    Args:
-        ratings: By the rater, then by the hidden name of the image.
-        items: Method and face of the images by their hidden names.
-    """
-    given: dict[str, list[tuple[str, str, int]]] = {}
-    for rater, own in ratings.items():
-        for name, rating in own.items():
-            method, face = items[name]
-            given.setdefault(method, []).append((rater, face, rating))
-    rows = [_scored(method, opinions) for method, opinions in given.items()]
+    """The mean opinion scores, the best first; see `score`, `read_ratings` and `read_key`."""
+    given = [
+        (*items[image], rater, n) for rater, own in ratings.items() for image, n in own.items()
+    ]
+    rows = [
+        _scored(method, [opinion[1:] for opinion in given if opinion[0] == method])
+        for method in dict.fromkeys(opinion[0] for opinion in given)
+    ]
     return sorted(rows, key=lambda row: -row["mos"])
 
 
 def read_ratings(
     paths: Sequence[Path], page: str, items: Mapping[str, tuple[str, str]]
-) -> Opinions:
-    """The ratings in the files that raters have saved; what cannot be used is left out.
+) -> tuple[dict[str, Mapping[str, int]], dict[str, str]]:
+    """The ratings in the files that raters have saved, and the files that cannot be used.
 
     Of several files of one rater that with the most ratings counts.
 
@@ -99,6 +77,10 @@ def read_ratings(
         paths: The files.
         page: The page that they have to be of.
         items: Its images by their hidden names.
+
+    Returns:
+        For each rater the ratings by the hidden name of the image; for each file that is left out
+        the reason.
     """
     ratings: dict[str, Mapping[str, int]] = {}
     source: dict[str, Path] = {}
@@ -116,17 +98,13 @@ def read_ratings(
             if newer == other:
                 continue
         ratings[rater], source[rater] = own, path
-    return Opinions(ratings, left_out)
+    return ratings, left_out
 
 
 def _one_file(
     path: Path, page: str, items: Mapping[str, tuple[str, str]]
 ) -> tuple[str, dict[str, int]]:
-    """A rater and the ratings.
-
-    Raises:
-        DatasetError: If they cannot be used; says why.
-    """
+    """A rater and the ratings; the error says why they cannot be used."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -150,27 +128,25 @@ def _one_file(
 
 
 def _scored(method: str, opinions: Sequence[tuple[str, str, int]]) -> dict[str, Any]:
-    ratings = [rating for _, _, rating in opinions]
-    over_faces = _interval([(face, rating) for _, face, rating in opinions])
-    over_raters = _interval([(rater, rating) for rater, _, rating in opinions])
+    faces, raters, ratings = zip(*opinions, strict=True)
     return {
         "method": method,
         "mos": float(np.mean(ratings)),
-        "mos_ci": over_faces.half_width,
-        "mos_ci_raters": over_raters.half_width,
+        "mos_ci": _half_width(faces, ratings),
+        "mos_ci_raters": _half_width(raters, ratings),
         "ratings": len(ratings),
-        "raters": len({rater for rater, _, _ in opinions}),
-        "faces": len({face for _, face, _ in opinions}),
+        "raters": len({*raters}),
+        "faces": len({*faces}),
         "counts": [ratings.count(value) for value in range(WORST, BEST + 1)],
     }
 
 
-def _interval(ratings: Sequence[tuple[str, int]]) -> Estimate:
-    """The mean over faces, or raters, each with the mean of its ratings, and its interval."""
+def _half_width(names: Sequence[str], ratings: Sequence[int]) -> float:
+    """That of the interval over faces, or raters, each with the mean of its ratings."""
     own: dict[str, list[int]] = {}
-    for name, rating in ratings:
+    for name, rating in zip(names, ratings, strict=True):
         own.setdefault(name, []).append(rating)
-    return mean_ci([float(np.mean(values)) for values in own.values()])
+    return mean_ci([float(np.mean(values)) for values in own.values()]).half_width
 
 
 def _table(rows: Sequence[Mapping[str, Any]], raters: int) -> Table:

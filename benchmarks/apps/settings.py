@@ -10,6 +10,7 @@ from facehall_env import limits
 from facehall_env.errors import ConfigurationError
 from facehall_env.limits import Ge, Gt, Seed
 from facehall_env.literals import Precision, Split
+from facehall_env.photos.settings import PrepareConfig as PrepareConfig
 from facehall_env.spec import BICUBIC, FacesSpec
 
 Count = Annotated[int, Ge(1)]
@@ -88,12 +89,7 @@ class EnhanceConfig:
     """Seed of the agent random."""
 
     def check(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ConfigurationError: If there are no photographs, a number is out of its range, or the
-                agent is an archive.
-        """
+        """Raises a `ConfigurationError` if there are no photographs or the agent is an archive."""
         limits.check(self)
         if not self.photos:
             raise ConfigurationError("Name photographs, folders of them, or patterns.")
@@ -135,11 +131,7 @@ class MosBuildConfig:
     """Folder for index.html, which goes to the raters, and key.json, which does not."""
 
     def check(self) -> None:
-        """Checks what can be checked before anything is loaded.
-
-        Raises:
-            ConfigurationError: If there is nothing to rate, or folders and models are mixed.
-        """
+        """Raises a `ConfigurationError` if nothing is to be rated, or folders come with models."""
         limits.check(self)
         restored = bool(self.models or self.agents)
         if restored == bool(self.folders):

@@ -14,7 +14,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
@@ -68,43 +67,20 @@ FURTHER = "further"
 """The group of all others, which stands first: they are the command's own."""
 
 
-@dataclass(frozen=True)
-class Names:
-    """Names that a setting chooses among.
-
-    Attributes:
-        kind: What they name.
-        available: Lists them without importing what they name.
-    """
-
-    kind: str
-    available: Callable[[], list[str]]
-
-
-CHOICES = {
-    "dataset": Names("dataset", datasets.available),
-    "protocol": Names("protocol", lambda: list(PROTOCOLS)),
-    "enhancer": Names("enhancer", enhancers.available),
-    "model": Names("enhancer", enhancers.available),
-    "reward": Names("reward", rewards.available),
-    "agent": Names("agent", agents.available),
-    "agents": Names("agent", agents.available),
-    "recogniser": Names("recogniser", recognisers.available),
-    "recognisers": Names("recogniser", recognisers.available),
+CHOICES: dict[str, tuple[str, Callable[[], list[str]]]] = {
+    "dataset": ("dataset", datasets.available),
+    "protocol": ("protocol", lambda: list(PROTOCOLS)),
+    "enhancer": ("enhancer", enhancers.available),
+    "model": ("enhancer", enhancers.available),
+    "reward": ("reward", rewards.available),
+    "agent": ("agent", agents.available),
+    "agents": ("agent", agents.available),
+    "recogniser": ("recogniser", recognisers.available),
+    "recognisers": ("recogniser", recognisers.available),
 }
-"""Settings whose names are listed in the help."""
+"""Settings whose help lists names: what these name, and a list of them that imports nothing."""
 CHECKED = ("dataset", "protocol", "enhancer", "model", "reward")
 """Settings whose names are checked at once: they hold nothing else but factors and settings."""
-
-
-@dataclass(frozen=True)
-class _Option:
-    path: tuple[str, ...]
-    spec: StructFieldSpec
-
-    @property
-    def name(self) -> str:
-        return self.path[-1]
 
 
 class _Panel:
@@ -114,12 +90,7 @@ class _Panel:
 
 
 def parse(command: Command, prog: str, arguments: list[str]) -> Any:
-    """The settings of a command as they were typed.
-
-    Args:
-        command: Whose.
-        prog: The words that were typed before.
-        arguments: What was typed after them.
+    """The settings of a command, from the arguments that were typed after the words ``prog``.
 
     Raises:
         SystemExit: With status 2 after naming what is wrong, with 0 after printing the help.
@@ -128,21 +99,17 @@ def parse(command: Command, prog: str, arguments: list[str]) -> Any:
         UnknownNameError: If a dataset, enhancer, protocol or reward does not exist.
     """
     config = load(command.settings)
-    options = [o for o in _options(config, command) if o.name not in command.preset]
-    _check_options(options, prog, arguments)
+    options = [o for o in _options(config, command) if o[0].name not in command.preset]
+    _check_options([option.name for option, _ in options], prog, arguments)
     if {"-h", "--help"} & {*arguments}:
         # tyro would neither wrap it nor leave its lines as they are.
-        sys.stdout.write(_wrapped(f"{command.help}\n\n{command.more()}") + "\n\n")
+        width = shutil.get_terminal_size().columns
+        for part in (*command.help.split("\n\n"), *filter(None, [command.more()])):
+            sys.stdout.write(textwrap.fill(part, width) + "\n\n")
     registry = ConstructorRegistry()
     registry.struct_rule(_panel_spec)
-    typed: Any = tyro.cli(
-        _arranged(options),
-        prog=prog,
-        description="",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
-        registry=registry,
-    )
+    how: Any = {"config": (tyro.conf.OmitArgPrefixes,), "registry": registry}
+    typed: Any = tyro.cli(_arranged(options), prog=prog, description="", args=arguments, **how)
     for name, value in typed.items():
         _check_names(name, value)
     settings = build(config, **typed, **command.preset)
@@ -150,28 +117,21 @@ def parse(command: Command, prog: str, arguments: list[str]) -> Any:
     return settings
 
 
-def _wrapped(text: str) -> str:
-    """Paragraphs in lines as wide as the terminal."""
-    width = shutil.get_terminal_size().columns
-    return "\n\n".join(textwrap.fill(part, width) for part in text.strip().split("\n\n"))
-
-
 def _options(
-    config: type, command: Command, default: Any = MISSING_NONPROP, path: tuple[str, ...] = ()
-) -> Iterator[_Option]:
-    """The fields of a dataclass, and of those nested in it."""
+    config: type, command: Command, default: Any = MISSING_NONPROP, of: str = FURTHER
+) -> Iterator[tuple[StructFieldSpec, str]]:
+    """The fields of a dataclass and of those nested in it, and the names of the nested ones."""
     info = StructTypeInfo.make(config, default, in_union_context=False)
     spec = ConstructorRegistry.get_struct_spec(info)
     assert isinstance(spec, StructConstructorSpec), config
     for field in spec.fields:
-        if dataclasses.is_dataclass(field.type):
-            yield from _options(field.type, command, field.default, (*path, field.name))
-            continue
         kind: Any = field.type
+        if dataclasses.is_dataclass(kind):
+            yield from _options(field.type, command, field.default, field.name)
+            continue
         if field.name in command.positional:
             kind = Annotated[kind, tyro.conf.Positional]
-        field = dataclasses.replace(field, type=kind, helptext=_help(field))
-        yield _Option((*path, field.name), field)
+        yield dataclasses.replace(field, type=kind, helptext=_help(field)), of
 
 
 def _help(field: StructFieldSpec) -> str:
@@ -179,37 +139,32 @@ def _help(field: StructFieldSpec) -> str:
     text = field.helptext() if callable(field.helptext) else field.helptext
     words = (text or "").split()
     if field.name in CHOICES:
-        words += f"Names: {', '.join(sorted(CHOICES[field.name].available()))}.".split()
+        words += f"Names: {', '.join(sorted(CHOICES[field.name][1]()))}.".split()
     return " ".join(words)
 
 
-def _arranged(options: list[_Option]) -> type[_Panel]:
+def _arranged(options: list[tuple[StructFieldSpec, str]]) -> type[_Panel]:
     """The options in their order, those that matter most first and the others in groups."""
     if len(options) <= FEW:
-        return _panel("Options", [option.spec for option in options])
-    needed = [o for o in options if o.spec.default is MISSING_NONPROP]
-    known = {option.name: option for option in options if option not in needed}
+        return _panel("Options", [option for option, _ in options])
+    needed = [option for option, _ in options if option.default is MISSING_NONPROP]
+    known = {option.name: option for option, _ in options if option not in needed}
     essential = [known[name] for name in ESSENTIAL.split() if name in known]
     first = (needed + essential)[: max(FIRST, len(needed))]
     panels: dict[str, list[StructFieldSpec]] = {name: [] for name in (FURTHER, *GROUPS)}
-    for option in options:
+    for option, of in options:
         if option not in first:
-            panels.setdefault(_group(option), []).append(option.spec)
+            named = (group for group, names in GROUPS.items() if option.name in names.split())
+            panels.setdefault(next(named, of), []).append(option)
     for name, fields in list(panels.items()):
         if name != FURTHER and len(fields) < 2:
             panels[FURTHER] += panels.pop(name)
-    groups = [
+    panel = [
         StructFieldSpec(name, _panel(name, fields), MISSING_NONPROP)
         for name, fields in panels.items()
         if fields
     ]
-    return _panel("Options", [*(option.spec for option in first), *groups])
-
-
-def _group(option: _Option) -> str:
-    """What an option is about: that of its name, or the nested settings that it belongs to."""
-    named = (group for group, names in GROUPS.items() if option.name in names.split())
-    return next(named, option.path[-2] if len(option.path) > 1 else FURTHER)
+    return _panel("Options", [*first, *panel])
 
 
 def _panel(title: str, fields: list[StructFieldSpec]) -> type[_Panel]:
@@ -231,14 +186,9 @@ def _panel_spec(info: StructTypeInfo) -> StructConstructorSpec | None:
     return StructConstructorSpec(collect, info.type.fields)
 
 
-def _check_options(options: list[_Option], prog: str, arguments: list[str]) -> None:
-    """Refuses an option that the command does not have.
-
-    Raises:
-        ConfigurationError: With the nearest ones.
-    """
-    names = {option.name.strip("_").replace("_", "-") for option in options}
-    known = [f"--{name}" for name in sorted(names)]
+def _check_options(options: list[str], prog: str, arguments: list[str]) -> None:
+    """Refuses an option that the command does not have, and names the nearest ones."""
+    known = sorted({f"--{name.strip('_').replace('_', '-')}" for name in options})
     for word in arguments:
         given = word.partition("=")[0].replace("_", "-")
         plain = given.replace("--no-", "--", 1)
@@ -250,15 +200,11 @@ def _check_options(options: list[_Option], prog: str, arguments: list[str]) -> N
 
 
 def _check_names(name: str, value: Any) -> None:
-    """Refuses a name that nothing is registered under.
-
-    Raises:
-        UnknownNameError: With the nearest names.
-    """
+    """Refuses a name that nothing is registered under, and names the nearest ones."""
     if name not in CHECKED or not isinstance(value, str):
         return
-    names = CHOICES[name]
+    kind, available = CHOICES[name]
     words = re.findall(r"(?<![\w.])[A-Za-z_]\w*", value) if name == "reward" else value.split()[:1]
     for word in words:
-        if word not in names.available():
-            raise unknown_name(names.kind, word, names.available())
+        if word not in available():
+            raise unknown_name(kind, word, available())

@@ -24,10 +24,7 @@ OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
-
-    Args:
-        arguments: The words after ``facehall``; those of the process by default.
+    """Runs the command of some words; of those that the process was given by default.
 
     Returns:
         Exit status: 0, 2 after bad input (one sentence on the standard error), or 130 after an
@@ -66,8 +63,7 @@ def _dispatch(arguments: list[str]) -> None:
     while words in GROUPS and rest and rest[0] in _below(words):
         words, rest = f"{words} {rest[0]}".strip(), rest[1:]
     if words in GROUPS:
-        _explain(words, rest)
-        return
+        return _explain(words, rest)
     from facehall_env.benchmarks.cli.options import parse
 
     command = COMMANDS[words]
@@ -93,12 +89,7 @@ def _below(words: str) -> dict[str, str]:
 
 
 def _explain(words: str, rest: Sequence[str]) -> None:
-    """Prints the help of a group of commands, or refuses a word that is none of them.
-
-    Raises:
-        UnknownNameError: If the word is no command.
-        ConfigurationError: If an option comes where a command is expected.
-    """
+    """Prints the help of a group of commands, or refuses a word or option that is none of them."""
     commands = _below(words)
     prog = f"facehall {words}".strip()
     if rest and rest[0] == "--version" and not words:
@@ -112,7 +103,7 @@ def _explain(words: str, rest: Sequence[str]) -> None:
                 f"{rest[0]} stands where a command is expected: write {prog} and one of "
                 f"{', '.join(commands)}; {prog} --help explains them."
             )
-        raise unknown_name("command", f"{words} {rest[0]}".strip(), commands)
+        raise unknown_name(f"{words} command".strip(), rest[0], commands)
     width = shutil.get_terminal_size().columns
     column = max(map(len, commands)) + 4
     lines = [f"usage: {prog} COMMAND ...", "", *textwrap.wrap(GROUPS[words], width), ""]

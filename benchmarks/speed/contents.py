@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,15 +25,10 @@ class Speed(Content):
 
 @dataclass(frozen=True)
 class EnvironmentRow(Row):
-    """How fast an environment is.
+    """How fast an environment restores patches, and how many times faster the batched one is.
 
     Attributes:
-        enhancer: Network that restores the patches.
-        precision: Numbers that it computes with.
-        num_envs: Episodes that run at once.
-        environment: Kind of the environment.
         steps_per_second: Patches of all episodes in a second.
-        ratio: How many times faster the batched environment is.
         network_share: Share of the time that the network takes; NaN where it is not known.
         peak_memory_mib: Most memory in MiB; NaN where it was not measured.
     """
@@ -46,28 +42,10 @@ class EnvironmentRow(Row):
     network_share: float
     peak_memory_mib: float
 
-    @property
-    def beside(self) -> float:
-        """All time but the network's, in units of the network's.
-
-        >>> EnvironmentRow("compact", "fp32", 1, "batched", 9.0, 1.0, 0.8, 0.0).beside
-        0.25
-        """
-        return round(1 / self.network_share - 1, 12) if self.network_share else float("nan")
-
 
 @dataclass(frozen=True)
 class PatchRateRow(Row):
-    """How fast a network alone restores patches.
-
-    Attributes:
-        enhancer: The network.
-        precision: Numbers that it computes with.
-        batch: Patches at once.
-        patches_per_second: Patches in a second.
-        ratio: How many times faster it is than ``ratio_to``.
-        ratio_to: Another network.
-    """
+    """How fast a network alone restores patches, as a ratio to another network, too."""
 
     enhancer: str
     precision: str
@@ -91,6 +69,8 @@ class Environments(Speed):
     def tables(self) -> list[Table]:
         """The environments, and the networks alone."""
         rows, rates = self.vector_env, self.enhancers
+        inside = [row.network_share for row in rows]
+        beside = [round(1 / share - 1, 12) if share else math.nan for share in inside]
         environments = Table(
             f"Environments around {rows[0].enhancer}",
             [
@@ -99,15 +79,13 @@ class Environments(Speed):
                 Column("N", [row.num_envs for row in rows]),
                 Column("steps/s", [row.steps_per_second for row in rows], format=".0f"),
                 Column("batched is faster by", [row.ratio for row in rows], format=".2f"),
-                Column("in the network", [row.network_share for row in rows], format=".0%"),
-                Column("beside it", [row.beside for row in rows], format=".0%"),
+                Column("in the network", inside, format=".0%"),
+                Column("beside it", beside, format=".0%"),
                 Column("peak MiB", [row.peak_memory_mib for row in rows], format=".0f"),
             ],
             sections=section_starts([(row.precision, row.num_envs) for row in rows]),
-            caption=(
-                "In the network: share of the time of a step; beside it: the rest, as a share of "
-                "the network's time. Not known of other processes."
-            ),
+            caption="In the network: share of the time of a step; beside it: the rest, as a share "
+            "of the network's time. Not known of other processes.",
             keys=3,
         )
         networks = Table(
@@ -130,17 +108,7 @@ class Environments(Speed):
 
 @dataclass(frozen=True)
 class NetworkRow(Row):
-    """How much longer a network takes than its convolutions.
-
-    Attributes:
-        precision: Numbers that it computes with.
-        form: ``"plain"``, ``"fused"`` or ``"fast"``.
-        layout: Order of the numbers in memory.
-        convolutions: Number of its convolutions.
-        ms_per_image: Milliseconds for a face.
-        convolutions_ms_per_image: Milliseconds of the convolutions alone.
-        ratio: The one divided by the other.
-    """
+    """Milliseconds for a face of a network and of its convolutions alone, and their ratio."""
 
     precision: str
     form: str
@@ -186,10 +154,8 @@ class NetworkTime(Speed):
                 Column("convolutions alone", alone, format=".1f"),
                 Column("ratio", [row.ratio for row in rows], format=".2f", better="lower"),
             ],
-            caption=(
-                f"{'x'.join(map(str, settings.image_size))} pixels, {settings.batch} at once, "
-                f"{rows[0].convolutions} convolutions; medians of {settings.repetitions}."
-            ),
+            caption=f"{'x'.join(map(str, settings.image_size))} pixels, {settings.batch} at once, "
+            f"{rows[0].convolutions} convolutions; medians of {settings.repetitions}.",
             keys=3,
         )
         return [table]
@@ -197,25 +163,17 @@ class NetworkTime(Speed):
 
 @dataclass(frozen=True)
 class Span(Row):
-    """A part of the time of an update.
-
-    Attributes:
-        span: Its name, which begins with that of the part it belongs to.
-        seconds: Seconds of each update.
-        share: Share of the time.
-    """
+    """A piece of an update, whose name begins with that of its part, and its share of the time."""
 
     span: str
-    seconds: float
     share: float
 
 
 @dataclass(frozen=True)
-class LargestOther(Row):
-    """The longest span that belongs to no part."""
+class TimedSpan(Span):
+    """A span with its seconds in each update."""
 
-    span: str
-    share: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -230,13 +188,9 @@ class UpdateSettings(Row):
 
 @dataclass(frozen=True)
 class UpdateProfile(Speed):
-    """What ``facehall profile update`` found.
+    """What ``facehall profile update`` found: the share of each part, and all spans.
 
-    Attributes:
-        seconds_per_update: Seconds.
-        shares: Share of the time, by part.
-        largest_other: The longest span that belongs to no part.
-        spans: All spans.
+    The largest of the others is the longest span that belongs to no part.
     """
 
     benchmark = "profile"
@@ -245,8 +199,8 @@ class UpdateProfile(Speed):
     settings: UpdateSettings
     seconds_per_update: float
     shares: Mapping[str, float]
-    largest_other: LargestOther
-    spans: tuple[Span, ...]
+    largest_other: Span
+    spans: tuple[TimedSpan, ...]
 
     def contradiction(self) -> str | None:
         """Shares that do not sum to one."""
@@ -273,11 +227,9 @@ class UpdateProfile(Speed):
             ("part", "ms", "share"),
             rows,
             sections[1:],
-            caption=(
-                f"{settings.batch} episodes of {settings.steps} patches, {settings.enhancer}, "
-                f"{settings.policy} policy. Largest of the others: {largest.span}, "
-                f"{cell(largest.share, '.1%')}."
-            ),
+            caption=f"{settings.batch} episodes of {settings.steps} patches, {settings.enhancer}, "
+            f"{settings.policy} policy. Largest of the others: {largest.span}, "
+            f"{cell(largest.share, '.1%')}.",
         )
         return [table]
 
@@ -288,12 +240,7 @@ class UpdateProfile(Speed):
 
 @dataclass(frozen=True)
 class MemoryRow(Row):
-    """How much memory an update takes.
-
-    Attributes:
-        features: What becomes of the features between the passes.
-        peak_memory_mib: Most memory in MiB; NaN where the process failed.
-    """
+    """The most MiB of an update, by what becomes of the features; NaN if the process failed."""
 
     features: str
     peak_memory_mib: float
@@ -328,10 +275,9 @@ class TrainingMemory(Speed):
                 Column("peak MiB", memory, format=",.0f"),
                 Column("ratio", [each / memory[0] for each in memory], format=".2f"),
             ],
-            caption=(
-                f"{size}x{size} pixels, {self.settings.batch} at once: weights, Adam's momenta, "
-                "gradients and features of the generator, its average and the discriminators; "
-                "without VGG19. No number: the process failed, mostly for lack of memory."
-            ),
+            caption=f"{size}x{size} pixels, {self.settings.batch} at once: weights, Adam's "
+            "momenta, gradients and features of the generator, its average and the "
+            "discriminators; without VGG19. No number: the process failed, mostly for lack of "
+            "memory.",
         )
         return [table]

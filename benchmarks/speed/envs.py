@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from itertools import product
 from statistics import median
 from typing import Any
@@ -31,14 +30,7 @@ BARE = "network alone"
 
 
 def run(config: EnvsConfig, command: str = "") -> dict[str, Any]:
-    """Measures, prints the tables and writes ``throughput.json``.
-
-    Args:
-        config: The settings.
-        command: What was typed, for the results file.
-
-    Returns:
-        What was written.
+    """Measures, prints the tables and writes ``throughput.json``; returns what was written.
 
     Raises:
         ConfigurationError: If the settings do not allow it.
@@ -50,50 +42,34 @@ def run(config: EnvsConfig, command: str = "") -> dict[str, Any]:
     kinds = sum(len(config.kinds_at(number)) for number in config.num_envs)
     timings = config.repetitions * (kinds + len(config.num_envs) + len(config.enhancers))
     steps = len(config.precisions) * (timings + config.memory * kinds)
+    cases = product(config.precisions, config.num_envs)
     with progress(total=steps, desc="measuring") as bar:
         content = {
-            "vector_env": vector_rows(config, bar.update),
+            "vector_env": [r for case in cases for r in vector_rows(config, *case, bar.update)],
             "enhancers": enhancer_rows(config, bar.update),
         }
     return publish(config, command, content, Environments)
 
 
-def vector_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[EnvironmentRow]:
-    """Steps per second of the batched environment, of several single ones, and of the network.
-
-    All restore faces of the same kind with the same network; measurements take turns.
-
-    Args:
-        config: The settings.
-        advance: Called after each measurement.
-    """
-    cases = product(config.precisions, config.num_envs)
-    return [row for case in cases for row in _compare(config, *case, advance)]
-
-
-def _compare(
+def vector_rows(
     config: EnvsConfig, precision: Precision, number: int, advance: Callable[[], Any]
 ) -> list[EnvironmentRow]:
-    """The rows of one precision and number of environments."""
+    """Steps per second of the batched environment, of several single ones, and of the network.
+
+    All restore faces of the same kind with the same network; measurements take turns, and
+    ``advance`` is called after each.
+    """
     kinds = config.kinds_at(number)
     # In this precision already, or every single environment would keep a rounded copy.
     network = _core(config, config.enhancer, precision).enhancer
     envs = {
         kind: Watched(make_env(config, kind, number, precision, network), config) for kind in kinds
     }
-    rates = take_turns(
-        {
-            BARE: partial(
-                _patches_per_second,
-                _core(config, config.enhancer, precision),
-                number,
-                config.seconds,
-            ),
-            **{kind: env.steps_per_second for kind, env in envs.items()},
-        },
-        config.repetitions,
-        advance,
-    )
+    timed: dict[str, Callable[[], float]] = {
+        BARE: _alone(config, config.enhancer, precision, number)
+    }
+    timed.update((kind, env.steps_per_second) for kind, env in envs.items())
+    rates = take_turns(timed, config.repetitions, advance)
     for env in envs.values():
         env.close()
     memory: dict[str, float] = {}
@@ -103,7 +79,6 @@ def _compare(
             found = peak_memory(START_METHOD, config.device, *work)
             memory[kind] = math.nan if found is None else found
             advance()
-    medians = {name: median(values) for name, values in rates.items()}
     shares = {str(name): median(env.shares) for name, env in envs.items() if env.shares}
     return [
         EnvironmentRow(
@@ -112,38 +87,24 @@ def _compare(
             num_envs=number,
             environment=name,
             steps_per_second=rate,
-            ratio=medians["batched"] / rate,
+            ratio=rates["batched"] / rate,
             network_share=shares.get(name, math.nan),
             peak_memory_mib=memory.get(name, math.nan),
         )
-        for name, rate in medians.items()
+        for name, rate in rates.items()
     ]
 
 
 def enhancer_rows(config: EnvsConfig, advance: Callable[[], Any]) -> list[PatchRateRow]:
-    """Patches per second of each network alone, and ratios to the last one.
-
-    Args:
-        config: The settings.
-        advance: Called after each measurement.
-    """
+    """Patches per second of each network alone, and ratios to the last one."""
     batch, to = min(32, max(config.num_envs)), config.enhancers[-1]
     rows: list[PatchRateRow] = []
     for precision in config.precisions:
-        timings = take_turns(
-            {
-                name: partial(
-                    _patches_per_second, _core(config, name, precision), batch, config.seconds
-                )
-                for name in config.enhancers
-            },
-            config.repetitions,
-            advance,
-        )
-        last = median(timings[to])
+        measurements = {name: _alone(config, name, precision, batch) for name in config.enhancers}
+        rates = take_turns(measurements, config.repetitions, advance)
         rows += [
-            PatchRateRow(name, precision, batch, median(rates), median(rates) / last, to)
-            for name, rates in timings.items()
+            PatchRateRow(name, precision, batch, rate, rate / rates[to], to)
+            for name, rate in rates.items()
         ]
     return rows
 
@@ -153,13 +114,20 @@ def _core(config: EnvsConfig, enhancer: str, precision: Precision) -> Hallucinat
     return spec.build(enhancer=make_enhancer(enhancer, config.scale)).core
 
 
-@torch.no_grad()
-def _patches_per_second(core: HallucinationCore, number: int, seconds: float) -> float:
+def _alone(
+    config: EnvsConfig, enhancer: str, precision: Precision, number: int
+) -> Callable[[], float]:
+    """Measures how many patches per second a network restores, so many at once."""
+    core = _core(config, enhancer, precision)
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(number, 3, *core.geometry.image_size, generator=generator).to(core.device)
     patch = torch.rand(number, 3, *core.geometry.patch_size, generator=generator).to(core.device)
     location = torch.tensor(core.geometry.image_size, device=core.device) // 2
-    locations = location.expand(number, 2)
-    seen = (patch, image, locations, *((image,) if core.enhancer.sees_start else ()))
-    core.enhancer(*seen)
-    return number / seconds_per_call(lambda: core.enhancer(*seen), seconds, core.device)
+    seen = (patch, image, location.expand(number, 2), *([image] * core.enhancer.sees_start))
+
+    def measure() -> float:
+        with torch.no_grad():
+            core.enhancer(*seen)
+        return number / seconds_per_call(lambda: core.enhancer(*seen), config.seconds, core.device)
+
+    return measure

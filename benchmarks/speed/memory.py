@@ -1,4 +1,4 @@
-"""How much memory an update of SPARNetHD takes, with and without gradient checkpointing."""
+"""What an update of SPARNetHD takes, without VGG19, with and without gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -28,39 +28,33 @@ FORMS: Mapping[str, bool] = {"kept": False, "recomputed": True}
 """What becomes of the features between forward and backward pass: `recompute`."""
 
 
-def training(config: MemoryConfig, folder: Path) -> TrainSPARNetHDConfig:
-    """Settings of one update on the faces of a folder, without VGG19."""
-    return TrainSPARNetHDConfig(
-        dataset="folder",
-        dataset_settings=(f"root={folder}", f"size={config.size}"),
-        enhancer_settings=config.enhancer_settings,
-        updates=1,
-        batch=config.batch,
-        loss=LossWeights(perceptual_weight=0.0),
-        validation_faces=1,
-        limit=1 + config.batch,
-        device=config.device,
-    )
-
-
 def run(config: MemoryConfig, command: str = "") -> dict[str, Any]:
-    """Measures, prints the table and writes ``training-memory.json``.
-
-    Args:
-        config: The settings.
-        command: What was typed, for the results file.
-
-    Returns:
-        What was written.
+    """Measures, prints the table and writes ``training-memory.json``; returns what was written.
 
     Raises:
         ConfigurationError: If the settings do not allow it.
     """
     config.check()
     with TemporaryDirectory() as name:
-        trained = training(config, Path(name))
-        _check(trained)
-        _draw_faces(Path(name) / "train", 1 + config.batch)
+        trained = TrainSPARNetHDConfig(
+            dataset="folder",
+            dataset_settings=(f"root={name}", f"size={config.size}"),
+            enhancer_settings=config.enhancer_settings,
+            updates=1,
+            batch=config.batch,
+            loss=LossWeights(perceptual_weight=0.0),
+            validation_faces=1,
+            limit=1 + config.batch,
+            device=config.device,
+        )
+        # What would end the processes that measure is found out here.
+        limits.check(trained)
+        check_device(trained.device)
+        enhancers.make("sparnet_hd", **parse_settings(trained.enhancer_settings))
+        faces, drawn = Path(name) / "train", data.make("synthetic")
+        faces.mkdir()
+        for index in range(1 + config.batch):
+            Image.fromarray(drawn[index]).save(faces / f"{index}.png")
         rows = []
         for form in progress(FORMS, desc="an update in a process of its own"):
             own = replace(trained, recompute=FORMS[form])
@@ -72,20 +66,6 @@ def run(config: MemoryConfig, command: str = "") -> dict[str, Any]:
             "networks if it was the memory."
         )
     return publish(config, command, {"rows": rows}, TrainingMemory)
-
-
-def _check(training: TrainSPARNetHDConfig) -> None:
-    """Raises here what would end the processes that measure."""
-    limits.check(training)
-    check_device(training.device)
-    enhancers.make("sparnet_hd", **parse_settings(training.enhancer_settings))
-
-
-def _draw_faces(folder: Path, number: int) -> None:
-    folder.mkdir()
-    drawn = data.make("synthetic")
-    for index in range(number):
-        Image.fromarray(drawn[index]).save(folder / f"{index}.png")
 
 
 @contextmanager

@@ -9,11 +9,11 @@ inference computes some of them with less work, so that its ratio may be below 1
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from statistics import median
 from typing import Any
 
 import torch
@@ -41,7 +41,6 @@ FORMS: Mapping[Form, Callable[[nn.Module], nn.Module]] = {
     "fused": fuse_batch_norm,
     "plain": lambda network: copy.deepcopy(network).eval(),
 }
-FORWARD, CONVOLUTIONS = "forward", "convolutions"
 
 
 @dataclass(frozen=True)
@@ -62,27 +61,14 @@ class Convolution:
 
     def __call__(self) -> Tensor:
         """The convolution, nothing else."""
-        module = self.module
+        m = self.module
         return functional.conv2d(
-            self.given,
-            module.weight,
-            module.bias,
-            module.stride,
-            self.padding,
-            module.dilation,
-            module.groups,
+            self.given, m.weight, m.bias, m.stride, self.padding, m.dilation, m.groups
         )
 
 
 def run(config: NetworkConfig, command: str = "") -> dict[str, Any]:
-    """Measures, prints the table and writes ``network-NAME.json``.
-
-    Args:
-        config: The settings.
-        command: What was typed, for the results file.
-
-    Returns:
-        What was written.
+    """Measures, prints the table and writes ``network-NAME.json``; returns what was written.
 
     Raises:
         FacehallError: If the settings do not allow it.
@@ -96,11 +82,7 @@ def run(config: NetworkConfig, command: str = "") -> dict[str, Any]:
 
 
 def cases(config: NetworkConfig) -> list[tuple[Precision, Form, Layout]]:
-    """What is measured on this machine.
-
-    Raises:
-        ConfigurationError: If it can do none of it.
-    """
+    """What is measured on this machine; a `ConfigurationError` if it can do none of it."""
     emulated = config.device == "cpu" and not cpu_has_bfloat16()
     precisions = [p for p in config.precisions if not (p == "bf16" and emulated)]
     if not precisions:
@@ -120,13 +102,9 @@ def measure(
 ) -> NetworkRow:
     """One row: milliseconds of the forward and of its convolutions alone, and their ratio.
 
-    Args:
-        config: The settings.
-        precision: Numbers of the weights.
-        form: ``"plain"``, ``"fused"`` (:func:`~facehall_env.enhancers.fuse_batch_norm`) or
-            ``"fast"`` (:func:`~facehall_env.enhancers.for_inference`).
-        layout: Order of weights and features in memory.
-        advance: Called after each measurement.
+    The form is ``"plain"``, ``"fused"`` (:func:`~facehall_env.enhancers.fuse_batch_norm`) or
+    ``"fast"`` (:func:`~facehall_env.enhancers.for_inference`), the layout the order of weights
+    and features in memory. ``advance`` is called after each measurement.
     """
     device = torch.device(config.device)
     enhancer = make_enhancer(config.enhancer, config.scale)
@@ -139,15 +117,11 @@ def measure(
             f"The enhancer {config.enhancer!r} has no convolution whose time could be compared: "
             "choose another."
         )
-    timings = take_turns(
-        {
-            FORWARD: lambda: seconds(lambda: network(given), device),
-            CONVOLUTIONS: lambda: sum(seconds(each, device) for each in convolutions),
-        },
-        config.repetitions,
-        advance,
-    )
-    whole, part = median(timings[FORWARD]), median(timings[CONVOLUTIONS])
+    measurements = {
+        "forward": lambda: seconds(lambda: network(given), device),
+        "convolutions": lambda: sum(seconds(each, device) for each in convolutions),
+    }
+    whole, part = take_turns(measurements, config.repetitions, advance).values()
     return NetworkRow(
         precision=precision,
         form=form,
@@ -180,34 +154,22 @@ def faces(enhancer: Enhancer, config: NetworkConfig) -> Tensor:
 def record(network: nn.Module, given: Tensor) -> list[Convolution]:
     """All convolutions of one forward pass, in the order in which they are done."""
     done: list[Convolution] = []
-    with _listening(network, done):
+
+    def keep(name: str, module: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+        given, padding = inputs[0], module.padding
+        if module.padding_mode != "zeros" and not isinstance(padding, str):
+            height, width = padding
+            border = (width, width, height, height)
+            given, padding = functional.pad(given, border, module.padding_mode), (0, 0)
+        done.append(Convolution(name, module, given, padding))
+
+    with ExitStack() as hooks:
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Conv2d):
+                handle = module.register_forward_pre_hook(partial(keep, name))
+                hooks.callback(handle.remove)
         network(given)
     return done
-
-
-@contextmanager
-def _listening(network: nn.Module, done: list[Convolution]) -> Iterator[None]:
-    handles = []
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-
-            def keep(module: nn.Conv2d, inputs: tuple[Tensor], name: str = name) -> None:
-                done.append(_as_done(name, module, inputs[0]))
-
-            handles.append(module.register_forward_pre_hook(keep))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _as_done(name: str, module: nn.Conv2d, given: Tensor) -> Convolution:
-    if module.padding_mode == "zeros" or isinstance(module.padding, str):
-        return Convolution(name, module, given, module.padding)
-    height, width = module.padding
-    border = (width, width, height, height)
-    return Convolution(name, module, functional.pad(given, border, module.padding_mode), (0, 0))
 
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:

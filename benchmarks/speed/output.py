@@ -18,7 +18,7 @@ def publish(
     kind: type[Speed],
     name: str | None = None,
 ) -> dict[str, Any]:
-    """Prints results and writes them to a file.
+    """Prints results and writes them to a file; returns what was written.
 
     Args:
         config: The settings.
@@ -26,9 +26,6 @@ def publish(
         content: What was found: rows, or what JSON knows.
         kind: What the file holds, which makes the tables.
         name: Name of the file without its suffix; that of the benchmark by default.
-
-    Returns:
-        What was written.
     """
     console = terminal()
     results = header(kind.benchmark, config, command)

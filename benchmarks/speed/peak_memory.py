@@ -6,7 +6,7 @@ import multiprocessing
 import re
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,9 @@ def peak_memory(start_method: str, device: str, work: Work, *arguments: Any) -> 
     )
     process.start()
     sender.close()
-    try:
-        found: float | None = receiver.recv()
-    except EOFError:
-        found = None
+    found: float | None = None
+    with suppress(EOFError):
+        found = receiver.recv()
     process.join()
     return found
 

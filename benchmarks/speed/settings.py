@@ -33,11 +33,7 @@ class ProfileConfig:
     """Write into benchmarks/results of this checkout instead."""
 
     def check(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ConfigurationError: If a list is empty or a number too small.
-        """
+        """Raises a `ConfigurationError` if a list is empty or a number too small."""
         limits.check(self)
         for name, value in vars(self).items():
             if value == () and name != "enhancer_settings":
@@ -74,12 +70,7 @@ class EnvsConfig(ProfileConfig):
     """Seed of faces and actions."""
 
     def check(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ConfigurationError: If a list is empty, a number too small, or there is nothing that
-                the ratios could be to.
-        """
+        """Raises a `ConfigurationError` also if there is nothing that the ratios could be to."""
         super().check()
         if self.kinds[0] != "batched":
             raise ConfigurationError(

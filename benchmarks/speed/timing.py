@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 
 from facehall_env.clock import now
 
 Run = Callable[[], object]
-Timings = dict[str, list[float]]
 
 
 def take_turns(
     measurements: Mapping[str, Callable[[], float]],
     repetitions: int,
     advance: Callable[[], Any] = lambda: None,
-) -> Timings:
-    """Calls each measurement in turn, several times, so that all see the same interference.
+) -> dict[str, float]:
+    """Medians of measurements that take turns, so that all see the same interference.
 
-    Args:
-        measurements: What to measure, by name.
-        repetitions: How often.
-        advance: Called after each measurement.
+    ``advance`` is called after each measurement.
 
     >>> take_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 2)
-    {'a': [1.0, 1.0], 'b': [2.0, 2.0]}
+    {'a': 1.0, 'b': 2.0}
     """
-    results: Timings = {name: [] for name in measurements}
+    results: dict[str, list[float]] = {name: [] for name in measurements}
     for _ in range(repetitions):
         for name, measurement in measurements.items():
             results[name].append(measurement())
             advance()
-    return results
+    return {name: median(values) for name, values in results.items()}
 
 
 def milliseconds(
@@ -61,12 +59,9 @@ def milliseconds(
     """
     for run in runs.values():
         seconds_per_call(run, 0.0, device)  # What the first call sets up is not counted.
-    timings = take_turns(
-        {name: partial(seconds_per_call, run, seconds, device) for name, run in runs.items()},
-        repetitions,
-        advance,
-    )
-    return {name: 1000 * median(values) / faces for name, values in timings.items()}
+    timed = {name: partial(seconds_per_call, run, seconds, device) for name, run in runs.items()}
+    found = take_turns(timed, repetitions, advance)
+    return {name: 1000 * value / faces for name, value in found.items()}
 
 
 @torch.no_grad()
@@ -84,3 +79,50 @@ def seconds_per_call(run: Run, least: float, device: torch.device) -> float:
         calls += 1
         elapsed = now(device) - started
     return elapsed / calls
+
+
+class SpanTimer:
+    """Adds up the time of spans, each without those inside it.
+
+    Args:
+        device: Waited for whenever a span begins or ends, or its time would be another's.
+
+    Attributes:
+        seconds: Time of each span, by its name.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        self._open: list[str] = []
+        self._resumed = 0.0
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Times a span."""
+        self._begin(name)
+        try:
+            yield
+        finally:
+            self._end()
+
+    def watch(self, networks: Sequence[nn.Module], name: str) -> None:
+        """Times the forward passes of networks as spans of one name, by hooks."""
+        for network in dict.fromkeys(networks):
+            network.register_forward_pre_hook(lambda *_: self._begin(name))
+            network.register_forward_hook(lambda *_: self._end())
+
+    def _begin(self, name: str) -> None:
+        self._charge()
+        self._open.append(name)
+
+    def _end(self) -> None:
+        self._charge()
+        self._open.pop()
+
+    def _charge(self) -> None:
+        time = now(self._device)
+        if self._open:
+            name = self._open[-1]
+            self.seconds[name] = self.seconds.get(name, 0.0) + time - self._resumed
+        self._resumed = time

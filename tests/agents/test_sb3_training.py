@@ -22,7 +22,7 @@ from facehall_env.agents.training import held_out_scores
 from facehall_env.benchmarks.cli.program import main
 from facehall_env.checkpoints import load_tensors
 from facehall_env.data import FaceDataset
-from facehall_env.errors import ConfigurationError
+from facehall_env.errors import ConfigurationError, UnknownNameError
 from facehall_env.nested import build
 from facehall_env.training.face_pool import FacePool
 
@@ -169,6 +169,14 @@ def test_hyperparameters_come_from_the_file_and_the_command_line(tmp_path: Path)
     assert model.n_epochs == 3  # the file's
     with pytest.raises(ConfigurationError, match="n_envs=0 is out of range"):
         SB3Trainer(settings(tmp_path, hyperparameter=("n_envs=0",)))
+
+
+def test_an_unknown_hyperparameter_is_refused_before_any_face_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FacePool, "open", lambda *_: pytest.fail("faces were read"))
+    with pytest.raises(UnknownNameError, match="hyperparameter 'gama': did you mean 'gamma'"):
+        SB3Trainer(settings(tmp_path, hyperparameter=("gama=1",)))
 
 
 class TestCommandLine:

@@ -12,9 +12,9 @@ from torch import nn
 
 from facehall_env.agents.reinforce.training import ReinforceTrainer
 from facehall_env.benchmarks.cli.program import main
-from facehall_env.benchmarks.speed import update
+from facehall_env.benchmarks.speed import timing, update
 from facehall_env.benchmarks.speed.settings import UpdateConfig
-from facehall_env.benchmarks.speed.update import SpanTimer
+from facehall_env.benchmarks.speed.timing import SpanTimer
 from facehall_env.enhancers import ENHANCERS, Enhancer
 from facehall_env.spec import EpisodeSpec
 
@@ -32,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(update, "now", clock)
+    monkeypatch.setattr(timing, "now", clock)
     return clock
 
 
