@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from facehall_env.benchmarks.papers.differences import Difference, differences, sentences
 from facehall_env.benchmarks.papers.found import Cell, Found
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.tables import Column, number_of
-from facehall_env.benchmarks.papers.typed import Place, construct
-from facehall_env.benchmarks.provenance import header
-from facehall_env.errors import ConfigurationError
+from facehall_env.benchmarks.provenance import Row, header
 
 BENCHMARK = "paper-table"
-VERSION = 2
 Verdict = Literal["holds", "does not hold", "undecided"]
 HOLDS: Verdict = "holds"
 FAILS: Verdict = "does not hold"
@@ -124,8 +119,8 @@ class Budget:
     each: float | None
 
 
-@dataclass(frozen=True)
-class PaperResult:
+@dataclass(frozen=True, kw_only=True)
+class PaperResult(Row):
     """A table or figure of a paper, made anew.
 
     Attributes:
@@ -153,12 +148,15 @@ class PaperResult:
         orderings: The paper's orders.
     """
 
+    again: ClassVar = "facehall bench paper"
+    """Command that makes such a file again, behind which the experiment is named."""
+
     benchmark: str
     command: str
     versions: Mapping[str, Any]
     machine: Mapping[str, Any]
     settings: Mapping[str, Any]
-    version: int
+    version: int = 2
     name: str
     experiment: Mapping[str, Any]
     paper: str
@@ -186,34 +184,6 @@ class PaperResult:
         """A sentence for each group of networks that differ in the same settings."""
         return sentences(self.differences)
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of its file."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Any, name: str = "") -> PaperResult:
-        """The result that a file holds.
-
-        Args:
-            content: What `json.loads` returns.
-            name: Name of the file, for errors.
-
-        Raises:
-            ConfigurationError: If it is of an older format, or damaged; says which command makes
-                it again.
-        """
-        again = f"make it again by `facehall bench paper {_experiment_of(content)}`"
-        version = content.get("version", 1) if isinstance(content, Mapping) else None
-        if version != VERSION:
-            raise ConfigurationError(f"{name} has format {version!r}, expected {VERSION}: {again}.")
-        try:
-            result = construct(cls, content, Place({(): name}))
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{error} Its format is not understood: {again}.") from error
-        if problem := result.contradiction():
-            raise ConfigurationError(f"{name} was changed by hand ({problem}): {again}.")
-        return result
-
     def contradiction(self) -> str | None:
         """What in it contradicts something else in it; None if nothing does."""
         columns, keys = len(self.columns), [row.key for row in self.rows]
@@ -234,27 +204,11 @@ class PaperResult:
         return None
 
 
-def read(path: Path) -> PaperResult | None:
-    """The result in a file; None if it holds that of another benchmark.
-
-    Raises:
-        ConfigurationError: If it cannot be read, or is of an older format.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path.name} is damaged: {error}.") from error
-    if not isinstance(content, Mapping) or content.get("benchmark") != BENCHMARK:
-        return None
-    return PaperResult.from_json(content, path.name)
-
-
 def describe(found: Found, command: str = "") -> PaperResult:
     """What was found, as its file holds it."""
     table, asked = found.table, found.experiment
     return PaperResult(
         **header(BENCHMARK, found.config, command),
-        version=VERSION,
         name=asked.name,
         experiment=asked.resolved,
         paper=table.paper,
@@ -331,10 +285,8 @@ def orderings(found: Found) -> list[Ordering]:
     return lines
 
 
-def _experiment_of(content: Any) -> str:
-    """The experiment that makes a result of any format."""
-    if not isinstance(content, Mapping):
-        return "NAME"
+def experiment_of(content: Mapping[str, Any]) -> str:
+    """The experiment that makes a result, of whichever version."""
     if "name" in content:
         return str(content["name"])
     words = [content.get("paper", "NAME"), content.get("number", "")]

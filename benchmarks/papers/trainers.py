@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from facehall_env import nested
-from facehall_env.benchmarks.papers.typed import Place, check_limits, value_of
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import sha256, write_text_atomic
+from facehall_env.nested import Place, typed
 from facehall_env.training.run import CHECKPOINT, versions
 
 FINISHED = "finished.json"
@@ -70,11 +70,11 @@ class Trainer:
         place.check_keys(settings, self.settings)
         parts = {k: v for k, v in settings.items() if isinstance(v, str) and v.startswith("@")}
         values = {
-            name: value_of(self.types[name], value, place / name)
+            name: typed(self.types[name], value, place / name)
             for name, value in settings.items()
             if name not in parts
         }
-        check_limits(self.configure(**values), place)
+        place.check_limits(self.configure(**values))
         return {**values, **parts}
 
     def configure(self, **values: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
 from facehall_env.benchmarks.provenance import Content, Row
 from facehall_env.benchmarks.quality.attributes import AttributesRow
 from facehall_env.benchmarks.quality.identity import IdentityRow
@@ -194,7 +195,8 @@ def _repeated(names: list[str]) -> str | None:
     return f"two rows of {max(names, key=names.count)}" if len(set(names)) < len(names) else None
 
 
-CONTENTS: dict[str, type[Content]] = {
+CONTENTS: dict[str, type[Content] | type[PaperResult]] = {
+    BENCHMARK: PaperResult,
     "patch-selection": PatchSelection,
     "sr": WholeFaces,
     "identity": Identity,

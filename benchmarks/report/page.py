@@ -17,10 +17,10 @@ from PIL import Image
 from rich.console import Console
 
 from facehall_env.benchmarks import tables
-from facehall_env.benchmarks.papers import results_page
 from facehall_env.benchmarks.papers.pages import DIFFERENCES
 from facehall_env.benchmarks.plots import curves_svg
 from facehall_env.benchmarks.provenance import published_folder
+from facehall_env.benchmarks.report import results_page
 from facehall_env.benchmarks.report.contents import WholeFaces
 from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map, make_gallery
 from facehall_env.benchmarks.report.layout import Chart, faces_of
@@ -45,7 +45,7 @@ COLOURS = "cividis"
 """Colours of heat maps: brighter is more, for readers with any colour vision."""
 
 
-def run(config: ReportConfig, console: Console | None = None) -> Path | None:
+def run(config: ReportConfig, console: Console | None = None) -> Path:
     """Builds the page and says which files it leaves out.
 
     Args:
@@ -53,7 +53,7 @@ def run(config: ReportConfig, console: Console | None = None) -> Path | None:
         console: Where messages go; the standard output by default.
 
     Returns:
-        Path of the page; None if it is one of Markdown, which says itself where it is.
+        Path of the page.
 
     Raises:
         FacehallError: If there are no results, or the dataset or the weights are missing.
@@ -61,12 +61,11 @@ def run(config: ReportConfig, console: Console | None = None) -> Path | None:
     config.check()
     folders = config.results or _usual_folders()
     if config.out.suffix == ".md":
-        results_page.run(folders[-1], config.out, console)
-        return None
-    found = read_results(*folders)
-    gallery = make_gallery(config) if config.faces else None
-    figures = attention_figures(found, config.dataset)
-    text, left_out = render(found, gallery, figures)
+        text, left_out = results_page.render(read_results(folders[-1]))
+    else:
+        found = read_results(*folders)
+        gallery = make_gallery(config) if config.faces else None
+        text, left_out = render(found, gallery, attention_figures(found, config.dataset))
     write_text_atomic(config.out, text)
     console = console or tables.terminal()
     for file in left_out:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
+from facehall_env.benchmarks.papers.results import PaperResult, experiment_of
 from facehall_env.benchmarks.provenance import Content, read_json
 from facehall_env.benchmarks.report.contents import CONTENTS
 from facehall_env.errors import ConfigurationError
@@ -102,21 +102,19 @@ def read_results(*folders: Path) -> Found:
 def read_result(path: Path) -> Result[Any] | LeftOut:
     """Reads one file, whatever it may hold."""
     try:
-        raw = read_json(path)
-        if raw["benchmark"] == BENCHMARK:
-            return Result(path, PaperResult.from_json(raw, path.name))
-        return Result(path, _content(raw))
+        return Result(path, _content(read_json(path)))
     except ConfigurationError as error:
-        return LeftOut(path.name, str(error).removeprefix(path.name).strip(" ,."))
+        return LeftOut(path.name, str(error))
 
 
-def _content(raw: Mapping[str, Any]) -> Content:
+def _content(raw: Mapping[str, Any]) -> Content | PaperResult:
     name = raw["benchmark"]
     kind = CONTENTS.get(name)
     if kind is None:
-        known = ", ".join((*CONTENTS, BENCHMARK))
+        known = ", ".join(CONTENTS)
         raise ConfigurationError(f"is of a benchmark that is not known here ({name}, not {known})")
-    again = f"run `{kind.again}` again"
+    which = f" {experiment_of(raw)}" if kind is PaperResult else ""
+    again = f"run `{kind.again}{which}` again"
     version = raw.get("version", 1)
     if version != kind.version:
         raise ConfigurationError(
