@@ -69,7 +69,7 @@ class Experiment:
     @property
     def _place(self) -> Place:
         """Where keys stand, which may be among the paper's settings or under "ours"."""
-        ours = {key[1:]: file for key, file in self.sources.items() if key[0] == OURS}
+        ours = {key[1:]: file for key, file in self.sources.items() if key[:1] == (OURS,)}
         return Place(sources={**self.sources, **ours})
 
     @property
@@ -98,7 +98,7 @@ def load(name: str, changes: Sequence[str] = (), small: bool = False) -> Experim
     """
     path = _find(name)
     content: Content = {}
-    sources: dict[Keys, str] = {}
+    sources: dict[Keys, str] = {(): path.name}
     for file in _chain(path, ()):
         own = {key: value for key, value in _read(file).items() if key != "extends"}
         content = reading.merged(content, own)
@@ -150,9 +150,10 @@ def _chain(path: Path, below: tuple[Path, ...]) -> list[Path]:
 
 def _read(path: Path) -> Content:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content: Content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
+    return content
 
 
 def _paths(content: Mapping[str, Any], above: Keys = ()) -> Iterator[Keys]:
