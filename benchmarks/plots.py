@@ -85,7 +85,13 @@ def plot_curves(
         start: What the baseline is called.
     """
     figure = draw_curves(curves, start=start)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    save_figure(figure, path, title)
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str], title: str = "") -> None:
+    """Writes a `matplotlib.figure.Figure` into a PNG file, with a title above it."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=160)
 
@@ -206,13 +212,18 @@ def draw_curves(
     if x_ticks is not None:
         axes.set_xticks(_apart(x_ticks, 2 * font / width * last))
     axes.set_xlabel("patches", fontsize=font, color=MUTED)
-    axes.set_title(y_label, fontsize=font, color=MUTED, loc="left")
+    dress(axes, y_label, font)
+    return figure
+
+
+def dress(axes: Any, title: str, font: int = 9) -> None:
+    """Gives axes the look that all figures have: a title on the left and horizontal rules only."""
+    axes.set_title(title, fontsize=font, color=MUTED, loc="left")
     axes.tick_params(labelsize=font, labelcolor=MUTED, color=MUTED, left=False)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
-    return figure
 
 
 def _apart(ticks: Sequence[int], gap: float) -> list[int]:
