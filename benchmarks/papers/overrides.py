@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from facehall_env.benchmarks.papers import reading
@@ -36,18 +37,12 @@ def apply(content: Mapping[str, Any], change: str) -> dict[str, Any]:
     if not (separator and all(path)):
         raise ConfigurationError(f"--set {change}: write KEY=VALUE, such as limit=8.")
     actual = reading.merged(content, content.get("ours", {}))
-    own: Any = _value(word)
+    own: Any = word
+    with suppress(ValueError):  # A value as in JSON, or else a plain word.
+        own = json.loads(word)
     for name in reversed(_whole_path(actual, path)):
         own = {name: own}
     return dict(own)
-
-
-def _value(word: str) -> Any:
-    """A value as in JSON, or else a plain word."""
-    try:
-        return json.loads(word)
-    except ValueError:
-        return word
 
 
 def _whole_path(actual: Mapping[str, Any], path: list[str]) -> list[str]:

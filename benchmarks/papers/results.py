@@ -24,14 +24,9 @@ OPEN: Verdict = "undecided"
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row.
+    """A row, as in `Row` of the table, with the numbers that were found.
 
     Attributes:
-        key: Short name.
-        name: As in the paper.
-        kind: What it is.
-        series: The line of a figure that it belongs to.
-        x: Where it stands on that line.
         weights: Where each part came from, by condition and part.
         cells: One for each column.
     """
@@ -50,14 +45,10 @@ class ConditionResult:
     """The faces and the scale of some columns.
 
     Attributes:
-        key: Short name.
-        title: What the paper calls it.
-        scale: Factor between the resolutions.
         missing: Why nothing was measured.
         test: Dataset with its options.
         train: Dataset of the trainings with its options.
         differs: How the faces differ from the paper's.
-        image_size: Height and width.
         images: Largest number of images of a cell.
     """
 
@@ -124,21 +115,11 @@ class PaperResult(Row):
     """A table or figure of a paper, made anew.
 
     Attributes:
-        benchmark: "paper-table".
-        command: What was typed.
-        versions: Versions of the libraries.
-        machine: Where it was computed.
         settings: Settings of the command.
         version: Version of the file's format.
         name: Name of the experiment.
         experiment: The experiment itself, as one file would say it.
-        paper: Short name of the paper.
-        kind: Table or figure.
-        number: As the paper counts.
-        title: What it compares.
-        caption: What differs from the paper beside settings.
-        protocol: How faces are degraded and scored.
-        reference: Key of the row that differences are to.
+        paper, kind, number, title, caption, protocol, reference: As in `PaperTable`.
         budget: Time of the trainings.
         notes: What is missing.
         differences: Settings that are not known to be the paper's.
@@ -204,6 +185,10 @@ class PaperResult(Row):
         return None
 
 
+_OF_TABLE = ("paper", "kind", "number", "title", "caption", "protocol", "reference")
+_OF_ROW = ("key", "name", "kind", "series", "x")
+
+
 def describe(found: Found, command: str = "") -> PaperResult:
     """What was found, as its file holds it."""
     table, asked = found.table, found.experiment
@@ -211,13 +196,7 @@ def describe(found: Found, command: str = "") -> PaperResult:
         **header(BENCHMARK, found.config, command),
         name=asked.name,
         experiment=asked.resolved,
-        paper=table.paper,
-        kind=table.kind,
-        number=table.number,
-        title=table.title,
-        caption=table.caption,
-        protocol=table.protocol,
-        reference=table.reference,
+        **{name: getattr(table, name) for name in _OF_TABLE},
         budget=Budget(
             found.minutes, found.shares, table.measuring.minutes if found.shares else None
         ),
@@ -227,11 +206,7 @@ def describe(found: Found, command: str = "") -> PaperResult:
         columns=tuple(_column(column) for column in table.columns),
         rows=tuple(
             RowResult(
-                key=row.key,
-                name=row.name,
-                kind=row.kind,
-                series=row.series,
-                x=row.x,
+                **{name: getattr(row, name) for name in _OF_ROW},
                 weights={
                     key: found.origins[row.key, key]
                     for key in table.conditions

@@ -143,12 +143,7 @@ class Parts:
         return self._files[role]
 
     def specification(self) -> Spec:
-        """What restores, with the weights of its parts.
-
-        Raises:
-            WeightsError: If there are no weights; says how to get them.
-            FacehallError: As training does.
-        """
+        """What restores, with the weights of its parts; raises what `file` does."""
         row, measuring = self.row, self.workshop.measuring
         if row.kind == "model":
             return WholeFaceSpec(row.key, NetworkSpec.of(self.file("model")))
@@ -199,8 +194,9 @@ class Parts:
             result depends on: parts that rows share have the same.
         """
         found: dict[str, float] = {}
-        for role in self._shown():
-            self._describe(role, found)
+        for role in SHOWN_ROLES:
+            if role in self.row.parts:
+                self._describe(role, found)
         return found
 
     def _describe(self, role: str, found: dict[str, float]) -> str:
@@ -262,7 +258,8 @@ class Parts:
         if shop.measuring.minutes is None:
             raise WeightsError(
                 "it has no weights: give --set minutes=MINUTES to train it, or its files by "
-                "--weights " + " ".join(f"{self.row.key}:{role}=PATH" for role in self._shown())
+                "--weights "
+                + " ".join(f"{self.row.key}:{r}=PATH" for r in SHOWN_ROLES if r in self.row.parts)
             )
         own = self._task(part, round(shop.measuring.minutes * part.share, 6))
         folder, problem = trainers.finished(own, shop.cache)
@@ -293,16 +290,12 @@ class Parts:
             settings |= {name: part.network, keywords: filled}
         return Task(part.use, str(part.trainer), settings | self._filled(part.training))
 
-    def _shown(self) -> list[str]:
-        return [role for role in SHOWN_ROLES if role in self.row.parts]
-
     def _filled(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with what their ``"@NAME"`` stand for."""
-        return {key: self._value(value) for key, value in settings.items()}
+        named = trainers.references(settings)
+        return {**settings, **{key: self._value(value) for key, value in named.items()}}
 
-    def _value(self, value: Any) -> Any:
-        if not (isinstance(value, str) and value.startswith("@")):
-            return value
+    def _value(self, value: str) -> Any:
         name = value[1:]
         if name == "image_size":
             return self.image_size

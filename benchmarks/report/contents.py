@@ -29,17 +29,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Settings(Row):
-    """Settings that the report mentions.
-
-    Attributes:
-        dataset: Where the faces come from.
-        scale: Factor between low and high resolution.
-        protocol: How they are degraded.
-        enhancer: Network that restores patches.
-        initial: What restores the faces before the first patch.
-        recogniser: What tells attributes, as NAME=WEIGHTS.
-        time_batch: Faces at once, where time is measured.
-    """
+    """Settings of the benchmarks that the report mentions."""
 
     dataset: str
     scale: int
@@ -55,9 +45,7 @@ class Curve(Row):
     """PSNR by patches.
 
     Attributes:
-        agent: Name of the row.
-        images: Number of images.
-        psnr: (T + 1,) means in dB.
+        psnr: (T + 1,) means in dB over the images.
     """
 
     agent: str
@@ -131,14 +119,7 @@ class WholeFaces(Content):
 
 @dataclass(frozen=True)
 class Pairs(Row):
-    """Pairs of faces that a recogniser compared.
-
-    Attributes:
-        source: Where the pairs come from.
-        number: Number of pairs.
-        images: Number of their images.
-        people: Number of people on these.
-    """
+    """Pairs of faces that a recogniser compared: where they come from, and how many of what."""
 
     source: str
     number: int

@@ -44,11 +44,9 @@ Map = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a film strip.
+    """One picture of a film strip, after ``step`` patches, with the PSNR by then in dB.
 
     Attributes:
-        step: Number of patches so far.
-        psnr: PSNR by then, in dB.
         face: The face with its patches drawn in, (2H, 2W, 3) uint8.
         patch: The newest patch alone; None before the first one.
     """
@@ -64,7 +62,6 @@ class Play:
     """How one agent restored all faces.
 
     Attributes:
-        agent: Name of the agent.
         geometry: The locations it chose from.
         actions: (N, T) int64.
         psnr: (N, T + 1) float64 in dB.
@@ -135,13 +132,10 @@ class Gallery:
     """Faces that were restored for the report.
 
     Attributes:
-        dataset: Name of the dataset they come from.
-        scale: Factor between low and high resolution.
         number: Number of faces N that the agents restored.
         truth: The first K of them in their true form.
         small: The same K at low resolution.
         mean: The mean of all N.
-        plays: One for each agent.
     """
 
     dataset: str

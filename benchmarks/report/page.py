@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,14 @@ def render(
             shown.append((title, read_figure(path)))
         except ConfigurationError:
             left_out.append(LeftOut(path.name, "is no picture that can be read"))
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            sections=sections(found),
-            headlines=headlines(found),
-            gallery=gallery,
-            figures=shown,
-            results=found.results,
-            left_out=left_out,
-        )
+    template = _environment().get_template("page.html")
+    text = template.render(
+        sections=sections(found),
+        headlines=headlines(found),
+        gallery=gallery,
+        figures=shown,
+        results=found.results,
+        left_out=left_out,
     )
     size = len(text.encode())
     if size > LARGEST:
@@ -161,17 +159,8 @@ def read_figure(path: Path) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def png(picture: Picture) -> str:
-    """A picture as a ``data:`` address, without loss."""
-    return _address(picture, "PNG", optimize=True)
-
-
-def webp(picture: Picture) -> str:
-    """A picture as a ``data:`` address, small, with losses that are hard to see."""
-    return _address(picture, "WEBP", quality=88, method=4)
-
-
-def _address(picture: Picture, kind: str, **options: Any) -> str:
+def address(picture: Picture, kind: str, **options: Any) -> str:
+    """A picture as a ``data:`` address."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -207,23 +196,14 @@ def whereabouts(values: Map) -> str:
 
 def draw_chart(chart: Chart, id_: str) -> Markup:
     """A chart drawn for wide and for narrow windows; the style sheet shows the one that fits."""
-    drawn = {
-        name: curves_svg(
-            chart.curves,
-            f"{id_}-{name}",
-            chart.title,
-            chart.description,
-            y_label="gain in dB",
-            x_ticks=chart.x_ticks,
-            size=size,
-            font=font,
+    texts, look = (chart.title, chart.description), {"y_label": "gain in dB", "font": 13}
+    parts = []
+    for name, size in (("wide", (760, 440)), ("narrow", (360, 440))):
+        svg = curves_svg(
+            chart.curves, f"{id_}-{name}", *texts, x_ticks=chart.x_ticks, size=size, **look
         )
-        for name, size, font in (("wide", (760, 440), 13), ("narrow", (360, 440), 13))
-    }
-    return Markup("").join(
-        Markup('<div class="{0}">{1}</div>').format(name, Markup(svg))
-        for name, svg in drawn.items()
-    )
+        parts.append(f'<div class="{name}">{svg}</div>')
+    return Markup("".join(parts))
 
 
 def _environment() -> Environment:
@@ -247,8 +227,9 @@ def _environment() -> Environment:
         "table": lambda table, id_: Markup(table.html(id_)),
         "faces_of": faces_of,
         "differences": DIFFERENCES,
-        "png": png,
-        "webp": webp,
+        "png": partial(address, kind="PNG", optimize=True),
+        # Small, with losses that are hard to see.
+        "webp": partial(address, kind="WEBP", quality=88, method=4),
         "heat": heat,
         "heat_scale": heat(np.tile(np.linspace(0.0, 1.0, 256), (12, 1))),
         "whereabouts": whereabouts,

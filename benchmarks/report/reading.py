@@ -23,12 +23,7 @@ C = TypeVar("C", bound="Content | PaperResult")
 
 @dataclass(frozen=True)
 class Result(Generic[C]):
-    """What one file holds.
-
-    Attributes:
-        path: The file.
-        content: Its content.
-    """
+    """What one file holds."""
 
     path: Path
     content: C
@@ -41,12 +36,7 @@ class Result(Generic[C]):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is not in the report.
-
-    Attributes:
-        name: Name of the file.
-        reason: Continues the sentence that the name begins, without a full stop.
-    """
+    """A file that is not in the report; the reason continues the sentence of its name."""
 
     name: str
     reason: str
@@ -54,12 +44,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Found:
-    """All that was found.
-
-    Attributes:
-        results: In the order of the files' names.
-        left_out: Likewise.
-    """
+    """All that was found, in the order of the files' names."""
 
     results: tuple[Result[Any], ...] = ()
     left_out: tuple[LeftOut, ...] = ()

@@ -19,14 +19,7 @@ from torch import Tensor, nn
 
 from facehall_env import agents, data, enhancers, metrics
 from facehall_env.benchmarks.cache import Cache
-from facehall_env.benchmarks.papers import (
-    engine,
-    experiment,
-    pages,
-    pairs,
-    results,
-    trainers,
-)
+from facehall_env.benchmarks.papers import engine, experiment, pages, pairs, results, trainers
 from facehall_env.benchmarks.papers.experiment import Experiment
 from facehall_env.benchmarks.papers.found import Found
 from facehall_env.benchmarks.papers.settings import PaperConfig
@@ -414,11 +407,7 @@ def test_two_recognisers_and_the_truth(
     half_width = pytest.approx(100 * 0.01 * 2.262157, rel=1e-5)
     for row, accuracy in (("bicubic", 70), ("brighter", 70), ("patches", 70), ("t", 80)):
         cell = found.cells[row, "a", "accuracy"]
-        assert (cell.value, cell.ci, cell.images) == (
-            pytest.approx(accuracy),
-            half_width,
-            7,
-        )
+        assert (cell.value, cell.ci, cell.images) == (pytest.approx(accuracy), half_width, 7)
         reason = found.cells[row, "a", "accuracy-2"].reason
         assert reason == "it needs --set mobilefacenet=WEIGHTS"
     # Nine in ten pairs are told alike, and one by the truth alone.

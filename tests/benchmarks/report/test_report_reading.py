@@ -113,10 +113,7 @@ def shorten_a_curve(content: Content) -> None:
     ],
 )
 def test_numbers_that_contradict_one_another_are_found(
-    change: Callable[[Content], None],
-    words: str,
-    contents: dict[str, Content],
-    tmp_path: Path,
+    change: Callable[[Content], None], words: str, contents: dict[str, Content], tmp_path: Path
 ) -> None:
     content = contents["patch-selection"]
     change(content)
@@ -178,10 +175,7 @@ def drop_a_share(content: Content) -> None:
     ],
 )
 def test_attributes_that_contradict_one_another_are_found(
-    change: Callable[[Content], None],
-    words: str,
-    contents: dict[str, Content],
-    tmp_path: Path,
+    change: Callable[[Content], None], words: str, contents: dict[str, Content], tmp_path: Path
 ) -> None:
     content = contents["attributes"]
     change(content)
