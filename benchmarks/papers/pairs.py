@@ -83,19 +83,18 @@ def _judges(found: Found, key: str) -> dict[str, str]:
         if METRICS[metric].source != "pairs":
             continue
         name, weights = JUDGES[metric], found.table.measuring.mobilefacenet
+        problem = ""
         if name == embed.DLIB:
             judges[metric] = name
-            continue
-        problem = ""
-        if weights is None:
+        elif weights is None:
             problem = "it needs --set mobilefacenet=WEIGHTS"
-        elif not Path(weights).is_file():
+        elif Path(weights).is_file():
+            judges[metric] = f"{name}={weights}"
+        else:
             problem = (
                 f"there is no file {weights} with the weights of {name}: put it there, or give "
                 f"--set {name}=WEIGHTS"
             )
-        if not problem:
-            judges[metric] = f"{name}={weights}"
         for row in found.table.rows if problem else ():
             if row.kind != "paper-only":
                 found.blame(row, key, problem, [metric])

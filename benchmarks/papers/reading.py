@@ -81,18 +81,22 @@ def entry(content: Content, name: str, below: tuple[str, ...] = ()) -> dict[str,
     return merged(entry(content, own["like"], (*below, name)), rest)
 
 
+def _tables(content: Content, section: str) -> list[Content]:
+    return [own for own in content.get(section, {}).values() if isinstance(own, Mapping)]
+
+
 def used(content: Content) -> set[tuple[str, str]]:
     """The networks, methods and faces that the rows and conditions name, as (section, name)."""
     found: set[tuple[str, str]] = set()
     networks = content.get("networks", {})
-    for row in filter(_is_table, content.get("rows", {}).values()):
+    for row in _tables(content, "rows"):
         found.add(("methods", str(row.get("method"))))
         for role, part in _with_method(content, row).items():
             name = part.get("use") if isinstance(part, Mapping) else part
             while role in ROLES and name in networks and ("networks", name) not in found:
                 found.add(("networks", str(name)))
                 name = networks[name].get("like")
-    for condition in filter(_is_table, content.get("conditions", {}).values()):
+    for condition in _tables(content, "conditions"):
         found.add(("faces", str(condition.get("faces"))))
     return found
 
@@ -111,10 +115,10 @@ def read(content: Content, place: Place, small: bool = False) -> PaperTable:
     """
     place.check_keys(content, KEYS)
     for section in SECTIONS:
-        if not _is_table(content.get(section, {})):
+        if not isinstance(content.get(section, {}), Mapping):
             raise (place / section).error("write it as a table of entries.")
         for key, own in content.get(section, {}).items():
-            if not _is_table(own):
+            if not isinstance(own, Mapping):
                 raise (place / section / key).error(f"{own!r} is not a table of keys and values.")
     for key, own in content.get("networks", {}).items():
         (place / "networks" / key).check_keys(own, NETWORK_KEYS)
@@ -144,10 +148,6 @@ def read(content: Content, place: Place, small: bool = False) -> PaperTable:
     if table.reference not in known:
         raise (place / "reference").error(str(unknown_name("row", table.reference, known)))
     return table
-
-
-def _is_table(own: object) -> bool:
-    return isinstance(own, Mapping)
 
 
 def _column(text: str, conditions: Mapping[str, Condition], place: Place) -> Column:
@@ -186,7 +186,7 @@ def _source(own: Content, place: Place) -> Source:
 
 def _faces(own: Any, place: Place) -> Faces:
     content = {"name": own} if isinstance(own, str) else own
-    if not _is_table(content) or not isinstance(content.get("name"), str):
+    if not isinstance(content, Mapping) or not isinstance(content.get("name"), str):
         raise place.error(f"{own!r} does not name a dataset.")
     return Faces(content["name"], {k: v for k, v in content.items() if k != "name"})
 
@@ -230,7 +230,7 @@ def _kind(parts: Mapping[str, Part], place: Place) -> RowKind:
 
 def _part(content: Content, own: Any, small: bool, place: Place) -> Part:
     own = {"use": own} if isinstance(own, str) else own
-    if not _is_table(own) or not isinstance(own.get("use"), str):
+    if not isinstance(own, Mapping) or not isinstance(own.get("use"), str):
         raise place.error(f"{own!r} does not say which network: write {{ use = NAME }}.")
     try:
         whole = entry(content, own["use"])

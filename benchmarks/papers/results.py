@@ -232,6 +232,9 @@ def orderings(found: Found) -> list[Ordering]:
     table, lines = found.table, []
     for place, column in enumerate(table.columns):
         metric, where = METRICS[column.metric], (column.condition, column.metric)
+        title, source = table.conditions[where[0]].title, found.sources.get(where[0])
+        if source is not None and source.differs:
+            title += f" (on {source.test.name})"
         known = [
             (value, row)
             for row in table.rows
@@ -246,7 +249,7 @@ def orderings(found: Found) -> list[Ordering]:
             ahead = -gap.value if metric.lower else gap.value
             lines.append(
                 Ordering(
-                    condition=_on(found, column.condition),
+                    condition=title,
                     metric=metric.title,
                     better=better.name,
                     worse=worse.name,
@@ -270,12 +273,6 @@ def experiment_of(content: Mapping[str, Any]) -> str:
     return "-".join(map(str, words)).rstrip("-")
 
 
-def _on(found: Found, condition: str) -> str:
-    """What the paper calls some faces, and whose they are if they only stand in."""
-    title, source = found.table.conditions[condition].title, found.sources[condition]
-    return f"{title} (on {source.test.name})" if source.differs else title
-
-
 def _verdict(ahead: float, half_width: float) -> Verdict:
     if math.isnan(half_width) or abs(ahead) <= half_width:
         return OPEN
@@ -289,13 +286,12 @@ def _column(column: Column) -> ColumnResult:
 
 def _condition(found: Found, key: str) -> ConditionResult:
     condition, source = found.table.conditions[key], found.sources.get(key)
-    about = ConditionResult(key, condition.title, condition.scale)
+    about = (key, condition.title, condition.scale)
     if source is None:
-        missing = found.missing.get(key, "nothing of it can be measured")
-        return dataclasses.replace(about, missing=missing)
+        return ConditionResult(*about, found.missing.get(key, "nothing of it can be measured"))
     cells = [cell for (_, where, _), cell in found.cells.items() if where == key]
-    return dataclasses.replace(
-        about,
+    return ConditionResult(
+        *about,
         test={"dataset": source.test.name, **source.test.options},
         train={"dataset": source.train.name, **source.train.options},
         differs=source.differs,

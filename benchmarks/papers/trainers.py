@@ -119,13 +119,7 @@ TRAINERS: dict[str, Trainer] = {
 
 @dataclass(frozen=True)
 class Task:
-    """A training, described by all that its result depends on.
-
-    Attributes:
-        name: What is trained, for its folder.
-        trainer: What trains it.
-        settings: Its settings, but the folder.
-    """
+    """A training by all that its result depends on: its settings, but the folder."""
 
     name: str
     trainer: str
@@ -151,12 +145,7 @@ class Task:
 
 
 def finished(own: Task, cache: Path) -> tuple[Path | None, str | None]:
-    """The folder of a training that has ended, and what is wrong with it.
-
-    Returns:
-        The folder, or None where there is none or it is damaged; in the latter case a sentence
-        that names it.
-    """
+    """The folder of a training that has ended; None and a sentence where it is damaged."""
     folder = own.folder(cache)
     path = folder / FINISHED
     if not path.is_file():

@@ -196,11 +196,17 @@ def whereabouts(values: Map) -> str:
 
 def draw_chart(chart: Chart, id_: str) -> Markup:
     """A chart drawn for wide and for narrow windows; the style sheet shows the one that fits."""
-    texts, look = (chart.title, chart.description), {"y_label": "gain in dB", "font": 13}
     parts = []
     for name, size in (("wide", (760, 440)), ("narrow", (360, 440))):
         svg = curves_svg(
-            chart.curves, f"{id_}-{name}", *texts, x_ticks=chart.x_ticks, size=size, **look
+            chart.curves,
+            f"{id_}-{name}",
+            chart.title,
+            chart.description,
+            y_label="gain in dB",
+            x_ticks=chart.x_ticks,
+            size=size,
+            font=13,
         )
         parts.append(f'<div class="{name}">{svg}</div>')
     return Markup("".join(parts))
