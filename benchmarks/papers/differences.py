@@ -52,12 +52,7 @@ class Difference:
 
 
 def differences(ours: PaperTable, papers: PaperTable) -> list[Difference]:
-    """All differences, those of the whole table first, then by networks.
-
-    Args:
-        ours: What is run.
-        papers: What the paper states.
-    """
+    """All differences of ours to the paper's, those of the whole table first, then by networks."""
     found = [
         Difference((), f"test images of {condition.title}", _text(ours.measuring.limit), theirs)
         for condition in ours.conditions.values()

@@ -17,14 +17,9 @@ Point = tuple[Any, float, float, float | None]
 
 
 def draw(found: Found, stem: Path) -> list[Path]:
-    """Draws a figure, and the maps of errors if it has them.
+    """Draws a figure, and the maps of errors if it has them, into PNG files; returns their paths.
 
-    Args:
-        found: What was measured.
-        stem: Path of the files without their endings.
-
-    Returns:
-        Paths of the PNG files.
+    The files are called as ``stem`` says, which has no ending.
     """
     from matplotlib.figure import Figure as Canvas
 

@@ -51,9 +51,7 @@ class Found:
     """Everything that was found.
 
     Attributes:
-        experiment: What was asked for.
         table: The columns that were asked for.
-        config: The command's settings.
         values: For each image, by row, condition and metric.
         cells: By row, condition and metric.
         sources: Where the faces of each condition came from; absent ones are missing.

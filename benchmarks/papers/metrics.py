@@ -79,7 +79,6 @@ class Metric:
     """What a column shows.
 
     Attributes:
-        title: In the table's head.
         digits: Behind the point.
         source: Where it comes from: the protocol's scores, the restored faces, counting and timing,
             pairs of faces, or nowhere.

@@ -22,11 +22,7 @@ from facehall_env.registry import unknown_name
 
 
 def apply(content: Mapping[str, Any], change: str) -> dict[str, Any]:
-    """What a change adds to ``ours``.
-
-    Args:
-        content: The experiment.
-        change: As it is typed.
+    """What a change, as it is typed, adds to ``ours`` of an experiment.
 
     Raises:
         ConfigurationError: If the change is of another form.

@@ -29,11 +29,9 @@ def contents() -> Table:
 
 
 def summary(result: PaperResult, intervals: bool = False) -> Table:
-    """As in the paper: ours, and the paper's number in brackets.
+    """As in the paper: ours, with the half widths of 95 % intervals if asked for, and the paper's.
 
-    Args:
-        result: The result.
-        intervals: Whether ours have the half widths of their 95 % intervals.
+    The paper's numbers stand in brackets.
     """
     titles = {own.key: own.title for own in result.conditions}
     columns = [Column("", [row.name for row in result.rows])]

@@ -27,13 +27,9 @@ from facehall_env.spec import FacesSpec
 def verify(
     found: Found, condition: Condition, dataset: FaceDataset, restorers: Mapping[str, Restorer]
 ) -> None:
-    """Fills the columns of verification under a condition.
+    """Fills the columns of verification under a condition, or notes what does not allow it.
 
-    Args:
-        found: Takes the values; what does not allow them is noted there.
-        condition: The condition.
-        dataset: Its test faces.
-        restorers: By the rows' keys; the true faces are always looked at.
+    The restorers are named by their rows' keys; the true faces are always looked at.
     """
     judges = _judges(found, condition.key)
     rows = [row for row in found.table.rows if row.key in restorers or row.kind == "truth"]

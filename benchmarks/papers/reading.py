@@ -66,8 +66,7 @@ def entry(content: Content, name: str, below: tuple[str, ...] = ()) -> dict[str,
     """One of the networks, with what it has from the one that it is like.
 
     Raises:
-        ConfigurationError: If entries are like one another in a circle.
-        UnknownNameError: If there is no such entry; names the nearest ones.
+        ConfigurationError: If there is no such entry, or entries are like one another in a circle.
     """
     networks = content.get("networks", {})
     if name not in networks:

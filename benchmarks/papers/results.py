@@ -76,13 +76,10 @@ class ColumnResult:
 
 @dataclass(frozen=True)
 class Ordering:
-    """Two rows that are neighbours in the paper's order of a column.
+    """Two rows that are neighbours in the paper's order of a column, all by their titles.
 
     Attributes:
-        condition: Title of the condition.
-        metric: Title of the metric.
-        better: Name of the row that is better in the paper.
-        worse: Name of the other one.
+        better: The row that is better in the paper.
         paper: The paper's difference.
         difference: Ours, paired over images.
         ci: Half width of its 95 % interval.

@@ -187,11 +187,10 @@ class Parts:
         return enhancers.make(str(part.network), scale=scale, **self._filled(part.settings))
 
     def trainings(self) -> dict[str, float]:
-        """What has to be trained, whatever earlier runs have left.
+        """Shares of the row's time that trainings have, whatever earlier runs have left.
 
-        Returns:
-            The share of the row's time that each training has, by a text that says all that its
-            result depends on: parts that rows share have the same.
+        Each by a text that says all that its result depends on: parts that rows share have the
+        same.
         """
         found: dict[str, float] = {}
         for role in SHOWN_ROLES:

@@ -47,14 +47,7 @@ COLOURS = "cividis"
 
 
 def run(config: ReportConfig, console: Console | None = None) -> Path:
-    """Builds the page and says which files it leaves out.
-
-    Args:
-        config: The options.
-        console: Where messages go; the standard output by default.
-
-    Returns:
-        Path of the page.
+    """Builds the page, says which files it leaves out, and returns its path.
 
     Raises:
         FacehallError: If there are no results, or the dataset or the weights are missing.
@@ -79,15 +72,12 @@ def run(config: ReportConfig, console: Console | None = None) -> Path:
 def render(
     found: Found, gallery: Gallery | None = None, figures: Sequence[tuple[str, Path]] = ()
 ) -> tuple[str, list[LeftOut]]:
-    """Makes the page.
+    """Makes the page; the files that are left out are those of ``found``, and broken figures.
 
     Args:
         found: The results.
         gallery: Faces that were restored for it, if any.
         figures: Titles and files of attention maps to show.
-
-    Returns:
-        The page, and the files that are left out: those of ``found``, and broken figures.
 
     Raises:
         ConfigurationError: If the page is too large.
