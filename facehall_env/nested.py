@@ -136,7 +136,10 @@ def typed(kind: Any, value: Any, place: Place = Place()) -> Any:
         return Path(value)
     if kind is float and (value is None or type(value) is int):
         return math.nan if value is None else float(value)
-    if kind in _WORDS and type(value) is not kind:
+    # True is an int to Python, but no number to a reader.
+    if kind in _WORDS and not (
+        isinstance(value, kind) and isinstance(value, bool) is (kind is bool)
+    ):
         raise place.mismatch(value, _WORDS[kind])
     return value
 

@@ -78,8 +78,8 @@ def read_results(*folders: Path) -> Found:
         where = " and ".join(map(str, folders))
         there = "; ".join(f"{file.name} {file.reason}" for file in left_out)
         raise ConfigurationError(
-            f"There are no results in {where}{f' ({there})' if there else ''}: run `facehall "
-            "bench patch-selection` first, or give another folder as --results."
+            f"There are no results in {where}{f' ({there})' if there else ''}: run `facehall bench "
+            "paper sparnet-IV` or another benchmark first, or give another folder as --results."
         )
     return Found(results, left_out)
 
