@@ -85,7 +85,13 @@ def plot_curves(
         start: What the baseline is called.
     """
     figure = draw_curves(curves, start=start)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    save_figure(figure, path, title)
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str], title: str = "") -> None:
+    """Writes a `matplotlib.figure.Figure` into a PNG file, with a title above it."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=160)
 
@@ -206,13 +212,18 @@ def draw_curves(
     if x_ticks is not None:
         axes.set_xticks(_apart(x_ticks, 2 * font / width * last))
     axes.set_xlabel("patches", fontsize=font, color=MUTED)
-    axes.set_title(y_label, fontsize=font, color=MUTED, loc="left")
+    dress(axes, y_label, font)
+    return figure
+
+
+def dress(axes: Any, title: str, font: int = 9) -> None:
+    """Gives axes the look that all figures have: a title on the left and horizontal rules only."""
+    axes.set_title(title, fontsize=font, color=MUTED, loc="left")
     axes.tick_params(labelsize=font, labelcolor=MUTED, color=MUTED, left=False)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
-    return figure
 
 
 def _apart(ticks: Sequence[int], gap: float) -> list[int]:
@@ -276,18 +287,11 @@ def save_filmstrip(
         states: What `replay` returned.
         path: PNG file to write.
     """
-    images = [_pictures(state.image) for state in states]
-    truth = _pictures(states[0].hr)
-    psnr = [state.psnr.tolist() for state in states]
-    episodes = [
-        Episode(
-            images=[step[row] for step in images],
-            boxes=corners,
-            truth=truth[row],
-            psnr=[step[row] for step in psnr],
-        )
-        for row, corners in enumerate(_corners(core, states[-1]))
-    ]
+    images = zip(*(_pictures(state.image) for state in states), strict=True)
+    psnr = zip(*(state.psnr.tolist() for state in states), strict=True)
+    truth, corners = _pictures(states[0].hr), _corners(core, states[-1])
+    parts = zip(images, corners, truth, psnr, strict=True)
+    episodes = [Episode(*own) for own in parts]
     last = len(states) - 1
     steps = sorted({step for step in FILM_STEPS if step < last} | {last})
     strip = filmstrip(episodes, core.geometry.patch_size, steps=steps)
@@ -299,21 +303,17 @@ def save_animation(
     core: HallucinationCore, states: Sequence[CoreState], path: str | os.PathLike[str]
 ) -> None:
     """Writes a GIF of the faces, one below the other, being restored."""
-    lr, truth = _pictures(states[0].lr), _pictures(states[0].hr)
-    corners = _corners(core, states[-1])
-    frames = []
+    lr, truth, corners = (
+        _pictures(states[0].lr),
+        _pictures(states[0].hr),
+        _corners(core, states[-1]),
+    )
+    size, last, frames = core.geometry.patch_size, len(states) - 1, []
     for step, state in enumerate(states):
+        faces = zip(lr, _pictures(state.image), truth, corners, state.psnr.tolist(), strict=True)
         rows = [
-            draw_frame(
-                lr[row],
-                image,
-                truth[row],
-                corners[row][:step],
-                core.geometry.patch_size,
-                num_steps=len(states) - 1,
-                psnr=state.psnr[row].item(),
-            )
-            for row, image in enumerate(_pictures(state.image))
+            draw_frame(low, image, high, boxes[:step], size, num_steps=last, psnr=psnr)
+            for low, image, high, boxes, psnr in faces
         ]
         frames.append(np.concatenate(rows))
     save_gif(frames, path)

@@ -9,8 +9,6 @@ import math
 import os
 import platform
 import re
-import types
-import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 import facehall_env
+from facehall_env import nested
 from facehall_env.benchmarks.tables import Table
 from facehall_env.core import cpu_has_bfloat16
 from facehall_env.errors import ConfigurationError
@@ -66,56 +65,12 @@ class Row:
         Raises:
             ConfigurationError: If a field is missing or of another type; begins with its place.
         """
-        if not isinstance(content, Mapping):
-            raise _mismatch(place or "its content", content, "names with values")
-        hints = typing.get_type_hints(cls)
-        values: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # subclasses are
-            inner = f"{place}.{field.name}" if place else field.name
-            if field.name in content:
-                values[field.name] = _typed(hints[field.name], content[field.name], inner)
-            elif field.default is dataclasses.MISSING is field.default_factory:
-                raise ConfigurationError(f"there is no {inner}")
-        return cls(**values)
+        made: R = nested.typed(cls, content, nested.Place((place,) if place else ()))
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """The fields by their names."""
         return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]  # see above
-
-
-_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _typed(kind: Any, value: Any, place: str) -> Any:
-    """A value of a JSON file as the type of its field wants it."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(kind, type) and issubclass(kind, Row):
-        return kind.from_json(value, place)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _mismatch(place, value, "a list")
-        return tuple(_typed(inner[0], item, f"{place}[{n}]") for n, item in enumerate(value))
-    if origin in (dict, Mapping):
-        if not isinstance(value, Mapping):
-            raise _mismatch(place, value, "names with values")
-        return {key: _typed(inner[1], item, f"{place}.{key}") for key, item in value.items()}
-    choices = inner if origin in (typing.Union, types.UnionType) else (kind,)
-    if value is None and types.NoneType in choices:
-        return None
-    if value is None and float in choices:
-        return math.nan
-    known = [choice for choice in choices if choice in _WORDS]
-    # True is an int to Python, but no number to a reader.
-    real = isinstance(value, int | float) and not isinstance(value, bool) and float in known
-    if known and not real and type(value) not in known:
-        raise _mismatch(place, value, " or ".join(_WORDS[choice] for choice in known))
-    return float(value) if real and int not in known else value
-
-
-def _mismatch(place: str, value: Any, expected: str) -> ConfigurationError:
-    text = "null" if value is None else repr(value)
-    text = text if len(text) <= 40 else f"{text[:37]}..."
-    return ConfigurationError(f"{place} is {text}, expected {expected}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 from facehall_env import nested
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.tables import Measuring, PaperTable, Part, Row
-from facehall_env.benchmarks.papers.trainers import GIVEN, TRAINERS
+from facehall_env.benchmarks.papers.trainers import GIVEN, TRAINERS, references
 from facehall_env.enhancers import ENHANCERS
 
 NOT_STATED = "not stated"
@@ -52,22 +52,19 @@ class Difference:
 
 
 def differences(ours: PaperTable, papers: PaperTable) -> list[Difference]:
-    """All differences, those of the whole table first, then by networks.
-
-    Args:
-        ours: What is run.
-        papers: What the paper states.
-    """
+    """All differences of ours to the paper's, those of the whole table first, then by networks."""
     found = [
         Difference((), f"test images of {condition.title}", _text(ours.measuring.limit), theirs)
         for condition in ours.conditions.values()
         if (theirs := _text(condition.images or NOT_STATED)) != _text(ours.measuring.limit)
     ]
-    trained = _scored(ours) and any(row.trained for row in ours.rows)
     metrics = {column.metric for column in ours.columns}
+    sources = {METRICS[name].source for name in metrics}
+    # Weights matter only beside what a network costs, which does not depend on them.
+    trained = sources != {"cost"} and any(row.trained for row in ours.rows)
     names = [*(_OF_TRAINING if trained else ())]
     names += ["fsim_limit"] if "fsim" in metrics else []
-    names += ["pairs_of_fold"] if any(METRICS[m].source == "pairs" for m in metrics) else []
+    names += ["pairs_of_fold"] if "pairs" in sources else []
     if ours.measuring.action_stride != 1 or ours.measuring.action_offset is not None:
         names += ["action_stride", "action_offset"]
     found += [Difference((), n, _text(getattr(ours.measuring, n)), NOT_STATED) for n in names]
@@ -104,11 +101,6 @@ def sentences(found: Iterable[Difference]) -> list[str]:
     return lines
 
 
-def _scored(table: PaperTable) -> bool:
-    """Whether weights matter: what a network costs does not depend on them."""
-    return any(METRICS[column.metric].source != "cost" for column in table.columns)
-
-
 def _of_row(
     row: Row, theirs: Row | None, measuring: Measuring, trained: bool
 ) -> Iterable[tuple[str, tuple[str, str, str]]]:
@@ -120,10 +112,10 @@ def _of_row(
         if part.use != paper.use:
             yield row.key, (role, part.use, paper.use or "none")
         for setting, (own, other) in _of_part(part, paper, measuring, trained).items():
-            if own is not _ABSENT and _same(own, other):
-                continue
+            here = "none" if own is _ABSENT else _text(own)
             stated = NOT_STATED if other is _ABSENT else _text(other)
-            yield part.use, (setting, "none" if own is _ABSENT else _text(own), stated)
+            if own is _ABSENT or other is _ABSENT or here != stated:
+                yield part.use, (setting, here, stated)
     if theirs is not None:
         for role in theirs.parts.keys() - row.parts.keys():
             yield row.key, (role, "none", theirs.parts[role].use)
@@ -154,7 +146,7 @@ def _of_part(
 def _training(part: Part, paper: Mapping[str, Any], measuring: Measuring) -> dict[str, Any]:
     """All settings that a training depends on, with its defaults."""
     trainer = TRAINERS[str(part.trainer)]
-    named = {k: v for k, v in part.training.items() if isinstance(v, str) and v.startswith("@")}
+    named = references(part.training)
     config = trainer.configure(**{k: v for k, v in part.training.items() if k not in named})
     left_out = {*GIVEN, *_NO_EFFECT, *(trainer.network or ())}
     values = {
@@ -185,10 +177,6 @@ def _defaults(network: str | None) -> Mapping[str, Any]:
         return {}
     keywords = inspect.signature(ENHANCERS.get(network)).parameters
     return {k: own.default for k, own in keywords.items() if own.default is not own.empty}
-
-
-def _same(own: Any, other: Any) -> bool:
-    return other is not _ABSENT and _text(own) == _text(other)
 
 
 def _text(value: Any) -> str:

@@ -108,10 +108,9 @@ def evaluate(asked: Experiment, config: PaperConfig, say: Say) -> Found:
         for row in table.rows
         if row.kind in ("model", "agent")
     }
-    costs_only = {key: _sources(table, key) <= {"cost", "none"} for key in table.conditions}
     shares: dict[str, float] = {}
     for (_, key), parts in waiting.items():
-        shares |= {} if costs_only[key] else parts.trainings()
+        shares |= {} if _sources(table, key) <= {"cost", "none"} else parts.trainings()
     found.shares = sum(shares.values())
     if (minutes := found.minutes) is not None:
         each = duration(table.measuring.minutes or 0)
@@ -120,6 +119,11 @@ def evaluate(asked: Experiment, config: PaperConfig, say: Say) -> Found:
         _condition(found, table.conditions[key], dataset, waiting)
     found.notes += found.reasons()
     return found
+
+
+def _sources(table: PaperTable, condition: str) -> set[str]:
+    """Where the metrics under a condition come from."""
+    return {METRICS[name].source for name in table.of(condition)}
 
 
 def _of_scale(table: PaperTable, scale: int) -> PaperTable:
@@ -142,23 +146,23 @@ def _datasets(found: Found) -> dict[str, FaceDataset]:
     datasets: dict[str, FaceDataset] = {}
     seen: dict[tuple[str, int], str] = {}
     for key, condition in table.conditions.items():
-        if all(METRICS[name].source == "none" for name in table.of(key)):
+        if _sources(table, key) <= {"none"}:
             continue
         sources = condition.sources
         if config.dataset is not None:
             faces = Faces(config.dataset, parse_settings(config.dataset_settings))
             differs = f"{config.dataset} instead of the paper's faces"
             sources = (Source(faces, faces, differs),)
-        problems = []
+        problem = ""
         for source in sources:
             try:
                 dataset = _here(source, found)
             except DatasetError as error:
-                problems.append(str(error))
-                continue
-            break
+                problem = problem or str(error)
+            else:
+                break
         else:
-            found.missing[key] = problems[0]
+            found.missing[key] = problem
             continue
         what = (repr(source), condition.scale)
         if source.differs and what in seen:
@@ -186,11 +190,6 @@ def _here(source: Source, found: Found) -> FaceDataset:
     if found.table.measuring.minutes is not None:
         data.make(source.train.name, split="train", **source.train.keywords)
     return data.make(source.test.name, split="test", **source.test.keywords)
-
-
-def _sources(table: PaperTable, condition: str) -> set[str]:
-    """Where the metrics under a condition come from."""
-    return {METRICS[name].source for name in table.of(condition)}
 
 
 def _condition(
@@ -279,11 +278,7 @@ def _score(
 
 
 def _looked_at(
-    found: Found,
-    restorer: Restorer,
-    faces: TestFaces,
-    limit: int,
-    scores: Mapping[str, Score],
+    found: Found, restorer: Restorer, faces: TestFaces, limit: int, scores: Mapping[str, Score]
 ) -> dict[str, Tensor]:
     """What looks at the restored faces, batch by batch, kept like the protocol's scores."""
     config, measuring = found.config, found.table.measuring
@@ -298,22 +293,20 @@ def _looked_at(
             tensors["error"] = (restored - own.hr).square().mean(1).cpu()
         return tensors
 
-    settings: dict[str, Any] | None = None
-    if restorer.fingerprint is not None:
-        settings = {
-            "restorer": restorer.fingerprint,
-            "protocol": asdict(faces.protocol),
-            "scale": faces.scale,
-            "batch": batch,
-            "scores": sorted(scores),
-            "lpips": measuring.lpips,
-            "maps": maps,
-        }
+    settings: dict[str, Any] = {
+        "restorer": restorer.fingerprint,
+        "protocol": asdict(faces.protocol),
+        "scale": faces.scale,
+        "batch": batch,
+        "scores": sorted(scores),
+        "lpips": measuring.lpips,
+        "maps": maps,
+    }
     return Cache(config.out / ".cache", config.fresh).rows(
         compute,
         faces.checksums[:limit],
         name="-".join((restorer.name, *scores)),
-        settings=settings,
+        settings=None if restorer.fingerprint is None else settings,
         batch=batch,
     )
 

@@ -18,8 +18,8 @@ from typing import Any
 from facehall_env.benchmarks.papers import reading
 from facehall_env.benchmarks.papers.overrides import apply
 from facehall_env.benchmarks.papers.tables import PaperTable
-from facehall_env.benchmarks.papers.typed import Keys, Place
 from facehall_env.errors import ConfigurationError
+from facehall_env.nested import Keys, Place
 from facehall_env.registry import unknown_name
 
 if sys.version_info >= (3, 11):
@@ -54,17 +54,23 @@ class Experiment:
     def ours(self) -> PaperTable:
         """What is run."""
         own = reading.merged(self._paper, self.content.get(OURS, {}))
-        return reading.read(own, Place(self.sources), self.small)
+        return reading.read(own, self._place, self.small)
 
     @cached_property
     def papers(self) -> PaperTable:
         """What the paper states."""
-        return reading.read(self._paper, Place(self.sources))
+        return reading.read(self._paper, self._place)
 
     @property
     def resolved(self) -> Content:
         """The content without the networks, methods and faces that no row or column names."""
         return _used(self.content)
+
+    @property
+    def _place(self) -> Place:
+        """Where keys stand, which may be among the paper's settings or under "ours"."""
+        ours = {key[1:]: file for key, file in self.sources.items() if key[:1] == (OURS,)}
+        return Place(sources={**self.sources, **ours})
 
     @property
     def _paper(self) -> Content:
@@ -73,7 +79,7 @@ class Experiment:
 
 def available(folder: Path = FOLDER) -> list[str]:
     """Names of all experiments in a folder, in the order of the papers' tables and figures."""
-    names = [path.stem for path in folder.glob("*.toml") if _is_table(path)]
+    names = [path.stem for path in folder.glob("*.toml") if "columns" in _read(path)]
     return sorted(names, key=_order)
 
 
@@ -92,7 +98,7 @@ def load(name: str, changes: Sequence[str] = (), small: bool = False) -> Experim
     """
     path = _find(name)
     content: Content = {}
-    sources: dict[Keys, str] = {}
+    sources: dict[Keys, str] = {(): path.name}
     for file in _chain(path, ()):
         own = {key: value for key, value in _read(file).items() if key != "extends"}
         content = reading.merged(content, own)
@@ -148,10 +154,6 @@ def _read(path: Path) -> Content:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
     return content
-
-
-def _is_table(path: Path) -> bool:
-    return "columns" in _read(path)
 
 
 def _paths(content: Mapping[str, Any], above: Keys = ()) -> Iterator[Keys]:

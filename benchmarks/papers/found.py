@@ -51,9 +51,7 @@ class Found:
     """Everything that was found.
 
     Attributes:
-        experiment: What was asked for.
         table: The columns that were asked for.
-        config: The command's settings.
         values: For each image, by row, condition and metric.
         cells: By row, condition and metric.
         sources: Where the faces of each condition came from; absent ones are missing.
@@ -125,17 +123,11 @@ class Found:
             )
             of_metric = METRICS[name].make is not None or METRICS[name].source == "pairs"
             blamed = METRICS[name].title if everywhere and of_metric else rows[row].name
-            names = by_reason.setdefault(cell.reason, [])
-            if blamed not in names:
-                names.append(blamed)
-        only: dict[str, list[str]] = {}
-        for absent_row in table.rows:
-            if absent_row.kind == "paper-only":
-                only.setdefault(absent_row.why, []).append(absent_row.name)
-        lines = [f"{', '.join(names)}: {reason}." for reason, names in by_reason.items()]
-        return lines + [
-            f"{', '.join(names)}: the paper's numbers alone, {why}." for why, names in only.items()
-        ]
+            by_reason.setdefault(cell.reason, []).append(blamed)
+        for own in table.rows:
+            if own.kind == "paper-only":
+                by_reason.setdefault(f"the paper's numbers alone, {own.why}", []).append(own.name)
+        return [f"{', '.join(dict.fromkeys(own))}: {why}." for why, own in by_reason.items()]
 
 
 def estimate(values: Values) -> Estimate:

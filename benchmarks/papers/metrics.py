@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor
 
 from facehall_env.errors import ConfigurationError, FacehallError
 from facehall_env.photos.landmarks import DlibLandmarks, Landmarks, Marker
+
+if TYPE_CHECKING:
+    from facehall_env.metrics.perceptual import LPIPS
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Takes restored and true faces (N, 3, H, W) in [0, 1] and gives (N,) float64 on the CPU, NaN where
@@ -34,11 +37,7 @@ JUDGES: Mapping[str, str] = {
 
 
 class Remembering:
-    """A marker that marks the same face once only: the truth is that of all rows and metrics.
-
-    Args:
-        marker: Marks a face that is new.
-    """
+    """A marker that marks the same face once only: the truth is that of all rows and metrics."""
 
     def __init__(self, marker: Marker) -> None:
         self._marker = marker
@@ -80,7 +79,6 @@ class Metric:
     """What a column shows.
 
     Attributes:
-        title: In the table's head.
         digits: Behind the point.
         source: Where it comes from: the protocol's scores, the restored faces, counting and timing,
             pairs of faces, or nowhere.
@@ -98,25 +96,26 @@ class Metric:
 
 
 def _lpips(settings: Settings) -> Score:
-    from facehall_env.metrics.perceptual import LPIPS
-
-    network = LPIPS.load(*(settings.lpips or _no_lpips())).to(settings.device)
+    network = _perceptual(settings)
     return lambda restored, truth: network(restored, truth).double().cpu()
 
 
 def _mps(settings: Settings) -> Score:
     from facehall_env.metrics.mps import mps
-    from facehall_env.metrics.perceptual import LPIPS
 
-    network = LPIPS.load(*(settings.lpips or _no_lpips())).to(settings.device)
+    network = _perceptual(settings)
     return lambda restored, truth: mps(restored, truth, network).double().cpu()
 
 
-def _no_lpips() -> tuple[str, str]:
-    raise ConfigurationError(
-        'LPIPS needs weights: give --set lpips=["BACKBONE", "LINEAR"]; docs/perceptual.md says '
-        "where to get them"
-    )
+def _perceptual(settings: Settings) -> LPIPS:
+    from facehall_env.metrics.perceptual import LPIPS
+
+    if settings.lpips is None:
+        raise ConfigurationError(
+            'LPIPS needs weights: give --set lpips=["BACKBONE", "LINEAR"]; docs/perceptual.md says '
+            "where to get them"
+        )
+    return LPIPS.load(*settings.lpips).to(settings.device)
 
 
 def _identity(settings: Settings) -> Score:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from facehall_env.benchmarks.papers import reading
@@ -21,11 +22,7 @@ from facehall_env.registry import unknown_name
 
 
 def apply(content: Mapping[str, Any], change: str) -> dict[str, Any]:
-    """What a change adds to ``ours``.
-
-    Args:
-        content: The experiment.
-        change: As it is typed.
+    """What a change, as it is typed, adds to ``ours`` of an experiment.
 
     Raises:
         ConfigurationError: If the change is of another form.
@@ -36,18 +33,12 @@ def apply(content: Mapping[str, Any], change: str) -> dict[str, Any]:
     if not (separator and all(path)):
         raise ConfigurationError(f"--set {change}: write KEY=VALUE, such as limit=8.")
     actual = reading.merged(content, content.get("ours", {}))
-    own: Any = _value(word)
+    own: Any = word
+    with suppress(ValueError):  # A value as in JSON, or else a plain word.
+        own = json.loads(word)
     for name in reversed(_whole_path(actual, path)):
         own = {name: own}
     return dict(own)
-
-
-def _value(word: str) -> Any:
-    """A value as in JSON, or else a plain word."""
-    try:
-        return json.loads(word)
-    except ValueError:
-        return word
 
 
 def _whole_path(actual: Mapping[str, Any], path: list[str]) -> list[str]:

@@ -29,11 +29,9 @@ def contents() -> Table:
 
 
 def summary(result: PaperResult, intervals: bool = False) -> Table:
-    """As in the paper: ours, and the paper's number in brackets.
+    """As in the paper: ours, with the half widths of 95 % intervals if asked for, and the paper's.
 
-    Args:
-        result: The result.
-        intervals: Whether ours have the half widths of their 95 % intervals.
+    The paper's numbers stand in brackets.
     """
     titles = {own.key: own.title for own in result.conditions}
     columns = [Column("", [row.name for row in result.rows])]
@@ -58,20 +56,19 @@ def detail(result: PaperResult) -> Table:
     """One line for each row and column that was measured, with intervals and differences."""
     titles = {own.key: own.title for own in result.conditions}
     names = {row.key: row.name for row in result.rows}
-    lines = []
-    for place, own in enumerate(result.columns):
-        for row in result.rows:
-            if (found := row.cells[place]).value is not None and found.value == found.value:
-                lines.append(
-                    [
-                        f"{titles[own.condition]} {own.title}",
-                        row.name,
-                        cell(found.value, f".{own.digits}f", found.ci),
-                        found.paper or NOTHING,
-                        cell(found.minus, f"+.{own.digits + 1}f", found.minus_ci),
-                        str(found.images or NOTHING),
-                    ]
-                )
+    lines = [
+        (
+            f"{titles[own.condition]} {own.title}",
+            row.name,
+            cell(found.value, f".{own.digits}f", found.ci),
+            found.paper or NOTHING,
+            cell(found.minus, f"+.{own.digits + 1}f", found.minus_ci),
+            str(found.images or NOTHING),
+        )
+        for place, own in enumerate(result.columns)
+        for row in result.rows
+        if (found := row.cells[place]).value is not None and found.value == found.value
+    ]
     other = f"minus {names[result.reference]}"
     header = ("column", "method", "ours", "paper", other, "images")
     note = (
@@ -141,14 +138,15 @@ def markdown(result: PaperResult) -> str:
 def stem(found: Found) -> str:
     """What the names of the results begin with: the experiment's, if it was made as it stands."""
     config, asked = found.config, found.experiment
-    words = [asked.name]
-    words += [config.dataset] if config.dataset else []
-    words += [f"x{config.scale}"] if config.scale else []
-    words += ["small"] if config.small else []
     changes = [*config.set, *config.weights, *config.dataset_settings]
-    if changes:
-        words.append(hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:8])
-    return "-".join(words)
+    words = (
+        asked.name,
+        config.dataset,
+        config.scale and f"x{config.scale}",
+        config.small and "small",
+        changes and hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:8],
+    )
+    return "-".join(str(word) for word in words if word)
 
 
 def write(found: Found, result: PaperResult, folder: Path) -> list[Path]:

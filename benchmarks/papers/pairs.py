@@ -27,13 +27,9 @@ from facehall_env.spec import FacesSpec
 def verify(
     found: Found, condition: Condition, dataset: FaceDataset, restorers: Mapping[str, Restorer]
 ) -> None:
-    """Fills the columns of verification under a condition.
+    """Fills the columns of verification under a condition, or notes what does not allow it.
 
-    Args:
-        found: Takes the values; what does not allow them is noted there.
-        condition: The condition.
-        dataset: Its test faces.
-        restorers: By the rows' keys; the true faces are always looked at.
+    The restorers are named by their rows' keys; the true faces are always looked at.
     """
     judges = _judges(found, condition.key)
     rows = [row for row in found.table.rows if row.key in restorers or row.kind == "truth"]
@@ -83,19 +79,18 @@ def _judges(found: Found, key: str) -> dict[str, str]:
         if METRICS[metric].source != "pairs":
             continue
         name, weights = JUDGES[metric], found.table.measuring.mobilefacenet
+        problem = ""
         if name == embed.DLIB:
             judges[metric] = name
-            continue
-        problem = ""
-        if weights is None:
+        elif weights is None:
             problem = "it needs --set mobilefacenet=WEIGHTS"
-        elif not Path(weights).is_file():
+        elif Path(weights).is_file():
+            judges[metric] = f"{name}={weights}"
+        else:
             problem = (
                 f"there is no file {weights} with the weights of {name}: put it there, or give "
                 f"--set {name}=WEIGHTS"
             )
-        if not problem:
-            judges[metric] = f"{name}={weights}"
         for row in found.table.rows if problem else ():
             if row.kind != "paper-only":
                 found.blame(row, key, problem, [metric])

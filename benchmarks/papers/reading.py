@@ -14,6 +14,7 @@ from facehall_env.benchmarks.papers.tables import (
     Condition,
     Content,
     Faces,
+    Figure,
     Measuring,
     PaperTable,
     Part,
@@ -23,9 +24,9 @@ from facehall_env.benchmarks.papers.tables import (
     number_of,
 )
 from facehall_env.benchmarks.papers.trainers import TRAINERS
-from facehall_env.benchmarks.papers.typed import Place, check_limits, construct
 from facehall_env.enhancers import ENHANCERS
 from facehall_env.errors import ConfigurationError, UnknownNameError
+from facehall_env.nested import Place, typed
 from facehall_env.registry import unknown_name
 
 ABSENT = "-"
@@ -65,8 +66,7 @@ def entry(content: Content, name: str, below: tuple[str, ...] = ()) -> dict[str,
     """One of the networks, with what it has from the one that it is like.
 
     Raises:
-        ConfigurationError: If entries are like one another in a circle.
-        UnknownNameError: If there is no such entry; names the nearest ones.
+        ConfigurationError: If there is no such entry, or entries are like one another in a circle.
     """
     networks = content.get("networks", {})
     if name not in networks:
@@ -80,18 +80,22 @@ def entry(content: Content, name: str, below: tuple[str, ...] = ()) -> dict[str,
     return merged(entry(content, own["like"], (*below, name)), rest)
 
 
+def _tables(content: Content, section: str) -> list[Content]:
+    return [own for own in content.get(section, {}).values() if isinstance(own, Mapping)]
+
+
 def used(content: Content) -> set[tuple[str, str]]:
     """The networks, methods and faces that the rows and conditions name, as (section, name)."""
     found: set[tuple[str, str]] = set()
     networks = content.get("networks", {})
-    for row in filter(_is_table, content.get("rows", {}).values()):
+    for row in _tables(content, "rows"):
         found.add(("methods", str(row.get("method"))))
         for role, part in _with_method(content, row).items():
             name = part.get("use") if isinstance(part, Mapping) else part
             while role in ROLES and name in networks and ("networks", name) not in found:
                 found.add(("networks", str(name)))
                 name = networks[name].get("like")
-    for condition in filter(_is_table, content.get("conditions", {}).values()):
+    for condition in _tables(content, "conditions"):
         found.add(("faces", str(condition.get("faces"))))
     return found
 
@@ -110,15 +114,17 @@ def read(content: Content, place: Place, small: bool = False) -> PaperTable:
     """
     place.check_keys(content, KEYS)
     for section in SECTIONS:
-        if not _is_table(content.get(section, {})):
+        if not isinstance(content.get(section, {}), Mapping):
             raise (place / section).error("write it as a table of entries.")
         for key, own in content.get(section, {}).items():
-            if not _is_table(own):
+            if not isinstance(own, Mapping):
                 raise (place / section / key).error(f"{own!r} is not a table of keys and values.")
     for key, own in content.get("networks", {}).items():
         (place / "networks" / key).check_keys(own, NETWORK_KEYS)
-    measuring = construct(Measuring, {k: v for k, v in content.items() if k in MEASURING}, place)
-    check_limits(measuring, place)
+    if "figure" in content:
+        (place / "figure").check_keys(content["figure"], _names(Figure))
+    measuring = typed(Measuring, content, place)
+    place.check_limits(measuring)
     if (measuring.action_offset or 0) >= measuring.action_stride:
         raise (place / "action_offset").error(
             f"{measuring.action_offset} lies outside of a cell: give a number below action_stride, "
@@ -136,16 +142,11 @@ def read(content: Content, place: Place, small: bool = False) -> PaperTable:
         raise (place / "rows").error(f"two rows are called alike: {twice!r}.")
     caption = f"{content.get('conventions', '')} {content.get('caption', '')}".strip()
     made = {"measuring": measuring, "conditions": conditions, "columns": columns, "rows": rows}
-    head = {k: v for k, v in content.items() if k in _names(PaperTable)}
-    table = construct(PaperTable, {**head, **made, "caption": caption}, place)
-    if table.reference not in content.get("rows", {}):
-        known = content.get("rows", {})
+    table: PaperTable = typed(PaperTable, {**content, **made, "caption": caption}, place)
+    known = [row.key for row in rows]
+    if table.reference not in known:
         raise (place / "reference").error(str(unknown_name("row", table.reference, known)))
     return table
-
-
-def _is_table(own: object) -> bool:
-    return isinstance(own, Mapping)
 
 
 def _column(text: str, conditions: Mapping[str, Condition], place: Place) -> Column:
@@ -170,10 +171,9 @@ def _condition(content: Content, key: str, place: Place) -> Condition:
     sources = [_source(known, where)]
     if "instead" in known:
         sources.append(_source(known["instead"], where / "instead"))
-    rest = {k: v for k, v in own.items() if k != "faces"}
     more = {"key": key, "sources": tuple(sources), "images": known.get("images")}
-    condition = construct(Condition, {**rest, **more}, here)
-    check_limits(condition, here)
+    condition: Condition = typed(Condition, {**own, **more}, here)
+    here.check_limits(condition)
     return condition
 
 
@@ -185,7 +185,7 @@ def _source(own: Content, place: Place) -> Source:
 
 def _faces(own: Any, place: Place) -> Faces:
     content = {"name": own} if isinstance(own, str) else own
-    if not _is_table(content) or not isinstance(content.get("name"), str):
+    if not isinstance(content, Mapping) or not isinstance(content.get("name"), str):
         raise place.error(f"{own!r} does not name a dataset.")
     return Faces(content["name"], {k: v for k, v in content.items() if k != "name"})
 
@@ -211,10 +211,9 @@ def _row(content: Content, key: str, small: bool, columns: int, place: Place) ->
         raise (place / "paper").error(f"{error}.") from error
     if len(paper) != columns:
         raise (place / "paper").error(f"{len(paper)} numbers for {columns} columns.")
-    own = {k: v for k, v in whole.items() if k not in (*ROLES, "method")}
-    kind = own.get("kind") or _kind(parts, place)
-    row = construct(Row, {**own, "key": key, "kind": kind, "paper": paper, "parts": parts}, place)
-    check_limits(row, place)
+    made = {"key": key, "kind": whole.get("kind") or _kind(parts, place)}
+    row: Row = typed(Row, {**whole, **made, "paper": paper, "parts": parts}, place)
+    place.check_limits(row)
     return row
 
 
@@ -230,28 +229,30 @@ def _kind(parts: Mapping[str, Part], place: Place) -> RowKind:
 
 def _part(content: Content, own: Any, small: bool, place: Place) -> Part:
     own = {"use": own} if isinstance(own, str) else own
-    if not _is_table(own) or not isinstance(own.get("use"), str):
+    if not isinstance(own, Mapping) or not isinstance(own.get("use"), str):
         raise place.error(f"{own!r} does not say which network: write {{ use = NAME }}.")
     try:
         whole = entry(content, own["use"])
     except (ConfigurationError, UnknownNameError) as error:
         raise place.error(str(error)) from error
     reduced = whole.pop("small", {})
-    part = construct(Part, merged(merged(whole, reduced if small else {}), own), place)
-    check_limits(part, place)
+    whole = merged(merged(whole, reduced if small else {}), own)
+    place.check_keys(whole, _names(Part))
+    part: Part = typed(Part, whole, place)
+    place.check_limits(part)
     if part.network is not None:
         _check_network(part, place)
     if part.trainer is None:
         return part
     if part.trainer not in TRAINERS:
         raise place.error(str(unknown_name("trainer", part.trainer, TRAINERS)))
-    where = Place(place.sources, ("networks", own["use"], "training"))
+    where = Place(("networks", own["use"], "training"), place.sources)
     training = TRAINERS[part.trainer].typed(part.training, where)
     return dataclasses.replace(part, training=training)
 
 
 def _check_network(part: Part, place: Place) -> None:
-    where = Place(place.sources, ("networks", part.use))
+    where = Place(("networks", part.use), place.sources)
     try:
         keywords = inspect.signature(ENHANCERS.get(str(part.network))).parameters
     except UnknownNameError as error:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from facehall_env.benchmarks.papers.differences import Difference, differences, sentences
 from facehall_env.benchmarks.papers.found import Cell, Found
 from facehall_env.benchmarks.papers.metrics import METRICS
 from facehall_env.benchmarks.papers.tables import Column, number_of
-from facehall_env.benchmarks.papers.typed import Place, construct
-from facehall_env.benchmarks.provenance import header
-from facehall_env.errors import ConfigurationError
+from facehall_env.benchmarks.provenance import Row, header
 
 BENCHMARK = "paper-table"
-VERSION = 2
 Verdict = Literal["holds", "does not hold", "undecided"]
 HOLDS: Verdict = "holds"
 FAILS: Verdict = "does not hold"
@@ -29,14 +24,9 @@ OPEN: Verdict = "undecided"
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row.
+    """A row, as in `Row` of the table, with the numbers that were found.
 
     Attributes:
-        key: Short name.
-        name: As in the paper.
-        kind: What it is.
-        series: The line of a figure that it belongs to.
-        x: Where it stands on that line.
         weights: Where each part came from, by condition and part.
         cells: One for each column.
     """
@@ -55,14 +45,10 @@ class ConditionResult:
     """The faces and the scale of some columns.
 
     Attributes:
-        key: Short name.
-        title: What the paper calls it.
-        scale: Factor between the resolutions.
         missing: Why nothing was measured.
         test: Dataset with its options.
         train: Dataset of the trainings with its options.
         differs: How the faces differ from the paper's.
-        image_size: Height and width.
         images: Largest number of images of a cell.
     """
 
@@ -90,13 +76,10 @@ class ColumnResult:
 
 @dataclass(frozen=True)
 class Ordering:
-    """Two rows that are neighbours in the paper's order of a column.
+    """Two rows that are neighbours in the paper's order of a column, all by their titles.
 
     Attributes:
-        condition: Title of the condition.
-        metric: Title of the metric.
-        better: Name of the row that is better in the paper.
-        worse: Name of the other one.
+        better: The row that is better in the paper.
         paper: The paper's difference.
         difference: Ours, paired over images.
         ci: Half width of its 95 % interval.
@@ -124,26 +107,16 @@ class Budget:
     each: float | None
 
 
-@dataclass(frozen=True)
-class PaperResult:
+@dataclass(frozen=True, kw_only=True)
+class PaperResult(Row):
     """A table or figure of a paper, made anew.
 
     Attributes:
-        benchmark: "paper-table".
-        command: What was typed.
-        versions: Versions of the libraries.
-        machine: Where it was computed.
         settings: Settings of the command.
         version: Version of the file's format.
         name: Name of the experiment.
         experiment: The experiment itself, as one file would say it.
-        paper: Short name of the paper.
-        kind: Table or figure.
-        number: As the paper counts.
-        title: What it compares.
-        caption: What differs from the paper beside settings.
-        protocol: How faces are degraded and scored.
-        reference: Key of the row that differences are to.
+        paper, kind, number, title, caption, protocol, reference: As in `PaperTable`.
         budget: Time of the trainings.
         notes: What is missing.
         differences: Settings that are not known to be the paper's.
@@ -153,12 +126,15 @@ class PaperResult:
         orderings: The paper's orders.
     """
 
+    again: ClassVar = "facehall bench paper"
+    """Command that makes such a file again, behind which the experiment is named."""
+
     benchmark: str
     command: str
     versions: Mapping[str, Any]
     machine: Mapping[str, Any]
     settings: Mapping[str, Any]
-    version: int
+    version: int = 2
     name: str
     experiment: Mapping[str, Any]
     paper: str
@@ -186,34 +162,6 @@ class PaperResult:
         """A sentence for each group of networks that differ in the same settings."""
         return sentences(self.differences)
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of its file."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Any, name: str = "") -> PaperResult:
-        """The result that a file holds.
-
-        Args:
-            content: What `json.loads` returns.
-            name: Name of the file, for errors.
-
-        Raises:
-            ConfigurationError: If it is of an older format, or damaged; says which command makes
-                it again.
-        """
-        again = f"make it again by `facehall bench paper {_experiment_of(content)}`"
-        version = content.get("version", 1) if isinstance(content, Mapping) else None
-        if version != VERSION:
-            raise ConfigurationError(f"{name} has format {version!r}, expected {VERSION}: {again}.")
-        try:
-            result = construct(cls, content, Place({(): name}))
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{error} Its format is not understood: {again}.") from error
-        if problem := result.contradiction():
-            raise ConfigurationError(f"{name} was changed by hand ({problem}): {again}.")
-        return result
-
     def contradiction(self) -> str | None:
         """What in it contradicts something else in it; None if nothing does."""
         columns, keys = len(self.columns), [row.key for row in self.rows]
@@ -234,19 +182,8 @@ class PaperResult:
         return None
 
 
-def read(path: Path) -> PaperResult | None:
-    """The result in a file; None if it holds that of another benchmark.
-
-    Raises:
-        ConfigurationError: If it cannot be read, or is of an older format.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path.name} is damaged: {error}.") from error
-    if not isinstance(content, Mapping) or content.get("benchmark") != BENCHMARK:
-        return None
-    return PaperResult.from_json(content, path.name)
+_OF_TABLE = ("paper", "kind", "number", "title", "caption", "protocol", "reference")
+_OF_ROW = ("key", "name", "kind", "series", "x")
 
 
 def describe(found: Found, command: str = "") -> PaperResult:
@@ -254,16 +191,9 @@ def describe(found: Found, command: str = "") -> PaperResult:
     table, asked = found.table, found.experiment
     return PaperResult(
         **header(BENCHMARK, found.config, command),
-        version=VERSION,
         name=asked.name,
         experiment=asked.resolved,
-        paper=table.paper,
-        kind=table.kind,
-        number=table.number,
-        title=table.title,
-        caption=table.caption,
-        protocol=table.protocol,
-        reference=table.reference,
+        **{name: getattr(table, name) for name in _OF_TABLE},
         budget=Budget(
             found.minutes, found.shares, table.measuring.minutes if found.shares else None
         ),
@@ -273,11 +203,7 @@ def describe(found: Found, command: str = "") -> PaperResult:
         columns=tuple(_column(column) for column in table.columns),
         rows=tuple(
             RowResult(
-                key=row.key,
-                name=row.name,
-                kind=row.kind,
-                series=row.series,
-                x=row.x,
+                **{name: getattr(row, name) for name in _OF_ROW},
                 weights={
                     key: found.origins[row.key, key]
                     for key in table.conditions
@@ -303,6 +229,9 @@ def orderings(found: Found) -> list[Ordering]:
     table, lines = found.table, []
     for place, column in enumerate(table.columns):
         metric, where = METRICS[column.metric], (column.condition, column.metric)
+        title, source = table.conditions[where[0]].title, found.sources.get(where[0])
+        if source is not None and source.differs:
+            title += f" (on {source.test.name})"
         known = [
             (value, row)
             for row in table.rows
@@ -317,7 +246,7 @@ def orderings(found: Found) -> list[Ordering]:
             ahead = -gap.value if metric.lower else gap.value
             lines.append(
                 Ordering(
-                    condition=_on(found, column.condition),
+                    condition=title,
                     metric=metric.title,
                     better=better.name,
                     worse=worse.name,
@@ -331,22 +260,14 @@ def orderings(found: Found) -> list[Ordering]:
     return lines
 
 
-def _experiment_of(content: Any) -> str:
-    """The experiment that makes a result of any format."""
-    if not isinstance(content, Mapping):
-        return "NAME"
+def experiment_of(content: Mapping[str, Any]) -> str:
+    """The experiment that makes a result, of whichever version."""
     if "name" in content:
         return str(content["name"])
     words = [content.get("paper", "NAME"), content.get("number", "")]
     if content.get("kind") == "figure":
         words.insert(1, "figure")
     return "-".join(map(str, words)).rstrip("-")
-
-
-def _on(found: Found, condition: str) -> str:
-    """What the paper calls some faces, and whose they are if they only stand in."""
-    title, source = found.table.conditions[condition].title, found.sources[condition]
-    return f"{title} (on {source.test.name})" if source.differs else title
 
 
 def _verdict(ahead: float, half_width: float) -> Verdict:
@@ -362,13 +283,12 @@ def _column(column: Column) -> ColumnResult:
 
 def _condition(found: Found, key: str) -> ConditionResult:
     condition, source = found.table.conditions[key], found.sources.get(key)
-    about = ConditionResult(key, condition.title, condition.scale)
+    about = (key, condition.title, condition.scale)
     if source is None:
-        missing = found.missing.get(key, "nothing of it can be measured")
-        return dataclasses.replace(about, missing=missing)
+        return ConditionResult(*about, found.missing.get(key, "nothing of it can be measured"))
     cells = [cell for (_, where, _), cell in found.cells.items() if where == key]
-    return dataclasses.replace(
-        about,
+    return ConditionResult(
+        *about,
         test={"dataset": source.test.name, **source.test.options},
         train={"dataset": source.train.name, **source.train.options},
         differs=source.differs,

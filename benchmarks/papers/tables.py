@@ -62,7 +62,6 @@ class Row:
     Attributes:
         key: Short name for the command line.
         name: As in the paper.
-        kind: What makes it.
         paper: The paper's numbers, one for each column as it prints them; None where it has none.
         parts: By role: model, or enhancer, agent and initial, and what these are trained with, each
             behind those that it needs.
@@ -106,8 +105,6 @@ class Source:
     """Where the faces of a condition come from.
 
     Attributes:
-        test: Faces to compare on.
-        train: Faces to train on.
         differs: How this differs from what the paper has, in a few words; empty if it does not.
     """
 
@@ -211,7 +208,6 @@ class PaperTable:
     """A table or a figure.
 
     Attributes:
-        paper: Short name of the paper.
         number: As the paper counts.
         title: What it compares.
         protocol: Name of the preset that degrades the faces and scores the results.
@@ -220,9 +216,6 @@ class PaperTable:
         caption: What differs from the paper beside settings.
         conditions: By their keys, in the order of the columns.
         rows: In the paper's order.
-        measuring: How it is measured and trained.
-        kind: Table or figure.
-        figure: How a figure is drawn.
     """
 
     paper: str

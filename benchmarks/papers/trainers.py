@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from facehall_env import nested
-from facehall_env.benchmarks.papers.typed import Place, check_limits, value_of
 from facehall_env.errors import ConfigurationError
 from facehall_env.files import sha256, write_text_atomic
+from facehall_env.nested import Place, typed
 from facehall_env.training.run import CHECKPOINT, versions
 
 FINISHED = "finished.json"
@@ -33,8 +33,8 @@ class Trainer:
     """A training command as a function.
 
     Attributes:
-        config: Its settings, ``"module:class"``.
-        function: The function, ``"module:name"``.
+        config: Its settings, ``"module:class"`` within `facehall_env`.
+        function: The function, likewise.
         file: What it leaves in its folder.
         network: The settings for a network's name and for its keywords, if it takes any.
     """
@@ -57,8 +57,7 @@ class Trainer:
     @property
     def config_class(self) -> type[Any]:
         """The dataclass of its settings."""
-        kind: type[Any] = _named(self.config)
-        return kind
+        return cast(type[Any], _named(self.config))
 
     def typed(self, settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """Settings of an experiment as the trainer wants them.
@@ -68,13 +67,13 @@ class Trainer:
                 outside of its limits; names the file, the key and the nearest names.
         """
         place.check_keys(settings, self.settings)
-        parts = {k: v for k, v in settings.items() if isinstance(v, str) and v.startswith("@")}
+        parts = references(settings)
         values = {
-            name: value_of(self.types[name], value, place / name)
-            for name, value in settings.items()
+            name: typed(self.types[name], settings[name], place / name)
+            for name in settings
             if name not in parts
         }
-        check_limits(self.configure(**values), place)
+        place.check_limits(self.configure(**values))
         return {**values, **parts}
 
     def configure(self, **values: Any) -> Any:
@@ -86,39 +85,33 @@ class Trainer:
         _named(self.function)(self.configure(**settings))
 
 
+def references(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings ``"@NAME"``, which stand for something of the row."""
+    return {k: v for k, v in settings.items() if isinstance(v, str) and v.startswith("@")}
+
+
 def _named(name: str) -> Any:
     module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(f"facehall_env.{module}"), attribute)
 
 
+_ENHANCER = "enhancer.safetensors", ("enhancer", "enhancer_settings")
+_BEST = "best.safetensors"
 TRAINERS: dict[str, Trainer] = {
-    "sr": Trainer(
-        "facehall_env.training.settings:TrainSRConfig",
-        "facehall_env.training.sr:train_sr",
-        "enhancer.safetensors",
-        ("enhancer", "enhancer_settings"),
-    ),
+    "sr": Trainer("training.settings:TrainSRConfig", "training.sr:train_sr", *_ENHANCER),
     "enhancer": Trainer(
-        "facehall_env.training.settings:TrainEnhancerConfig",
-        "facehall_env.training.enhancer:train_enhancer",
-        "enhancer.safetensors",
-        ("enhancer", "enhancer_settings"),
+        "training.settings:TrainEnhancerConfig", "training.enhancer:train_enhancer", *_ENHANCER
     ),
     "agent": Trainer(
-        "facehall_env.agents.settings:TrainAgentConfig",
-        "facehall_env.agents.reinforce.training:train_agent",
-        "best.safetensors",
+        "agents.settings:TrainAgentConfig", "agents.reinforce.training:train_agent", _BEST
     ),
     "cognition": Trainer(
-        "facehall_env.training.settings:TrainCognitionConfig",
-        "facehall_env.training.cognition:train_cognition",
+        "training.settings:TrainCognitionConfig",
+        "training.cognition:train_cognition",
         "cognition.safetensors",
     ),
     "ipfh": Trainer(
-        "facehall_env.agents.settings:TrainIPFHConfig",
-        "facehall_env.agents.ipfh.stages:train_ipfh",
-        "best.safetensors",
-        ("enhancer", "enhancer_settings"),
+        "agents.settings:TrainIPFHConfig", "agents.ipfh.stages:train_ipfh", _BEST, _ENHANCER[1]
     ),
 }
 """The trainers that experiments may name."""
@@ -126,13 +119,7 @@ TRAINERS: dict[str, Trainer] = {
 
 @dataclass(frozen=True)
 class Task:
-    """A training, described by all that its result depends on.
-
-    Attributes:
-        name: What is trained, for its folder.
-        trainer: What trains it.
-        settings: Its settings, but the folder.
-    """
+    """A training by all that its result depends on: its settings, but the folder."""
 
     name: str
     trainer: str
@@ -158,12 +145,7 @@ class Task:
 
 
 def finished(own: Task, cache: Path) -> tuple[Path | None, str | None]:
-    """The folder of a training that has ended, and what is wrong with it.
-
-    Returns:
-        The folder, or None where there is none or it is damaged; in the latter case a sentence
-        that names it.
-    """
+    """The folder of a training that has ended; None and a sentence where it is damaged."""
     folder = own.folder(cache)
     path = folder / FINISHED
     if not path.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,26 +44,8 @@ EVERY_ROW = "*"
 """Instead of a row's name on the command line."""
 
 
-@dataclass(frozen=True)
-class Given:
-    """Files from the command line: ``ROW=PATH``, ``ROW:PART=PATH``, ``ROW:PART@CONDITION=PATH``.
-
-    With ``*`` for the row they are for every row that would train the part and has no file of its
-    own.
-
-    Attributes:
-        files: By row, part and condition; the latter is empty where the file is for all.
-    """
-
-    files: Mapping[tuple[str, str, str], Path]
-
-    def find(self, row: Row, role: str, condition: str) -> Path | None:
-        """The file for a part, if one was given."""
-        names = (row.key, EVERY_ROW) if _learned(row.parts[role]) else (row.key,)
-        for name, place in product(names, (condition, "")):
-            if (name, role, place) in self.files:
-                return self.files[name, role, place]
-        return None
+Given = Mapping[tuple[str, str, str], Path]
+"""Files by row or ``*``, part and condition; the latter is empty where a file is for all."""
 
 
 def _learned(part: Part) -> bool:
@@ -79,7 +61,10 @@ def _kind(part: Part) -> str:
 
 
 def given(words: tuple[str, ...], table: PaperTable) -> Given:
-    """Reads what was typed.
+    """Files from the command line: ``ROW=PATH``, ``ROW:PART=PATH``, ``ROW:PART@CONDITION=PATH``.
+
+    With ``*`` for the row they are for every row that would train the part and has no file of its
+    own.
 
     Raises:
         ConfigurationError: If a word names no part of the table, no file, or a file of others.
@@ -114,21 +99,12 @@ def given(words: tuple[str, ...], table: PaperTable) -> Given:
                 "of Stable-Baselines3 (.zip)."
             )
         files[key, role, condition] = Path(path)
-    return Given(files)
+    return files
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """What parts are made with.
-
-    Attributes:
-        cache: Folder of what earlier runs have left.
-        common: Settings that every trainer gets: protocol, device, limit of faces.
-        measuring: How long trainings are, their seed, and the locations of agents that learn
-            nothing.
-        given: Files from the command line.
-        say: Tells the user something.
-    """
+    """What parts are made with: ``common`` are settings that every trainer gets."""
 
     cache: Path
     common: Mapping[str, Any]
@@ -137,35 +113,23 @@ class Workshop:
     say: Say
 
 
+@dataclass(eq=False)
 class Parts:
     """The parts of a row under a condition, each made when it is asked for.
 
-    Args:
-        row: The row.
-        condition: The condition.
-        source: Where its faces come from.
-        image_size: Height and width of its faces.
-        workshop: What parts are made with.
-
     Attributes:
+        source: Where the condition's faces come from.
+        image_size: Height and width of these.
         origin: Where each part that was asked for came from, in a few words.
     """
 
-    def __init__(
-        self,
-        row: Row,
-        condition: Condition,
-        source: Source,
-        image_size: tuple[int, int],
-        workshop: Workshop,
-    ) -> None:
-        self.row = row
-        self.condition = condition
-        self.source = source
-        self.image_size = image_size
-        self.workshop = workshop
-        self.origin: dict[str, str] = {}
-        self._files: dict[str, str] = {}
+    row: Row
+    condition: Condition
+    source: Source
+    image_size: tuple[int, int]
+    workshop: Workshop
+    origin: dict[str, str] = field(default_factory=dict)
+    _files: dict[str, str] = field(default_factory=dict)
 
     def file(self, role: str) -> str:
         """File of a part, or its name where it needs none.
@@ -179,19 +143,13 @@ class Parts:
         return self._files[role]
 
     def specification(self) -> Spec:
-        """What restores, with the weights of its parts.
-
-        Raises:
-            WeightsError: If there are no weights; says how to get them.
-            FacehallError: As training does.
-        """
-        row = self.row
+        """What restores, with the weights of its parts; raises what `file` does."""
+        row, measuring = self.row, self.workshop.measuring
         if row.kind == "model":
             return WholeFaceSpec(row.key, NetworkSpec.of(self.file("model")))
         enhancer, agent = self.file("enhancer"), self.file("agent")
         initial = self.file("initial") if "initial" in row.parts else None
         learned = agent in LEARNED or agent not in agents.available()
-        measuring = self.workshop.measuring
         return PatchByPatchSpec(
             row.key,
             agent,
@@ -205,11 +163,11 @@ class Parts:
 
     def untrained(self) -> Restorer:
         """The same with networks that nobody has trained: these cost as much as any other."""
-        row = self.row
+        row, device = self.row, str(self.workshop.common["device"])
         if row.kind == "model":
-            return WholeFace(row.key, self._untrained("model"), self._device)
+            return WholeFace(row.key, self._untrained("model"), device)
         agent = row.parts["agent"]
-        learned = agent.trainer is not None or agent.of is not None or agent.agent in LEARNED
+        learned = _learned(agent) or agent.agent in LEARNED
         grid = agent.training if learned else vars(self.workshop.measuring)
         core = HallucinationCore(
             self._untrained("enhancer"),
@@ -218,14 +176,10 @@ class Parts:
             action_stride=grid.get("action_stride", 8),
             action_offset=grid.get("action_offset"),
             initial=self._untrained("initial") if "initial" in row.parts else None,
-            device=self._device,
+            device=device,
         )
         player = agents.make(str(agent.agent), core, **self._filled(agent.settings))
         return PatchByPatch(row.key, core, lambda _: player, agent=str(agent.agent))
-
-    @property
-    def _device(self) -> str:
-        return str(self.workshop.common["device"])
 
     def _untrained(self, role: str) -> Enhancer:
         part = self.row.parts[role]
@@ -233,15 +187,15 @@ class Parts:
         return enhancers.make(str(part.network), scale=scale, **self._filled(part.settings))
 
     def trainings(self) -> dict[str, float]:
-        """What has to be trained, whatever earlier runs have left.
+        """Shares of the row's time that trainings have, whatever earlier runs have left.
 
-        Returns:
-            The share of the row's time that each training has, by a text that says all that its
-            result depends on: parts that rows share have the same.
+        Each by a text that says all that its result depends on: parts that rows share have the
+        same.
         """
         found: dict[str, float] = {}
-        for role in self._shown():
-            self._describe(role, found)
+        for role in SHOWN_ROLES:
+            if role in self.row.parts:
+                self._describe(role, found)
         return found
 
     def _describe(self, role: str, found: dict[str, float]) -> str:
@@ -267,7 +221,9 @@ class Parts:
         return text
 
     def _given(self, role: str) -> Path | None:
-        return self.workshop.given.find(self.row, role, self.condition.key)
+        names = (self.row.key, EVERY_ROW) if _learned(self.row.parts[role]) else (self.row.key,)
+        places = product(names, [role], (self.condition.key, ""))
+        return next((self.workshop.given[p] for p in places if p in self.workshop.given), None)
 
     def _find(self, role: str, part: Part) -> tuple[str, str]:
         if (path := self._given(role)) is not None:
@@ -298,13 +254,13 @@ class Parts:
     def _trained(self, part: Part) -> Path:
         """Folder of the part's training."""
         shop = self.workshop
-        minutes = self._minutes(part)
-        if minutes is None:
+        if shop.measuring.minutes is None:
             raise WeightsError(
                 "it has no weights: give --set minutes=MINUTES to train it, or its files by "
-                "--weights " + " ".join(f"{self.row.key}:{role}=PATH" for role in self._shown())
+                "--weights "
+                + " ".join(f"{self.row.key}:{r}=PATH" for r in SHOWN_ROLES if r in self.row.parts)
             )
-        own = self._task(part, minutes)
+        own = self._task(part, round(shop.measuring.minutes * part.share, 6))
         folder, problem = trainers.finished(own, shop.cache)
         if problem:
             shop.say(problem)
@@ -329,24 +285,16 @@ class Parts:
         settings = {key: value for key, value in given.items() if key in trainer.types}
         if part.network is not None and trainer.network is not None:
             name, keywords = trainer.network
-            network = {name: part.network, keywords: tuple(self._filled(part.settings).items())}
-            settings |= network
+            filled = tuple(self._filled(part.settings).items())
+            settings |= {name: part.network, keywords: filled}
         return Task(part.use, str(part.trainer), settings | self._filled(part.training))
-
-    def _minutes(self, part: Part) -> float | None:
-        minutes = self.workshop.measuring.minutes
-        return None if minutes is None else round(minutes * part.share, 6)
-
-    def _shown(self) -> list[str]:
-        return [role for role in SHOWN_ROLES if role in self.row.parts]
 
     def _filled(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with what their ``"@NAME"`` stand for."""
-        return {key: self._value(value) for key, value in settings.items()}
+        named = trainers.references(settings)
+        return {**settings, **{key: self._value(value) for key, value in named.items()}}
 
-    def _value(self, value: Any) -> Any:
-        if not (isinstance(value, str) and value.startswith("@")):
-            return value
+    def _value(self, value: str) -> Any:
         name = value[1:]
         if name == "image_size":
             return self.image_size

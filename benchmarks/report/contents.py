@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
 from facehall_env.benchmarks.provenance import Content, Row
 from facehall_env.benchmarks.quality.attributes import AttributesRow
 from facehall_env.benchmarks.quality.identity import IdentityRow
@@ -28,17 +29,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Settings(Row):
-    """Settings that the report mentions.
-
-    Attributes:
-        dataset: Where the faces come from.
-        scale: Factor between low and high resolution.
-        protocol: How they are degraded.
-        enhancer: Network that restores patches.
-        initial: What restores the faces before the first patch.
-        recogniser: What tells attributes, as NAME=WEIGHTS.
-        time_batch: Faces at once, where time is measured.
-    """
+    """Settings of the benchmarks that the report mentions."""
 
     dataset: str
     scale: int
@@ -54,9 +45,7 @@ class Curve(Row):
     """PSNR by patches.
 
     Attributes:
-        agent: Name of the row.
-        images: Number of images.
-        psnr: (T + 1,) means in dB.
+        psnr: (T + 1,) means in dB over the images.
     """
 
     agent: str
@@ -130,14 +119,7 @@ class WholeFaces(Content):
 
 @dataclass(frozen=True)
 class Pairs(Row):
-    """Pairs of faces that a recogniser compared.
-
-    Attributes:
-        source: Where the pairs come from.
-        number: Number of pairs.
-        images: Number of their images.
-        people: Number of people on these.
-    """
+    """Pairs of faces that a recogniser compared: where they come from, and how many of what."""
 
     source: str
     number: int
@@ -194,7 +176,8 @@ def _repeated(names: list[str]) -> str | None:
     return f"two rows of {max(names, key=names.count)}" if len(set(names)) < len(names) else None
 
 
-CONTENTS: dict[str, type[Content]] = {
+CONTENTS: dict[str, type[Content] | type[PaperResult]] = {
+    BENCHMARK: PaperResult,
     "patch-selection": PatchSelection,
     "sr": WholeFaces,
     "identity": Identity,

@@ -44,11 +44,9 @@ Map = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a film strip.
+    """One picture of a film strip, after ``step`` patches, with the PSNR by then in dB.
 
     Attributes:
-        step: Number of patches so far.
-        psnr: PSNR by then, in dB.
         face: The face with its patches drawn in, (2H, 2W, 3) uint8.
         patch: The newest patch alone; None before the first one.
     """
@@ -64,7 +62,6 @@ class Play:
     """How one agent restored all faces.
 
     Attributes:
-        agent: Name of the agent.
         geometry: The locations it chose from.
         actions: (N, T) int64.
         psnr: (N, T + 1) float64 in dB.
@@ -117,10 +114,9 @@ class Play:
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """Where the agents look, all in one scale of colours.
+    """Where the agents look in the first steps, all in one scale of colours.
 
     Attributes:
-        steps: Number of patches that are counted.
         highest: Patches per face that have the brightest colour.
         maps: (H, W) for each agent: how many patches cover each pixel, the mean over the faces.
     """
@@ -135,13 +131,10 @@ class Gallery:
     """Faces that were restored for the report.
 
     Attributes:
-        dataset: Name of the dataset they come from.
-        scale: Factor between low and high resolution.
         number: Number of faces N that the agents restored.
         truth: The first K of them in their true form.
         small: The same K at low resolution.
         mean: The mean of all N.
-        plays: One for each agent.
     """
 
     dataset: str
@@ -170,15 +163,7 @@ class Gallery:
 
 
 def coverage(geometry: PatchGeometry, actions: Tensor) -> Map:
-    """How many patches cover each pixel, the mean over the faces.
-
-    Args:
-        geometry: The locations that the actions name.
-        actions: (N, T) int64.
-
-    Returns:
-        (H, W) float64.
-    """
+    """How many patches of actions (N, T) cover each pixel, the mean over the faces, (H, W)."""
     corners = geometry.top_left(actions.flatten())
     rows, columns = (
         _covered(corners[:, axis], geometry.patch_size[axis], geometry.image_size[axis])
@@ -195,11 +180,9 @@ def _covered(first: Tensor, length: int, side: int) -> Tensor:
 
 
 def make_gallery(config: ReportConfig) -> Gallery:
-    """Lets agents restore test faces with the weights that come with the project.
+    """Lets agents restore ``images`` test faces with the weights that come with the project.
 
-    Args:
-        config: The options of the report; ``images`` faces are restored, all steps are kept of the
-            first ``faces``.
+    All steps are kept of the first ``faces``.
 
     Raises:
         FacehallError: If the dataset or some weights are missing, or there is no such agent.

@@ -18,7 +18,6 @@ class Chart:
     """PSNR gained by patches.
 
     Attributes:
-        title: What is drawn, in a line.
         description: What there is to see, for readers who do not see it.
         curves: (T + 1,) decibels gained since the start, for each agent.
         start: PSNR of the images before the first patch, in dB.
@@ -39,11 +38,8 @@ class Block:
     """What the page shows of one results file.
 
     Attributes:
-        title: Its heading.
         intro: A sentence or two.
-        tables: Its tables.
         details: Tables for those who want to know more.
-        chart: Curves, if there are some.
         notes: Sentences below the tables.
         settings: Sentences below the details: how it was made.
     """
@@ -63,7 +59,6 @@ class Section:
 
     Attributes:
         id: Its anchor in the page's address.
-        title: Its heading.
         intro: A sentence or two.
         blocks: What it shows; the page leaves out a section without blocks.
         terms: Words and what they mean.

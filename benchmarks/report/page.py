@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from PIL import Image
 from rich.console import Console
 
 from facehall_env.benchmarks import tables
-from facehall_env.benchmarks.papers import results_page
 from facehall_env.benchmarks.papers.pages import DIFFERENCES
 from facehall_env.benchmarks.plots import curves_svg
 from facehall_env.benchmarks.provenance import published_folder
+from facehall_env.benchmarks.report import results_page
 from facehall_env.benchmarks.report.contents import WholeFaces
 from facehall_env.benchmarks.report.gallery import FEW, Gallery, Map, make_gallery
 from facehall_env.benchmarks.report.layout import Chart, faces_of
@@ -45,15 +46,8 @@ COLOURS = "cividis"
 """Colours of heat maps: brighter is more, for readers with any colour vision."""
 
 
-def run(config: ReportConfig, console: Console | None = None) -> Path | None:
-    """Builds the page and says which files it leaves out.
-
-    Args:
-        config: The options.
-        console: Where messages go; the standard output by default.
-
-    Returns:
-        Path of the page; None if it is one of Markdown, which says itself where it is.
+def run(config: ReportConfig, console: Console | None = None) -> Path:
+    """Builds the page, says which files it leaves out, and returns its path.
 
     Raises:
         FacehallError: If there are no results, or the dataset or the weights are missing.
@@ -61,12 +55,11 @@ def run(config: ReportConfig, console: Console | None = None) -> Path | None:
     config.check()
     folders = config.results or _usual_folders()
     if config.out.suffix == ".md":
-        results_page.run(folders[-1], config.out, console)
-        return None
-    found = read_results(*folders)
-    gallery = make_gallery(config) if config.faces else None
-    figures = attention_figures(found, config.dataset)
-    text, left_out = render(found, gallery, figures)
+        text, left_out = results_page.render(read_results(folders[-1]))
+    else:
+        found = read_results(*folders)
+        gallery = make_gallery(config) if config.faces else None
+        text, left_out = render(found, gallery, attention_figures(found, config.dataset))
     write_text_atomic(config.out, text)
     console = console or tables.terminal()
     for file in left_out:
@@ -79,15 +72,12 @@ def run(config: ReportConfig, console: Console | None = None) -> Path | None:
 def render(
     found: Found, gallery: Gallery | None = None, figures: Sequence[tuple[str, Path]] = ()
 ) -> tuple[str, list[LeftOut]]:
-    """Makes the page.
+    """Makes the page; the files that are left out are those of ``found``, and broken figures.
 
     Args:
         found: The results.
         gallery: Faces that were restored for it, if any.
         figures: Titles and files of attention maps to show.
-
-    Returns:
-        The page, and the files that are left out: those of ``found``, and broken figures.
 
     Raises:
         ConfigurationError: If the page is too large.
@@ -98,17 +88,14 @@ def render(
             shown.append((title, read_figure(path)))
         except ConfigurationError:
             left_out.append(LeftOut(path.name, "is no picture that can be read"))
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            sections=sections(found),
-            headlines=headlines(found),
-            gallery=gallery,
-            figures=shown,
-            results=found.results,
-            left_out=left_out,
-        )
+    template = _environment().get_template("page.html")
+    text = template.render(
+        sections=sections(found),
+        headlines=headlines(found),
+        gallery=gallery,
+        figures=shown,
+        results=found.results,
+        left_out=left_out,
     )
     size = len(text.encode())
     if size > LARGEST:
@@ -162,17 +149,8 @@ def read_figure(path: Path) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def png(picture: Picture) -> str:
-    """A picture as a ``data:`` address, without loss."""
-    return _address(picture, "PNG", optimize=True)
-
-
-def webp(picture: Picture) -> str:
-    """A picture as a ``data:`` address, small, with losses that are hard to see."""
-    return _address(picture, "WEBP", quality=88, method=4)
-
-
-def _address(picture: Picture, kind: str, **options: Any) -> str:
+def address(picture: Picture, kind: str, **options: Any) -> str:
+    """A picture as a ``data:`` address."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -208,8 +186,9 @@ def whereabouts(values: Map) -> str:
 
 def draw_chart(chart: Chart, id_: str) -> Markup:
     """A chart drawn for wide and for narrow windows; the style sheet shows the one that fits."""
-    drawn = {
-        name: curves_svg(
+    parts = []
+    for name, size in (("wide", (760, 440)), ("narrow", (360, 440))):
+        svg = curves_svg(
             chart.curves,
             f"{id_}-{name}",
             chart.title,
@@ -217,14 +196,10 @@ def draw_chart(chart: Chart, id_: str) -> Markup:
             y_label="gain in dB",
             x_ticks=chart.x_ticks,
             size=size,
-            font=font,
+            font=13,
         )
-        for name, size, font in (("wide", (760, 440), 13), ("narrow", (360, 440), 13))
-    }
-    return Markup("").join(
-        Markup('<div class="{0}">{1}</div>').format(name, Markup(svg))
-        for name, svg in drawn.items()
-    )
+        parts.append(f'<div class="{name}">{svg}</div>')
+    return Markup("".join(parts))
 
 
 def _environment() -> Environment:
@@ -248,8 +223,9 @@ def _environment() -> Environment:
         "table": lambda table, id_: Markup(table.html(id_)),
         "faces_of": faces_of,
         "differences": DIFFERENCES,
-        "png": png,
-        "webp": webp,
+        "png": partial(address, kind="PNG", optimize=True),
+        # Small, with losses that are hard to see.
+        "webp": partial(address, kind="WEBP", quality=88, method=4),
         "heat": heat,
         "heat_scale": heat(np.tile(np.linspace(0.0, 1.0, 256), (12, 1))),
         "whereabouts": whereabouts,

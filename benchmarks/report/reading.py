@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
+from facehall_env.benchmarks.papers.results import PaperResult, experiment_of
 from facehall_env.benchmarks.provenance import Content, read_json
 from facehall_env.benchmarks.report.contents import CONTENTS
 from facehall_env.errors import ConfigurationError
@@ -23,12 +23,7 @@ C = TypeVar("C", bound="Content | PaperResult")
 
 @dataclass(frozen=True)
 class Result(Generic[C]):
-    """What one file holds.
-
-    Attributes:
-        path: The file.
-        content: Its content.
-    """
+    """What one file holds."""
 
     path: Path
     content: C
@@ -41,12 +36,7 @@ class Result(Generic[C]):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is not in the report.
-
-    Attributes:
-        name: Name of the file.
-        reason: Continues the sentence that the name begins, without a full stop.
-    """
+    """A file that is not in the report; the reason continues the sentence of its name."""
 
     name: str
     reason: str
@@ -54,12 +44,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Found:
-    """All that was found.
-
-    Attributes:
-        results: In the order of the files' names.
-        left_out: Likewise.
-    """
+    """All that was found, in the order of the files' names."""
 
     results: tuple[Result[Any], ...] = ()
     left_out: tuple[LeftOut, ...] = ()
@@ -93,8 +78,8 @@ def read_results(*folders: Path) -> Found:
         where = " and ".join(map(str, folders))
         there = "; ".join(f"{file.name} {file.reason}" for file in left_out)
         raise ConfigurationError(
-            f"There are no results in {where}{f' ({there})' if there else ''}: run `facehall "
-            "bench patch-selection` first, or give another folder as --results."
+            f"There are no results in {where}{f' ({there})' if there else ''}: run `facehall bench "
+            "paper sparnet-IV` or another benchmark first, or give another folder as --results."
         )
     return Found(results, left_out)
 
@@ -102,21 +87,19 @@ def read_results(*folders: Path) -> Found:
 def read_result(path: Path) -> Result[Any] | LeftOut:
     """Reads one file, whatever it may hold."""
     try:
-        raw = read_json(path)
-        if raw["benchmark"] == BENCHMARK:
-            return Result(path, PaperResult.from_json(raw, path.name))
-        return Result(path, _content(raw))
+        return Result(path, _content(read_json(path)))
     except ConfigurationError as error:
-        return LeftOut(path.name, str(error).removeprefix(path.name).strip(" ,."))
+        return LeftOut(path.name, str(error))
 
 
-def _content(raw: Mapping[str, Any]) -> Content:
+def _content(raw: Mapping[str, Any]) -> Content | PaperResult:
     name = raw["benchmark"]
     kind = CONTENTS.get(name)
     if kind is None:
-        known = ", ".join((*CONTENTS, BENCHMARK))
+        known = ", ".join(CONTENTS)
         raise ConfigurationError(f"is of a benchmark that is not known here ({name}, not {known})")
-    again = f"run `{kind.again}` again"
+    which = f" {experiment_of(raw)}" if kind is PaperResult else ""
+    again = f"run `{kind.again}{which}` again"
     version = raw.get("version", 1)
     if version != kind.version:
         raise ConfigurationError(

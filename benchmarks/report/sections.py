@@ -10,12 +10,7 @@ from facehall_env.benchmarks.papers import pages
 from facehall_env.benchmarks.papers.results import PaperResult
 from facehall_env.benchmarks.quality import attributes, identity, sr
 from facehall_env.benchmarks.report import selection
-from facehall_env.benchmarks.report.contents import (
-    Attributes,
-    Identity,
-    Settings,
-    WholeFaces,
-)
+from facehall_env.benchmarks.report.contents import Attributes, Identity, Settings, WholeFaces
 from facehall_env.benchmarks.report.layout import Block, Section, faces_of
 from facehall_env.benchmarks.report.reading import C, Found
 from facehall_env.benchmarks.speed.contents import (
@@ -80,7 +75,8 @@ def _blocks(found: Found, kind: type[C], block: Callable[[C], Block]) -> list[Bl
 
 def _paper(content: PaperResult) -> Block:
     name = f"{content.paper}, {content.kind} {content.number}"
-    detail, orders = pages.detail(content), pages.order_table(content)
+    detail = replace(pages.detail(content), keys=2)
+    orders = replace(pages.order_table(content), title=f"{name}: the paper’s orders", keys=2)
     table = pages.summary(content, intervals=True)
     names, *values = table.columns
     shown = replace(
@@ -93,14 +89,7 @@ def _paper(content: PaperResult) -> Block:
         content.heading,
         pages.caption(content),
         [shown],
-        [
-            *([replace(detail, keys=2)] if detail.rows else []),
-            *(
-                [replace(orders, title=f"{name}: the paper’s orders", keys=2)]
-                if orders.rows
-                else []
-            ),
-        ],
+        [own for own in (detail, orders) if own.rows],
         notes=content.notes,
         settings=content.differences_in_words,
     )

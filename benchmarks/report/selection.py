@@ -141,9 +141,7 @@ def _chart(content: PatchSelection) -> Chart | None:
     gains = {curve.agent: [value - curve.psnr[0] for value in curve.psnr] for curve in curves}
     ends = sorted(gains, key=lambda name: -gains[name][-1])
     return Chart(
-        title=(
-            f"PSNR gained by patches: {content.settings.enhancer} on {content.settings.dataset}"
-        ),
+        title=f"PSNR gained by patches: {content.settings.enhancer} on {content.settings.dataset}",
         description=(
             f"A line for each agent, from 0 to {content.steps[-1]} patches. In the end, from the "
             "highest to the lowest gain: "

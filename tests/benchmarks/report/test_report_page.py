@@ -193,11 +193,7 @@ def test_attributes_have_a_table_of_networks_and_one_of_attributes(results: Path
         ("mine", "68.8 ± 2.0 %", "+6.25 ± 1.00 %", "31.00 ± 0.10"),
         ("truth", "81.2 ± 2.0 %", "+18.75 ± 1.00 %", "–"),
     ]
-    assert bold(table) == {
-        "bicubic": [],
-        "mine": ["balanced accuracy", "PSNR"],
-        "truth": [],
-    }
+    assert bold(table) == {"bicubic": [], "mine": ["balanced accuracy", "PSNR"], "truth": []}
     # Only what was told is listed, with how many have it.
     assert each.header == ["balanced accuracy", "have it", "bicubic", "mine", "truth"]
     assert each.rows[3:] == [
@@ -276,7 +272,7 @@ def test_heat_goes_from_the_first_colour_to_the_last() -> None:
 
 def test_pictures_are_kept_without_loss() -> None:
     picture = gallery().truth[0]
-    kind, _, data = page.png(picture).partition(",")
+    kind, _, data = page.address(picture, "PNG", optimize=True).partition(",")
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert (np.asarray(image) == picture).all()

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from facehall_env.benchmarks.papers.results import BENCHMARK, PaperResult
 from facehall_env.benchmarks.provenance import Row
 from facehall_env.benchmarks.report.contents import CONTENTS, PatchSelection
 from facehall_env.benchmarks.report.reading import LeftOut, Result, read_result, read_results
@@ -33,11 +32,10 @@ def test_every_kind_is_read(results: Path, contents: dict[str, Content]) -> None
     found = read_results(results)
     assert found.left_out == ()
     assert {result.name for result in found.results} == {f"{name}.json" for name in contents}
-    kinds = {**CONTENTS, BENCHMARK: PaperResult}
-    assert set(contents) == set(kinds)
+    assert set(contents) == set(CONTENTS)
     for result in found.results:
         written = contents[result.name.removesuffix(".json")]
-        assert isinstance(result.content, kinds[written["benchmark"]])
+        assert isinstance(result.content, CONTENTS[written["benchmark"]])
         assert_holds(result.content.to_json(), written)
 
 
@@ -115,10 +113,7 @@ def shorten_a_curve(content: Content) -> None:
     ],
 )
 def test_numbers_that_contradict_one_another_are_found(
-    change: Callable[[Content], None],
-    words: str,
-    contents: dict[str, Content],
-    tmp_path: Path,
+    change: Callable[[Content], None], words: str, contents: dict[str, Content], tmp_path: Path
 ) -> None:
     content = contents["patch-selection"]
     change(content)
@@ -180,10 +175,7 @@ def drop_a_share(content: Content) -> None:
     ],
 )
 def test_attributes_that_contradict_one_another_are_found(
-    change: Callable[[Content], None],
-    words: str,
-    contents: dict[str, Content],
-    tmp_path: Path,
+    change: Callable[[Content], None], words: str, contents: dict[str, Content], tmp_path: Path
 ) -> None:
     content = contents["attributes"]
     change(content)
@@ -242,13 +234,13 @@ def test_an_older_paper_table_is_named_with_its_command(
 ) -> None:
     old = {**contents["paper-table"], "version": 1}
     assert reason(tmp_path / "a.json", old) == (
-        "has format 1, expected 2: make it again by `facehall bench paper attention-fh-2`"
+        "is of version 1, this report reads version 2: "
+        "run `facehall bench paper attention-fh-2` again"
     )
     damaged = contents["paper-table"]
     del damaged["rows"][1]["name"]
     told = reason(tmp_path / "a.json", damaged)
-    assert "there is no key 'name'" in told
-    assert "again by `facehall bench paper attention-fh-2`" in told
+    assert "(there is no rows[1].name): run `facehall bench paper attention-fh-2` again" in told
 
 
 def test_of_two_files_of_one_name_the_first_folders_is_read(
