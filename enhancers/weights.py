@@ -96,16 +96,24 @@ def load(path: str | os.PathLike[str]) -> Enhancer:
     return _load(Path(path), None, None, {})
 
 
-def shipped(name: str, scale: int, dataset: str | None = None) -> Path:
+def shipped(name: str, scale: int, dataset: str | None = None, protocol: str = "bicubic") -> Path:
     """Path of the weights that come with the project.
+
+    Args:
+        name: The enhancer.
+        scale: Factor between low and high resolution.
+        dataset: What they should be trained on; photographs (``"lfw"``) if there are none for it.
+        protocol: How its low resolution should be made; as in ``"bicubic"`` if there are none for
+            this one.
 
     Raises:
         WeightsError: If there are none for this name and scale.
     """
     for trained_on in dict.fromkeys((dataset or "lfw", "lfw", "synthetic")):
-        path = SHIPPED / f"{name}-{trained_on}-x{scale}.safetensors"
-        if path.is_file():
-            return path
+        for made_by in (f"-{protocol}", ""):
+            path = SHIPPED / f"{name}-{trained_on}{made_by}-x{scale}.safetensors"
+            if path.is_file():
+                return path
     factory = ENHANCERS.get(name)
     command = getattr(factory, "trained_by", Enhancer.trained_by).format(name=name)
     present = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none"

@@ -229,8 +229,10 @@ def enlarge(lr: Tensor, scale: int) -> Tensor:
     Pixels are areas, so that each lies in the middle of the ``scale`` x ``scale`` that come of it.
     """
     size = (scale * lr.shape[-2], scale * lr.shape[-1])
-    # Only with antialias=True torch's kernel is Pillow's; enlarging, it does nothing else.
-    return functional.interpolate(lr, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    # Only with antialias=True torch's kernel is Pillow's; enlarging, it does nothing else. On CPUs
+    # it does not know bfloat16.
+    large = functional.interpolate(lr.float(), size=size, mode="bicubic", antialias=True)
+    return large.to(lr.dtype).clamp(0, 1)
 
 
 class LightLadder(OneShot):

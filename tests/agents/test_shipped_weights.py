@@ -52,7 +52,7 @@ def test_the_enhancer_is_stable_on_its_own_output() -> None:
 def test_provenance_says_how_they_were_trained() -> None:
     for path in SHIPPED.glob("*.safetensors"):
         settings = enhancers.load(path).provenance["settings"]
-        name, dataset, scale = path.stem.rsplit("-", 2)
         trained = settings.get("enhancer") or settings["model"]  # of train enhancer, or of train sr
-        assert (trained, settings["dataset"]) == (name, dataset)
-        assert f"x{settings['scale']}" == scale
+        made_by = "" if settings["protocol"] == "bicubic" else f"-{settings['protocol']}"
+        scale = f"x{settings['scale']}"
+        assert path.stem == f"{trained}-{settings['dataset']}{made_by}-{scale}"
