@@ -281,6 +281,7 @@ def test_data_check_lists_every_dataset(
 ) -> None:
     monkeypatch.setenv("FACEHALL_DATA", str(tmp_path))
     monkeypatch.setenv("FACEHALL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "300")  # The folders of some runs are long.
     assert main(["data", "check"]) == 0
     lines = capsys.readouterr().out.splitlines()
     found = {line.split()[1]: line for line in lines if line.startswith("│")}
