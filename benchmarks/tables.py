@@ -208,9 +208,10 @@ class Table:
         wide = self._room(block, wrapped=False) <= width
         for place in block:
             column = self.columns[place]
+            numbers = place and any(row[place][:1] in "0123456789+-" for row in self.rows)
             shown.add_column(
                 Text(column.title),
-                justify="right" if place else "left",
+                justify="right" if numbers else "left",
                 width=_width(column, wrapped=not wide),
             )
         for number, row in enumerate(self.rows):

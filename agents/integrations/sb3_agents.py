@@ -217,7 +217,7 @@ def load_archive(
         ) from error
     agent = SB3Agent(core, file.stem, policy=policy)
     made_for = getattr(getattr(policy, "features_extractor", None), "geometry", None)
-    if isinstance(made_for, PatchGeometry):  # Of spatial policies; others know a number only.
+    if isinstance(made_for, PatchGeometry):  # Spatial policies have one; others only a number.
         check_geometry(file, describe_geometry(made_for), core.geometry)
     return agent
 

@@ -37,7 +37,7 @@ class Look:
     def at(cls, image: ImageArray, places: Sequence[Place]) -> Look:
         """Takes a look at an image, uint8 (H, W, 3).
 
-        Of the places of faces on it the first few are shown, none that is the whole image.
+        It shows the first few faces, except one that fills the whole image.
         """
         height, width = image.shape[:2]
         least, most = PHOTOGRAPH_SIDE

@@ -71,7 +71,7 @@ def read_ratings(
 ) -> tuple[dict[str, Mapping[str, int]], dict[str, str]]:
     """The ratings in the files that raters have saved, and the files that cannot be used.
 
-    Of several files of one rater that with the most ratings counts.
+    If a rater has saved several files, the one with the most ratings counts.
 
     Args:
         paths: The files.

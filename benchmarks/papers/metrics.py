@@ -158,7 +158,7 @@ METRICS: Mapping[str, Metric] = {
     "auc": Metric("AUC(<10%) %", 2, "faces", make=_landmark_area),
     "accuracy": Metric("verification %", 2, "pairs"),
     "accuracy-2": Metric("verification % (MobileFaceNet)", 2, "pairs"),
-    # Of each fold's faces, which are many more pairs than those of the list.
+    # All pairs of each fold's faces, which are many more than those of the list.
     "accuracy-all": Metric("verification %, all pairs", 2, "pairs"),
     # As "identity", but of the faces of the pairs, whose embeddings verification has already.
     "cosine": Metric("cosine to the truth", 4, "pairs"),

@@ -21,7 +21,7 @@ LAYOUT = Layout(
     marks=("aligned_images_DB", "frame_images_DB"),
     expected="aligned_images_DB/PERSON/VIDEO/*.jpg or frame_images_DB/PERSON/VIDEO/*.jpg",
 )
-"""Of YouTube Faces, which is published in two forms."""
+"""How the folders of YouTube Faces look, which is published in two forms."""
 
 
 @dataclass(repr=False, eq=False)

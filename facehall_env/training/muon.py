@@ -22,7 +22,7 @@ from facehall_env.errors import ConfigurationError
 from facehall_env.literals import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the polynomial that is applied to all singular values at once: it takes them near to 1."""
+"""Coefficients of a polynomial that takes all singular values near to 1 at once."""
 ITERATIONS = 5
 MOMENTUM = 0.95
 ADAMS_LENGTH = 0.2
