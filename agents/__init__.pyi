@@ -17,4 +17,4 @@ from .play import Rollout as Rollout
 from .play import rollout as rollout
 from .qmap.agent import QMapAgent as QMapAgent
 from .reinforce.agent import ReinforceAgent as ReinforceAgent
-from .reinforce.fc_first import FirstLookPolicy as FirstLookPolicy
+from .reinforce.policies import FirstLookPolicy as FirstLookPolicy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import os
 import shutil
@@ -327,3 +328,11 @@ def _nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
         yield from _nodes_that_run(child)
+
+
+@pytest.mark.parametrize(
+    "package", ["agents", "data", "enhancers", "metrics", "recognition", "rewards"]
+)
+def test_every_name_of_a_lazy_package_is_there(package: str) -> None:
+    module = importlib.import_module(f"facehall_env.{package}")
+    assert [name for name in module.__all__ if getattr(module, name, None) is None] == []
