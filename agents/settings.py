@@ -2,12 +2,12 @@
 
 | command ``train ...`` | settings | function in ``facehall_env.agents`` |
 |---|---|---|
-| ``agent --algo reinforce`` | `TrainAgentConfig` | ``reinforce.training:train_agent`` |
-| ``agent --algo dagger`` | `TrainDaggerConfig` | ``dagger:train_dagger`` |
-| ``agent --algo qmap`` | `TrainQMapConfig` | ``qmap.training:train_qmap`` |
-| ``agent --algo ppo`` and others | `TrainSB3Config` | ``integrations.sb3_training:train_sb3`` |
-| ``agent --algo rllib-ppo`` | `TrainRLlibConfig` | ``integrations.rllib_training:train_rllib`` |
-| ``static`` | `TrainStaticConfig` | ``fixed.static_training:train_static`` |
+| ``agent reinforce`` | `TrainAgentConfig` | ``reinforce.training:train_agent`` |
+| ``agent dagger`` | `TrainDaggerConfig` | ``dagger:train_dagger`` |
+| ``agent qmap`` | `TrainQMapConfig` | ``qmap.training:train_qmap`` |
+| ``agent ppo`` and others | `TrainSB3Config` | ``integrations.sb3_training:train_sb3`` |
+| ``agent rllib-ppo`` | `TrainRLlibConfig` | ``integrations.rllib_training:train_rllib`` |
+| ``agent static`` | `TrainStaticConfig` | ``fixed.static_training:train_static`` |
 | ``ipfh`` | `TrainIPFHConfig` | ``ipfh.stages:train_ipfh`` |
 """
 
@@ -146,7 +146,7 @@ class ImitationConfig:
 
 @dataclass
 class TrainDaggerConfig(ImitationConfig, UpdatesConfig):
-    """Settings of ``facehall train agent --algo dagger``; its loss does not depend on --reward."""
+    """Settings of ``facehall train agent dagger``; its loss does not depend on --reward."""
 
     policy: str = "conv"  # Network: conv, Attention-FH's fc, or IPFH's controller, ipfh.
 
@@ -187,7 +187,7 @@ class QMapConfig:
 
 @dataclass
 class TrainQMapConfig(QMapConfig, UpdatesConfig):
-    """Settings of ``facehall train agent --algo qmap``; its gains do not depend on --reward."""
+    """Settings of ``facehall train agent qmap``; its gains do not depend on --reward."""
 
     episode: EpisodeSpec = field(default_factory=lambda: _rewarded(4))
     checkpoint_every: Count = 25
@@ -196,7 +196,7 @@ class TrainQMapConfig(QMapConfig, UpdatesConfig):
 
 @dataclass
 class TrainStaticConfig(TaskConfig):
-    """Settings of ``facehall train static``; the sequence does not depend on --reward."""
+    """Settings of ``facehall train agent static``; the sequence does not depend on --reward."""
 
     out: Path = Path("runs/static.safetensors")  # File for the sequence.
     limit: Count = 128  # Number of training faces to fit it on, drawn at random.
@@ -206,7 +206,7 @@ class TrainStaticConfig(TaskConfig):
 
 @dataclass
 class TrainSB3Config(AgentConfig):
-    """Settings of ``facehall train agent --algo ALGO`` for an algorithm of Stable-Baselines3.
+    """Settings of ``facehall train agent NAME`` for an algorithm of Stable-Baselines3.
 
     A resumed run has the network, the optimiser and the number of patches of its checkpoint;
     episodes, and the memory of dqn, begin anew.
@@ -226,7 +226,7 @@ class TrainSB3Config(AgentConfig):
 
 @dataclass
 class TrainRLlibConfig(AgentConfig):
-    """Settings of ``facehall train agent --algo rllib-ppo``.
+    """Settings of ``facehall train agent rllib-ppo``.
 
     The seed is that of policy, environments and actions; RLlib's minibatches are not seeded.
     """

@@ -21,9 +21,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     """
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-    hint = f" did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    hint = f": did you mean {' or '.join(map(repr, nearest))}?" if nearest else "."
     return UnknownNameError(
-        f"Unknown {kind} {name!r}:{hint} Available: {', '.join(names) or 'none'}."
+        f"Unknown {kind} {name!r}{hint} Available: {', '.join(names) or 'none'}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Fits one sequence of locations for all faces: ``facehall train static``."""
+"""Fits one sequence of locations for all faces: ``facehall train agent static``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PPO on a Ray cluster with RLlib: what ``facehall train agent --algo rllib-ppo`` does.
+"""PPO on a Ray cluster with RLlib: what ``facehall train agent rllib-ppo`` does.
 
 Environment runners, here or on other machines, play batches of episodes; a learner makes a PPO
 update of them. The policies are those of REINFORCE, and what comes out is an ``rl`` agent, which

@@ -1,4 +1,4 @@
-"""Training runs of Stable-Baselines3's algorithms: ``facehall train agent --algo ppo`` and others.
+"""Training runs of Stable-Baselines3's algorithms: ``facehall train agent ppo`` and others.
 
 The run's folder is that of every training here (:class:`~facehall_env.training.run.TrainingRun`).
 Its checkpoint holds tensors and JSON, no pickle: network, optimiser, and how many steps were done.

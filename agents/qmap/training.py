@@ -1,4 +1,4 @@
-"""Training of the agent ``qmap``: ``facehall train agent --algo qmap``."""
+"""Training of the agent ``qmap``: ``facehall train agent qmap``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks behind :class:`~facehall_env.agents.reinforce.learner.ReinforceAgent`."""
+"""The networks behind :class:`~facehall_env.agents.reinforce.agent.ReinforceAgent`."""
 
 from __future__ import annotations
 

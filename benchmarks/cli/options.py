@@ -195,8 +195,8 @@ def _check_options(options: list[str], prog: str, arguments: list[str]) -> None:
         if not given.startswith("--") or {given, plain} & {*known, "--help", "--"}:
             continue
         nearest = difflib.get_close_matches(given, known, n=2, cutoff=0.6)
-        hint = f" did you mean {' or '.join(nearest)}?" if nearest else ""
-        raise ConfigurationError(f"{prog} has no option {given}:{hint} {prog} --help has them all.")
+        hint = f": did you mean {' or '.join(nearest)}?" if nearest else "."
+        raise ConfigurationError(f"{prog} has no option {given}{hint} {prog} --help has them all.")
 
 
 def _check_names(name: str, value: Any) -> None:

@@ -299,7 +299,7 @@ def _looked_at(
         "scale": faces.scale,
         "batch": batch,
         "scores": sorted(scores),
-        "lpips": measuring.lpips,
+        "lpips": list(measuring.lpips or ()),
         "maps": maps,
     }
     return Cache(config.out / ".cache", config.fresh).rows(

@@ -112,8 +112,8 @@ def _perceptual(settings: Settings) -> LPIPS:
 
     if settings.lpips is None:
         raise ConfigurationError(
-            'LPIPS needs weights: give --set lpips=["BACKBONE", "LINEAR"]; docs/perceptual.md says '
-            "where to get them"
+            'LPIPS needs weights: give --set \'lpips=["BACKBONE", "LINEAR"]\'; docs/perceptual.md '
+            "says where to get them"
         )
     return LPIPS.load(*settings.lpips).to(settings.device)
 

@@ -78,9 +78,9 @@ class PatchSelectionConfig(BenchConfig):
     """NAME=WEIGHTS,AGENT adds AGENT, a name or a file, on an enhancer with other weights."""
     oracle_limit: Annotated[int, Ge(1)] = 200
     """Number of images for the oracle, the first of those; shares are computed on these."""
-    oracle_stride: int = 16
+    oracle_stride: Annotated[int, Ge(1)] = 16
     """Spacing in pixels of the locations that the oracle tries."""
-    oracle_refine: int = 0
+    oracle_refine: Annotated[int, Ge(0)] = 0
     """How often the oracle also tries the neighbours of its best location, at half the spacing."""
     fsim_limit: Annotated[int, Ge(0)] = 200
     """Number of images on which FSIM, which is slow, is taken."""
