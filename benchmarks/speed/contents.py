@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,16 +12,16 @@ from facehall_env.benchmarks.provenance import Content, Row
 from facehall_env.benchmarks.tables import Column, Table, cell, section_starts
 
 
-class Speed(Content):
+class Speed(Content, ABC):
     """Content of one of these files."""
 
     benchmark: ClassVar[str]
     """What the file says it holds."""
 
     @property
+    @abstractmethod
     def tables(self) -> list[Table]:
         """The numbers as tables."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from facehall_env import patches
 from facehall_env.enhancers.base import PATCH_SIZE, OneShot, Recipe, compute_dtype
 from facehall_env.enhancers.layers.checks import check_counts, check_multiple
 from facehall_env.enhancers.patch.compact import ResidualBlock
+from facehall_env.enhancers.whole_face.light import FaceMixer
 from facehall_env.errors import ConfigurationError
 
-TOKENS = 8
-"""Rows and columns of the coarse face on which distant parts see each other."""
 BLOCKS_PER_STAGE = 2
 """Residual blocks between two places where positions and distant parts come in."""
 BLIND_SHARE = 1 / 16
@@ -58,7 +57,7 @@ class Place(nn.Module):
         """Features (N, width, h, w) to the same.
 
         Args:
-            features: Of the faces.
+            features: Features of the faces, (N, width, h, w).
             trust: From 0 to 1: how far cells differ. At 0, all are treated as the average cell.
         """
         position: Tensor = self.position
@@ -75,43 +74,6 @@ class Place(nn.Module):
         return placed
 
 
-class Mixer(nn.Module):
-    """Lets all parts of an aligned face see each other, at next to no cost.
-
-    `light`'s `FaceMixer`, but that what one place tells another can be turned down where faces are
-    not those that it was trained on.
-
-    Args:
-        width: Channels.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.across = nn.Sequential(
-            nn.Linear(TOKENS**2, TOKENS**2), nn.GELU(), nn.Linear(TOKENS**2, TOKENS**2)
-        )
-        self.mix = nn.Conv2d(width, width, 1)
-        self.gain = nn.Sequential(
-            nn.Conv2d(width, width // 2, 1), nn.ReLU(inplace=True), nn.Conv2d(width // 2, width, 1)
-        )
-        for last in (self.mix, self.gain[2]):
-            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-
-    def forward(self, features: Tensor, trust: float) -> Tensor:
-        """Features (N, width, h, w) to the same; ``trust`` as in `Place`."""
-        tokens = functional.adaptive_avg_pool2d(features, TOKENS)
-        if trust > 0:
-            across = self.across(tokens.flatten(2)).unflatten(2, (TOKENS, TOKENS))
-            tokens = tokens + (across if trust == 1 else trust * across)
-        gain = 1 + self.gain(tokens.mean((2, 3), keepdim=True))
-        far = functional.interpolate(
-            self.mix(tokens), size=features.shape[-2:], mode="bilinear", align_corners=False
-        )
-        mixed: Tensor = features * gain + far
-        return mixed
-
-
 class Stage(nn.Module):
     """What is learned of each position, a few residual blocks, and a mixer."""
 
@@ -119,7 +81,7 @@ class Stage(nn.Module):
         super().__init__()
         self.place = Place(width, grid)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
-        self.mixer = Mixer(width)
+        self.mixer = FaceMixer(width)
 
     def forward(self, features: Tensor, trust: float) -> Tensor:
         """Features (N, width, h, w) to the same; ``trust`` as in `Place`."""

@@ -40,10 +40,21 @@ class FaceMixer(nn.Module):
         )
         start_at_zero(self.mix, self.gain[2])
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, width, h, w) to the same."""
+    def forward(self, features: Tensor, trust: float = 1) -> Tensor:
+        """Mixes features.
+
+        Args:
+            features: (N, width, h, w).
+            trust: From 0 to 1: how much of what one place tells another is added. Less than 1 is
+                for faces whose parts are not where they were in training.
+
+        Returns:
+            (N, width, h, w).
+        """
         tokens = functional.adaptive_avg_pool2d(features, TOKENS)
-        tokens = tokens + self.across(tokens.flatten(2)).unflatten(2, (TOKENS, TOKENS))
+        if trust > 0:
+            across = self.across(tokens.flatten(2)).unflatten(2, (TOKENS, TOKENS))
+            tokens = tokens + (across if trust == 1 else trust * across)
         gain = 1 + self.gain(tokens.mean((2, 3), keepdim=True))
         far = functional.interpolate(
             self.mix(tokens), size=features.shape[-2:], mode="bilinear", align_corners=False

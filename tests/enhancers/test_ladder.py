@@ -16,10 +16,10 @@ from facehall_env.data import Faces
 from facehall_env.enhancers.whole_face.ladder import (
     LadderNetwork,
     LightLadder,
-    Mixer,
     Place,
     enlarge,
 )
+from facehall_env.enhancers.whole_face.light import FaceMixer
 from facehall_env.errors import ConfigurationError
 
 NAMES = ("light-s", "light-m", "light-l", "light-xl")
@@ -134,7 +134,7 @@ def test_places_tell_cells_apart_only_as_far_as_they_are_trusted() -> None:
 
 def test_a_mixer_tells_one_place_of_another_only_where_it_is_trusted() -> None:
     torch.manual_seed(0)
-    mixer = Mixer(4)
+    mixer = FaceMixer(4)
     features = torch.randn(1, 4, 16, 16)
     torch.testing.assert_close(mixer(features, 1.0), features)
     nn.init.eye_(mixer.mix.weight[:, :, 0, 0])
